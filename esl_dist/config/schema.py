@@ -1,0 +1,422 @@
+"""Every option of the program: frozen dataclasses, one docstring line per option, checks in ``__post_init__``.
+
+Defaults are the published constants of ESL and ADVENT (see the methods table of the README); the embedded pair and every
+experiment override them in ``configs/``. A check that fails raises ``ValueError`` with one line that names the key and the way out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+BnStatistics = Literal["running", "target"]
+
+STAGE_NAMES = ("initial", "source", "align", "selftrain", "oracle")
+OBJECTIVES = ("none", "bn", "adaptsegnet", "advent", "minent", "maxsquare", "iw_maxsquare")
+RULES = ("esl", "ssl", "median", "cbst")
+
+
+def _require(condition: bool, key: str, message: str) -> None:
+    if not condition:
+        raise ValueError(f"{key}: {message}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where a run lives and what it runs on."""
+
+    name: str = "run"
+    """Names the run folder ``runs/<name>`` and the MLflow run."""
+    dir: str = ""
+    """The run folder itself; empty means ``runs/<name>``."""
+    stages: tuple[str, ...] = ("source", "align", "selftrain")
+    """Stages in order, each ``name`` or ``name:variant`` (``align:minent``, ``selftrain:ssl``); a variant overrides ``align.objective`` or ``pseudo_labels.rule``."""
+    seed: int = 1
+    """Seed of weights, data order and augmentation."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto`` takes CUDA where there is one and says so."""
+    precision: Precision = "auto"
+    """Arithmetic of forward and backward; ``auto`` is bf16 on CUDA and fp32 on CPU. Softmax, entropy and losses stay float32."""
+    threads: int = 0
+    """CPU threads of a rank while training; 0 shares the cores among the ranks of this machine."""
+    inference_threads: int = 1
+    """CPU threads of a rank in extraction and evaluation: a fixed number, because the bits of a convolution depend on it."""
+    log_every: int = 20
+    """Optimiser steps between two log lines; losses are read from the device only then."""
+    deterministic: bool = True
+    """Deterministic kernels: a resumed run equals an uninterrupted one bit for bit."""
+    timeout_s: int = 100
+    """Seconds that a collective may take after the first step (300 before it)."""
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, "run.seed", f"must be 0 or more, not {self.seed}")
+        _require(self.threads >= 0, "run.threads", f"must be 0 (automatic) or more, not {self.threads}")
+        _require(self.inference_threads >= 1, "run.inference_threads", "must be 1 or more")
+        _require(self.log_every >= 1, "run.log_every", "must be 1 or more")
+        _require(len(self.stages) > 0, "run.stages", f"is empty: name at least one of {', '.join(STAGE_NAMES)}")
+        for entry in self.stages:
+            name, _, variant = entry.partition(":")
+            _require(name in STAGE_NAMES, "run.stages", f"unknown stage {entry!r}; known: {', '.join(STAGE_NAMES)}")
+            known = {"align": OBJECTIVES, "selftrain": RULES}.get(name, ())
+            _require(not variant or variant in known, "run.stages", f"{entry!r}: {name} takes {', '.join(known) or 'no variant'} after the colon")
+        _require(len(set(self.stages)) == len(self.stages), "run.stages", "names a stage twice")
+
+
+@dataclass(frozen=True)
+class DomainConfig:
+    """One set of images, as its owner ships it."""
+
+    dataset: Literal["gta5", "synthia", "cityscapes", "mapillary", "crosscity", "camvid"] = "gta5"
+    """Whose layout and label encoding the folder has."""
+    root: str = ""
+    """The folder, relative to ``data.root``."""
+    split: str = ""
+    """The owner's name of the split (``train``, ``val``, …); empty for sets without splits."""
+    list: str = ""
+    """Text file with one image per line (as the owner names them) in place of the split's whole content."""
+    labels: str = ""
+    """Where a data set has several label folders or cities: which one (SYNTHIA ``GT/LABELS``, CrossCity ``Rome``)."""
+    labelled: bool = True
+    """False where the labels are withheld: nothing then looks for them."""
+    size: tuple[int, int] = (1280, 720)
+    """Width and height that images are resized to."""
+
+    def __post_init__(self) -> None:
+        _require(min(self.size) >= 16, "size", f"must be at least 16 pixels each way, not {self.size[0]}x{self.size[1]}")
+
+
+@dataclass(frozen=True)
+class StreetsConfig:
+    """The embedded pair, written by ``python -m esl_dist.streets`` before the first stage when it is not there."""
+
+    make: bool = False
+    """Generate the pair under ``data.root`` when it is missing."""
+    seed: int = 0
+    """Seed of the scenes."""
+    size: tuple[int, int] = (256, 128)
+    """Width and height of an image."""
+    source_train: int = 400
+    """Labelled source images."""
+    target_train: int = 400
+    """Target images to adapt to (labels are written for the oracle and the report only)."""
+    target_val: int = 60
+    """Target images to tune on."""
+    target_test: int = 200
+    """Target images that results are reported on."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The two domains, the label protocol and what is done to an image."""
+
+    root: str = "data"
+    """Folder that relative domain roots start from."""
+    protocol: Literal["19", "16", "13", "crosscity13", "7", "7-nature", "10", "15"] = "19"
+    """Class protocol of the network (see ``esl_dist/labels.py``)."""
+    source: DomainConfig = field(default_factory=lambda: DomainConfig(dataset="gta5", root="gta5", size=(1280, 720)))
+    """The labelled, synthetic domain."""
+    target: DomainConfig = field(default_factory=lambda: DomainConfig(dataset="cityscapes", root="cityscapes", split="train", size=(1024, 512)))
+    """The unlabelled, real domain; its labels are read by the oracle stage only."""
+    streets: StreetsConfig = field(default_factory=StreetsConfig)
+    """The embedded pair of domains."""
+    mean: tuple[float, float, float] = (104.00698793, 116.66876762, 122.67891434)
+    """Subtracted from the channels, B, G, R, range 0-255."""
+    scale: float = 1.0
+    """Divides the channels after the mean is subtracted (1 in the published code)."""
+    mirror: float = 0.0
+    """Probability of a horizontal flip."""
+    blur: float = 0.0
+    """Probability of a Gaussian blur (MaxSquare uses 0.5)."""
+    workers: int = 2
+    """Loader processes per rank; 0 loads in the training process."""
+    bad_samples: int = 10
+    """Unreadable images or labels that are skipped and counted before the run stops."""
+
+    def __post_init__(self) -> None:
+        for name in ("mirror", "blur"):
+            _require(0 <= getattr(self, name) <= 1, f"data.{name}", "is a probability between 0 and 1")
+        _require(self.scale > 0, "data.scale", "must be positive")
+        _require(self.workers >= 0, "data.workers", "must be 0 or more")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """DeepLab-v2 and its discriminators."""
+
+    layers: tuple[int, int, int, int] = (3, 4, 23, 3)
+    """Bottlenecks per residual layer; (3, 4, 23, 3) is ResNet-101."""
+    width: int = 64
+    """Channels of the stem; 64 is ResNet."""
+    multi_level: bool = True
+    """A second (aux) head on layer3."""
+    aspp_branches: Literal[2, 4] = 4
+    """Dilated convolutions summed by a head: 4 in ADVENT, ESL and BDL, 2 in AdaptSegNet and MaxSquare."""
+    init: Literal["normal", "kaiming"] = "normal"
+    """Distribution of the convolutions before a checkpoint is loaded: N(0, 0.01) as published, or Kaiming for training from nothing."""
+    checkpoint: str = ""
+    """Initial weights (ImageNet+COCO ResNet-101, or any lineage's checkpoint); empty starts from ``init``."""
+    layout: str = "auto"
+    """Lineage of ``checkpoint`` where its keys cannot tell: auto, advent, adaptsegnet, bdl, maxsquare, crst, resnet101."""
+    bn: Literal["train", "frozen", "sync"] = "train"
+    """Batch-norm statistics: of the batch (as the papers), frozen, or of the batch over all ranks. The affine part is always frozen."""
+    discriminator_width: int = 64
+    """Channels of the first discriminator convolution (ndf)."""
+
+    def __post_init__(self) -> None:
+        _require(min(self.layers) >= 1, "model.layers", "needs at least one bottleneck per layer")
+        _require(self.width >= 4, "model.width", "must be 4 or more")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """SGD for the segmenter, Adam for the discriminators, polynomial decay for both."""
+
+    batch: int = 1
+    """Source images (and as many target images) per rank and micro-batch."""
+    accumulate: int = 1
+    """Micro-batches per optimiser step; the global batch is ranks x batch x accumulate."""
+    lr: float = 2.5e-4
+    """Learning rate of the backbone."""
+    head_lr: float = 10.0
+    """Heads learn this many times faster."""
+    momentum: float = 0.9
+    """SGD momentum."""
+    weight_decay: float = 5e-4
+    """SGD weight decay (1e-4 in the ESL paper)."""
+    discriminator_lr: float = 1e-4
+    """Adam learning rate, betas (0.9, 0.99)."""
+    power: float = 0.9
+    """Exponent of the decay (1 - step/decay_steps)^power."""
+    decay_steps: int = 250_000
+    """Steps over which the rate decays to zero; a stage may stop earlier. 0 means the stage's own number of steps."""
+    updates: Literal["once", "published"] = "once"
+    """``published`` repeats each parameter's update as often as the published code lists it (about 3x the backbone rate)."""
+    backend: Literal["auto", "fused", "foreach", "apex"] = "auto"
+    """Implementation of the update; ``auto`` is torch's fused one."""
+    clip: float = 0.0
+    """Maximum gradient norm of the segmenter; 0 does not clip."""
+
+    def __post_init__(self) -> None:
+        _require(self.batch >= 1, "optim.batch", "must be 1 or more")
+        _require(self.accumulate >= 1, "optim.accumulate", "must be 1 or more")
+        for name in ("lr", "head_lr", "discriminator_lr", "power"):
+            _require(getattr(self, name) > 0, f"optim.{name}", "must be positive")
+        _require(0 <= self.momentum < 1, "optim.momentum", "must be in [0, 1)")
+        _require(self.decay_steps >= 0, "optim.decay_steps", "must be 0 or more")
+        _require(not (self.updates == "published" and self.backend in ("fused", "apex")), "optim.updates", "published updates have their own implementation; use optim.backend=auto")
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Training on labels: the stages ``initial``, ``source`` and ``oracle``."""
+
+    steps: int = 120_000
+    """Optimiser steps."""
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, "steps", "must be 1 or more")
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """Adversarial or entropy alignment: source cross-entropy plus a loss on unlabelled target images."""
+
+    objective: str = "advent"
+    """none, bn (target batches through batch norm, no loss: the control), adaptsegnet, advent, minent, maxsquare, iw_maxsquare, or ``package.module:function``."""
+    steps: int = 120_000
+    """Optimiser steps."""
+    init: Literal["initial", "source"] = "initial"
+    """Weights to start from."""
+    gan: Literal["bce", "ls"] = "bce"
+    """Discriminator loss: binary cross-entropy or least squares."""
+    weight: float = 1e-3
+    """Weight of the objective on the main head (published: 1e-3, LS-GAN 0.01, MaxSquare 0.1)."""
+    weight_aux: float = 2e-4
+    """Weight of the objective on the aux head."""
+    source_aux: float = 0.1
+    """Weight of the source cross-entropy on the aux head (main: 1)."""
+    iw_ratio: float = 0.2
+    """Exponent alpha of the image-wise class weights of ``iw_maxsquare``."""
+    self_guidance: bool = False
+    """MaxSquare's Multi: the aux head learns confident averaged predictions."""
+    guidance_threshold: float = 0.95
+    """Probability above which a pixel guides."""
+    guidance_weight: float = 0.1
+    """Weight of guidance relative to ``weight``."""
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, "align.steps", "must be 1 or more")
+        known = self.objective in OBJECTIVES or self.objective.count(":") == 1
+        _require(known, "align.objective", f"unknown {self.objective!r}; one of {', '.join(OBJECTIVES)} or package.module:function")
+
+
+@dataclass(frozen=True)
+class PseudoLabelConfig:
+    """Which pixels of the target become labels."""
+
+    rule: Literal["esl", "ssl", "median", "cbst"] = "esl"
+    """esl: entropy <= max(nu, median); ssl: probability >= min(mu, median); median: entropy <= median; cbst: portion per class."""
+    nu: float = 0.1
+    """ESL's entropy threshold, 0-1."""
+    mu: float = 0.9
+    """SSL's probability threshold, 0-1."""
+    portion: float = 0.2
+    """CBST's share of each class in the first round."""
+    portion_growth: float = 0.05
+    """Added to the portion each round, up to 0.5."""
+    rank: Literal["keep", "lower", "upper", "reference"] = "keep"
+    """Which order statistic is the median: keep = the tightest that keeps at least half; reference = the published code's."""
+    ties: Literal["keep", "drop"] = "keep"
+    """Pixels exactly at the threshold: kept (code) or dropped (the paper's strict sign)."""
+    scores: Literal["exact", "library"] = "exact"
+    """exact: the same bits on every machine; library: torch's interpolate, softmax and log, as the published code."""
+    window: int = 0
+    """Images per median as in the published code (3000); 0 uses the whole set."""
+
+    def __post_init__(self) -> None:
+        for name in ("nu", "mu", "portion"):
+            _require(0 <= getattr(self, name) <= 1, f"pseudo_labels.{name}", f"must be between 0 and 1, not {getattr(self, name)}")
+        _require(self.window >= 0, "pseudo_labels.window", "must be 0 or more")
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """The forward over the target set that pseudo-labels are made from."""
+
+    size: tuple[int, int] = (1024, 512)
+    """Width and height of the pseudo-labels."""
+    batch: int = 4
+    """Images per forward; the last batch is padded so that every forward has this shape."""
+    bn_statistics: BnStatistics = "running"
+    """running: as left by training; target: re-estimated on unlabelled target images."""
+    bn_images: int = 80
+    """Images that ``target`` statistics are estimated on."""
+    precision: Precision = "fp32"
+    """Arithmetic of the forward."""
+    spool: Literal["auto", "scores", "logits", "none"] = "auto"
+    """What is kept on disk: label+score per pixel (auto on CPU), low-resolution logits (auto on CUDA), or nothing (two forwards)."""
+    spool_dir: str = ""
+    """A fast, node-local folder for the spool; empty keeps it beside the labels."""
+    shard: int = 32
+    """Images per spool file."""
+
+    def __post_init__(self) -> None:
+        _require(self.batch >= 1, "extract.batch", "must be 1 or more")
+        _require(1 <= self.shard <= 4096, "extract.shard", "must be between 1 and 4096")
+
+
+@dataclass(frozen=True)
+class SelfTrainConfig:
+    """Re-training with pseudo-labels, alignment kept on."""
+
+    steps: int = 120_000
+    """Optimiser steps per round."""
+    rounds: int = 1
+    """Times that labels are made and the network re-trained."""
+    init: Literal["initial", "source", "align"] = "initial"
+    """Weights every round starts from (the paper: initial)."""
+    weight: float = 1.0
+    """Weight of the target cross-entropy on the main head."""
+    weight_aux: float = 0.1
+    """Weight of the target cross-entropy on the aux head."""
+    objective: str = "same"
+    """Alignment kept on beside it: ``same`` as ``align.objective``, or any of its values (``none`` drops it)."""
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, "selftrain.steps", "must be 1 or more")
+        _require(self.rounds >= 1, "selftrain.rounds", "must be 1 or more")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Evaluation on labelled target images."""
+
+    split: str = "val"
+    """The target split that is scored; empty skips evaluation (labels withheld)."""
+    input_size: tuple[int, int] = (1024, 512)
+    """Width and height that the network sees."""
+    at: Literal["native", "crop"] = "native"
+    """Score at the label's own size, or at ``input_size`` (as MaxSquare's numbers are)."""
+    batch: int = 1
+    """Images per forward."""
+    bn_statistics: tuple[BnStatistics, ...] = ("running",)
+    """Statistics to evaluate with; each gives a row."""
+    every: int = 0
+    """Steps between evaluations while training; 0 evaluates at the end of a stage only."""
+    images: int = 0
+    """Score the first so many images only; 0 scores all."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What survives a kill."""
+
+    every: int = 1000
+    """Optimiser steps between checkpoints."""
+    keep: int = 2
+    """Newest checkpoints kept per stage."""
+    background: bool = True
+    """Write from a thread, so that the step does not wait."""
+
+    def __post_init__(self) -> None:
+        _require(self.every >= 1, "checkpoint.every", "must be 1 or more")
+        _require(self.keep >= 1, "checkpoint.keep", "must be 1 or more")
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """What is done when numbers or replicas go bad."""
+
+    non_finite: Literal["stop", "skip"] = "stop"
+    """A gradient that is not finite: stop, or skip the step (state unchanged)."""
+    max_skips: int = 10
+    """Skipped steps in a row before the run stops."""
+    replica_every: int = 500
+    """Steps between comparisons of the weights over the ranks; 0 never compares."""
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Mirrors of ``metrics.jsonl``, which is the truth."""
+
+    mlflow: bool = True
+    """Mirror to MLflow; without the extra ``track`` the program says so once and goes on."""
+    uri: str = ""
+    """Tracking server; empty takes MLFLOW_TRACKING_URI or ``sqlite:///<runs>/mlflow.db``."""
+    experiment: str = "esl_dist"
+    """MLflow experiment."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration of a run."""
+
+    protocol: Literal["ours", "paper", "code"] = "ours"
+    """Where paper and published code differ: take the paper's, the code's, or this project's defaults."""
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    initial: SupervisedConfig = field(default_factory=SupervisedConfig)
+    source: SupervisedConfig = field(default_factory=SupervisedConfig)
+    align: AlignConfig = field(default_factory=AlignConfig)
+    pseudo_labels: PseudoLabelConfig = field(default_factory=PseudoLabelConfig)
+    extract: ExtractConfig = field(default_factory=ExtractConfig)
+    selftrain: SelfTrainConfig = field(default_factory=SelfTrainConfig)
+    oracle: SupervisedConfig = field(default_factory=SupervisedConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        stages = [entry.partition(":")[0] for entry in self.run.stages]
+        if "selftrain" in stages:
+            _require(any(s in stages[: stages.index("selftrain")] for s in ("align", "source", "initial")), "run.stages", "selftrain needs an align, source or initial stage before it to make its labels")
+        if self.selftrain.init == "align":
+            _require("align" in stages, "selftrain.init", "align needs an align stage in run.stages")
+        if not self.model.multi_level:
+            _require(not self.align.self_guidance, "align.self_guidance", "needs two heads: set model.multi_level=true")
+        if "oracle" in stages:
+            _require(self.data.target.labelled, "run.stages", "oracle trains on target labels, but data.target.labelled is false")

@@ -1,0 +1,1 @@
+"""Process groups, collectives and DDP: the only room that knows torch.distributed."""
