@@ -1,0 +1,145 @@
+"""Start and end of a rank: device, threads, determinism, process group, time-outs."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from esl_dist.config.schema import RunConfig
+from esl_dist.distributed import collectives
+
+log = logging.getLogger(__name__)
+
+# Before the first step a rank may still be reading data or compiling, so its peers wait longer for it.
+FIRST_STEP_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a rank knows about itself. Make it with ``Runtime.start`` and leave it through ``with``.
+
+    ``precision`` is resolved: never ``auto``.
+    """
+
+    rank: int
+    world: int
+    local_rank: int
+    local_world: int
+    device: torch.device
+    precision: str
+    threads: int
+    inference_threads: int
+    deterministic: bool
+    timeout_s: int
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @classmethod
+    def start(cls, config: RunConfig) -> Runtime:
+        """Read torchrun's environment, choose device and threads, bring the process group up.
+
+        Raises:
+            ValueError: CUDA or a precision was asked for that this machine does not have.
+        """
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        device = _choose_device(config.device, local_rank, local_world)
+        precision = _choose_precision(config.precision, device)
+        threads = config.threads or max(1, len(os.sched_getaffinity(0)) // local_world)
+        torch.set_num_threads(threads)
+        _set_determinism(config.deterministic, precision)
+        if world > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
+            # An address of this machine's own: rendezvous needs nothing but torchrun's variables.
+            timeout = datetime.timedelta(seconds=FIRST_STEP_TIMEOUT_S)
+            if device.type == "cuda":
+                torch.cuda.set_device(device)
+                dist.init_process_group("nccl", timeout=timeout, device_id=device)
+            else:
+                dist.init_process_group("gloo", timeout=timeout)
+        return cls(
+            rank=collectives.rank(),
+            world=collectives.world(),
+            local_rank=local_rank,
+            local_world=local_world,
+            device=device,
+            precision=precision,
+            threads=threads,
+            inference_threads=config.inference_threads,
+            deterministic=config.deterministic,
+            timeout_s=config.timeout_s,
+        )
+
+    def shorten_timeout(self) -> None:
+        """After the first step a stalled rank is a fault: bound the wait for it."""
+        if collectives.is_up() and hasattr(dist, "distributed_c10d"):
+            setter = getattr(dist.distributed_c10d, "_set_pg_timeout", None)
+            if setter is not None:
+                setter(datetime.timedelta(seconds=self.timeout_s), dist.group.WORLD)
+
+    @contextlib.contextmanager
+    def fixed_forward(self) -> Iterator[None]:
+        """Inference whose bits do not depend on how many ranks share the machine: a fixed number of threads."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.inference_threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def autocast(self, precision: str | None = None) -> contextlib.AbstractContextManager[object]:
+        """The autocast region of a forward, or nothing in fp32 and tf32."""
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision or self.precision)
+        return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
+
+    def close(self) -> None:
+        if collectives.is_up():
+            dist.destroy_process_group()
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _choose_device(asked: str, local_rank: int, local_world: int) -> torch.device:
+    available = torch.cuda.is_available()
+    if asked == "cuda" and not available:
+        raise ValueError("run.device: cuda was asked for, but torch sees no GPU here; set run.device=cpu or run.device=auto")
+    if asked == "cpu" or not available:
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if local_world > count:
+        raise ValueError(f"run.device: {local_world} ranks on this machine but {count} GPU(s); start with --nproc_per_node={count} or run.device=cpu")
+    return torch.device("cuda", local_rank)
+
+
+def _choose_precision(asked: str, device: torch.device) -> str:
+    if asked == "auto":
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    if asked == "tf32" and device.type == "cpu":
+        raise ValueError("run.precision: tf32 exists on CUDA only; set run.precision=fp32 or bf16")
+    if asked == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ValueError("run.precision: this GPU has no bf16; set run.precision=fp16 or tf32")
+    return asked
+
+
+def _set_determinism(deterministic: bool, precision: str) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.deterministic = deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # warn_only: bilinear upsampling has no deterministic CUDA backward in every release; the fault suite measures what it costs.
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
