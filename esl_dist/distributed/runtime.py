@@ -108,7 +108,10 @@ class Runtime:
     def __enter__(self) -> Runtime:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and self.world > 1:
+            # Past this point an error is one rank's own, so every rank that has one prints it (see config/cli.py).
+            error.every_rank = False  # type: ignore[attr-defined]
         self.close()
 
 

@@ -1,0 +1,83 @@
+"""Networks under DistributedDataParallel: one all-reduce per network and optimiser step, batch-norm buffers averaged only when read.
+
+What goes wrong otherwise is listed where it is avoided: ``no_sync`` must cover the forward *and* the backward of a pass; a network
+that trains must be called through its wrapper, a frozen one through ``inner``; parameters must require gradients when wrapped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from esl_dist.distributed import collectives
+from esl_dist.distributed.runtime import Runtime
+
+
+def wrap(network: nn.Module, runtime: Runtime) -> nn.Module:
+    """The network under DDP, or itself where it is alone.
+
+    ``broadcast_buffers=False``: each rank keeps the batch-norm statistics of its own batches; ``averaged_buffers`` merges them.
+    """
+    if runtime.world == 1:
+        return network
+    devices = [runtime.device.index] if runtime.device.type == "cuda" else None
+    return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def inner(network: nn.Module) -> nn.Module:
+    """The network inside its wrapper: for frozen use, state dicts and evaluation, never for a forward that trains."""
+    return network.module if isinstance(network, DistributedDataParallel) else network
+
+
+def sync_if(network: nn.Module, last: bool) -> contextlib.AbstractContextManager[object]:
+    """The context of one forward *and* backward: gradients are all-reduced in the ``last`` pass of a step only."""
+    if last or not isinstance(network, DistributedDataParallel):
+        return contextlib.nullcontext()
+    return network.no_sync()
+
+
+def float_buffers(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Running means and variances, by state-dict key."""
+    return {name: buffer for name, buffer in inner(network).named_buffers() if buffer.is_floating_point()}
+
+
+@contextlib.contextmanager
+def averaged_buffers(network: nn.Module) -> Iterator[None]:
+    """Inside: running statistics are the mean over ranks, the same on all. Afterwards: each rank's own again.
+
+    Training goes on with its own statistics, so evaluating or saving more or less often changes no result.
+    """
+    if collectives.world() == 1:
+        yield
+        return
+    buffers = float_buffers(network)
+    own = {name: buffer.clone() for name, buffer in buffers.items()}
+    for buffer in buffers.values():
+        collectives.all_reduce_(buffer).div_(collectives.world())
+    try:
+        yield
+    finally:
+        for name, buffer in buffers.items():
+            buffer.copy_(own[name])
+
+
+def gather_buffers(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Every rank's running statistics, ``[world, ...]`` per key: what an exact resume needs beside the average."""
+    gathered = {}
+    for name, buffer in float_buffers(network).items():
+        stacked = torch.zeros((collectives.world(), *buffer.shape), dtype=buffer.dtype, device=buffer.device)
+        stacked[collectives.rank()] = buffer
+        gathered[name] = collectives.all_reduce_(stacked)
+    return gathered
+
+
+def scatter_buffers(network: nn.Module, gathered: dict[str, torch.Tensor]) -> None:
+    """Take this rank's statistics back; with another world size the average, already in the network, stays."""
+    for name, buffer in float_buffers(network).items():
+        stacked = gathered.get(name)
+        if stacked is not None and stacked.shape[0] == collectives.world():
+            buffer.copy_(stacked[collectives.rank()])

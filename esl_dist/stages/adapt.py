@@ -1,0 +1,114 @@
+"""Adaptation: source supervision and a loss on target images in one step (AdaptSegNet, ADVENT, MinEnt, MaxSquare; SSL and ESL).
+
+One step, as in ADVENT's algorithm:
+
+1. source forward: cross-entropy of both heads, backward;
+2. target forward: alignment loss with the discriminators frozen, plus - in self-training - cross-entropy on pseudo-labels, backward;
+3. each discriminator on the detached source and target maps, backward;
+4. every optimiser steps (in ``engine/update.py``).
+
+Batch norm sees the source batch first and the target batch second, each with its own statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from esl_dist.data.loader import Batch
+from esl_dist.distributed import ddp
+from esl_dist.models.deeplabv2 import Outputs
+from esl_dist.stages.objectives import Objective
+from esl_dist.stages.passes import Losses, Pair, Passes, add_losses, cross_entropy, upsample_both
+
+
+@dataclass
+class SelfTraining:
+    """Weights of the cross-entropy on target pseudo-labels, main and aux head (ESL, eq. 6)."""
+
+    weight: float
+    weight_aux: float
+
+
+@dataclass
+class Adaptation:
+    """Alignment (``self_training`` None) or self-training with alignment kept on."""
+
+    segmenter: nn.Module
+    passes: Passes
+    num_classes: int
+    objective: Objective | None
+    source_aux: float
+    self_training: SelfTraining | None = None
+    needs_target: bool = True
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        discriminators = self.objective.discriminators if self.objective else {}
+        return {"segmenter": self.segmenter, **{f"d_{head}": network for head, network in discriminators.items()}}
+
+    def step(self, micro: Sequence[Pair]) -> Losses:
+        """Gradients of one optimiser step, summed over its micro-batches."""
+        valid_s = self.passes.globally_valid((p.source.labels for p in micro if p.source.labels is not None), self.num_classes)
+        valid_t = None
+        if self.self_training:
+            valid_t = self.passes.globally_valid((p.target.labels for p in micro if p.target and p.target.labels is not None), self.num_classes)
+        losses: Losses = {}
+        for pair in micro:
+            add_losses(losses, self._micro_step(pair, valid_s, valid_t, 1 / len(micro), pair is micro[-1]))
+        return losses
+
+    def _micro_step(self, pair: Pair, valid_s: Tensor, valid_t: Tensor | None, share: float, last: bool) -> Losses:
+        assert pair.target is not None and pair.source.labels is not None
+        learns_target = self.objective is not None or self.self_training is not None
+
+        labels = self.passes.labels(pair.source.labels)
+        with ddp.sync_if(self.segmenter, last and not learns_target):
+            source = upsample_both(self.passes.forward(self.segmenter, pair.source.images), labels.shape[1:])
+            loss, losses = cross_entropy(source, labels, valid_s, (1.0, self.source_aux), "source")
+            self.passes.backward(loss)
+        source = _detached(source)
+
+        if not learns_target:
+            with torch.no_grad():  # the control: target batches move the batch-norm statistics and nothing else
+                self.passes.forward(ddp.inner(self.segmenter), pair.target.images)
+            return losses
+
+        with ddp.sync_if(self.segmenter, last):
+            target, loss, parts = self._target_pass(pair.target, valid_t, share)
+            self.passes.backward(loss)
+        target = _detached(target)
+        losses.update(parts)
+
+        if self.objective:
+            losses.update(_scaled(self.objective.discriminator_pass(source, target, self.passes, share, last), share))
+        return losses
+
+    def _target_pass(self, batch: Batch, valid: Tensor | None, share: float) -> tuple[Outputs, Tensor, Losses]:
+        size = (batch.images.shape[2], batch.images.shape[3])
+        target = upsample_both(self.passes.forward(self.segmenter, batch.images), size)
+        total = target.main.new_zeros(())
+        losses: Losses = {}
+        if self.objective:
+            loss, parts = self.objective.target_loss(target, self.passes)
+            total = total + share * loss
+            losses.update(_scaled(parts, share))
+        if self.self_training:
+            assert batch.labels is not None and valid is not None
+            weights = (self.self_training.weight, self.self_training.weight_aux)
+            loss, parts = cross_entropy(target, self.passes.labels(batch.labels), valid, weights, "target")
+            total = total + loss
+            losses.update(parts)
+        # DDP must see every parameter in the pass that it all-reduces, also a head that no term above looks at.
+        return target, total + 0.0 * sum(head[..., 0, 0].sum() for head in target if head is not None), losses
+
+
+def _detached(outputs: Outputs) -> Outputs:
+    return Outputs(outputs.main.detach(), None if outputs.aux is None else outputs.aux.detach())
+
+
+def _scaled(losses: Losses, share: float) -> Losses:
+    return {name: value * share for name, value in losses.items()}

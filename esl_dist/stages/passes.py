@@ -1,0 +1,114 @@
+"""What every training step shares: how a batch becomes a forward, a loss a backward, and a count a global mean."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from esl_dist.data.loader import Batch
+from esl_dist.data.transforms import normalise
+from esl_dist.distributed import collectives, ddp
+from esl_dist.distributed.runtime import Runtime
+from esl_dist.losses import segmentation_loss, upsample
+from esl_dist.models.deeplabv2 import Outputs
+
+
+class Pair(NamedTuple):
+    """One micro-batch: labelled source images and target images (None for a stage that sees no target)."""
+
+    source: Batch
+    target: Batch | None
+
+
+Losses = dict[str, Tensor]
+
+
+@dataclass
+class Passes:
+    """Forward and backward as this run wants them: device, precision, input statistics, loss scaling.
+
+    ``scale_loss`` is the fp16 scaler's, or the identity.
+    """
+
+    runtime: Runtime
+    mean: tuple[float, float, float]
+    scale: float
+    scale_loss: Callable[[Tensor], Tensor] = lambda loss: loss
+
+    def forward(self, network: nn.Module, images_u8: Tensor) -> Outputs:
+        """uint8 RGB ``[n, 3, H, W]`` to logits at output stride 8; through DDP where the network is wrapped."""
+        like = next(ddp.inner(network).parameters())
+        images = normalise(images_u8.to(self.runtime.device, non_blocking=True), self.mean, self.scale).to(like.dtype)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with self.runtime.autocast():
+            outputs: Outputs = network(images)
+        return outputs
+
+    def discriminate(self, network: nn.Module, maps: Tensor) -> Tensor:
+        """Domain logits of float32 maps ``[n, C, H, W]``."""
+        with self.runtime.autocast():
+            logits: Tensor = network(maps)
+        return logits
+
+    def backward(self, loss: Tensor) -> None:
+        self.scale_loss(loss).backward()
+
+    def labels(self, labels_u8: Tensor) -> Tensor:
+        return labels_u8.to(self.runtime.device, non_blocking=True)
+
+    def globally_valid(self, labels: Iterable[Tensor], num_classes: int) -> Tensor:
+        """Valid pixels of the whole global batch divided by the world size, 0-dim float64.
+
+        DDP averages gradients over ranks, so a sum over this rank's pixels divided by this number becomes, after the
+        all-reduce, the mean over every valid pixel of every rank: N ranks equal one process with the same images.
+        """
+        count = torch.zeros((), dtype=torch.float64)
+        for batch in labels:
+            count += (batch < num_classes).sum()
+        # Nothing to learn anywhere (all pixels ignored): every sum is zero, and zero over one is zero, not NaN.
+        return collectives.all_reduce_(count).clamp_min_(1).div_(self.runtime.world).to(self.runtime.device)
+
+
+def upsample_both(outputs: Outputs, size_hw: tuple[int, int]) -> Outputs:
+    """Both heads' logits at the size of the crop, float32 (float64 stays)."""
+    return Outputs(upsample(outputs.main, size_hw), None if outputs.aux is None else upsample(outputs.aux, size_hw))
+
+
+def cross_entropy(logits: Outputs, labels: Tensor, valid: Tensor, weights: tuple[float, float], name: str) -> tuple[Tensor, Losses]:
+    """``w_main * CE(main) + w_aux * CE(aux)`` over ``valid`` pixels, and its unweighted parts as ``<name>_main`` and ``<name>_aux``."""
+    main = segmentation_loss(logits.main, labels, valid)
+    parts = {f"{name}_main": main.detach()}
+    total = weights[0] * main
+    if logits.aux is not None:
+        aux = segmentation_loss(logits.aux, labels, valid)
+        parts[f"{name}_aux"] = aux.detach()
+        total = total + weights[1] * aux
+    return total, parts
+
+
+def add_losses(total: Losses, part: Losses) -> None:
+    for name, value in part.items():
+        total[name] = total[name] + value if name in total else value
+
+
+def frozen(networks: Iterable[nn.Module]) -> contextlib.AbstractContextManager[None]:
+    """Inside, the networks' parameters take no gradient (for the step of the network that they judge)."""
+    return _Frozen([ddp.inner(network) for network in networks])
+
+
+class _Frozen(contextlib.AbstractContextManager[None]):
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        self.networks = networks
+
+    def __enter__(self) -> None:
+        for network in self.networks:
+            network.requires_grad_(False)
+
+    def __exit__(self, *_: object) -> None:
+        for network in self.networks:
+            network.requires_grad_(True)
