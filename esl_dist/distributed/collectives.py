@@ -6,10 +6,13 @@ Every function here must be called by all ranks or by none. Objects travel as JS
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 def is_up() -> bool:
@@ -89,3 +92,24 @@ def broadcast_json(value: Any, source: int = 0) -> Any:
 def gather_json(value: Any) -> list[Any]:
     """Every rank's JSON-serialisable value, in rank order, on every rank."""
     return [broadcast_json(value, source) for source in range(world())]
+
+
+def agree(action: Callable[[], T]) -> T:
+    """Run ``action`` on every rank; if it fails with ``ValueError`` anywhere, fail on all ranks with the first such message.
+
+    For checks of what all ranks see (folders, lists, checkpoints): no rank goes on into a collective that another never joins.
+    """
+    result: T | None = None
+    problem = ""
+    try:
+        result = action()
+    except ValueError as error:
+        problem = str(error) or type(error).__name__
+    problems = gather_json(problem)
+    failed = [(number, text) for number, text in enumerate(problems) if text]
+    if failed:
+        number, text = failed[0]
+        error = ValueError(text if len(failed) == world() else f"rank {number}: {text}")
+        error.every_rank = True  # type: ignore[attr-defined]
+        raise error
+    return cast(T, result)

@@ -109,8 +109,8 @@ class Runtime:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None and self.world > 1:
-            # Past this point an error is one rank's own, so every rank that has one prints it (see config/cli.py).
+        if error is not None and self.world > 1 and not hasattr(error, "every_rank"):
+            # Inside the group an error is one rank's own unless the ranks agreed on it, so whoever has it prints it (config/cli.py).
             error.every_rank = False  # type: ignore[attr-defined]
         self.close()
 

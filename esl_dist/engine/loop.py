@@ -1,0 +1,163 @@
+"""The only training loop: resume, step, log, save, stop together. It knows no method, no file format and no tracker's name."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from esl_dist.config.schema import Config
+from esl_dist.data.loader import Batch
+from esl_dist.distributed import collectives, ddp
+from esl_dist.distributed.runtime import Runtime
+from esl_dist.engine import checkpoint
+from esl_dist.engine.guards import StopFlag, compare_replicas
+from esl_dist.engine.update import Updater, mean_losses
+from esl_dist.monitor import gpu
+from esl_dist.monitor.throughput import Throughput
+from esl_dist.stages.passes import Losses, Pair
+from esl_dist.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+
+class StoppedBySignal(Exception):
+    """A signal asked for the end: the state is saved, every rank leaves at the same step."""
+
+
+@dataclass
+class Streams:
+    """Endless micro-batches of the two domains, already at the right position."""
+
+    source: Iterator[Batch]
+    target: Iterator[Batch] | None
+    close: Callable[[], None]
+
+    def next(self) -> Pair:
+        return Pair(next(self.source), None if self.target is None else next(self.target))
+
+
+@dataclass
+class Loop:
+    """Trains one stage from its newest valid checkpoint to ``steps``."""
+
+    name: str
+    folder: Path
+    steps: int
+    updater: Updater
+    open_streams: Callable[[int], Streams]
+    config: Config
+    runtime: Runtime
+    tracker: Tracker
+    stop: StopFlag
+    meta: Mapping[str, Any]
+    on_step: Callable[[int], None] = lambda step: None
+
+    def run(self) -> int:
+        """Train; returns the number of the step it resumed from (0 for a fresh start).
+
+        Raises:
+            StoppedBySignal: after saving, on every rank.
+            RuntimeError: numbers went bad beyond the bound, or a replica drifted.
+        """
+        start, elapsed = self._resume()
+        writer = checkpoint.Writer(self.folder / "checkpoints", keep=self.config.checkpoint.keep, background=self.config.checkpoint.background)
+        optim = self.config.optim
+        images = 2 if self.updater.stage.needs_target else 1
+        meter = Throughput(images_per_step=images * optim.batch * optim.accumulate * self.runtime.world)
+        streams = self.open_streams(start)
+        bad = 0
+        try:
+            for step in range(start, self.steps):
+                with meter.waiting():
+                    micro = [streams.next() for _ in range(optim.accumulate)]
+                losses, status = self.updater.step(step, micro, self.stop.local)
+                meter.step()
+                bad = self._count_bad_samples(micro, status.bad_samples, bad, step + 1)
+                if step == start:
+                    self.runtime.shorten_timeout()
+                self._after_step(step + 1, losses, meter, bad)
+                if status.stop or (step + 1) % self.config.checkpoint.every == 0 or step + 1 == self.steps:
+                    self._save(writer, step + 1, elapsed + meter.total_seconds)
+                if status.stop and step + 1 < self.steps:
+                    log.info("%s: stopping at step %d as asked by a signal; the same command goes on from here", self.name, step + 1)
+                    raise StoppedBySignal
+        finally:
+            streams.close()
+            writer.wait()
+        collectives.barrier()
+        return start
+
+    def _resume(self) -> tuple[int, float]:
+        found, rejected = checkpoint.resume(self.folder / "checkpoints")
+        for reason in rejected:
+            self.tracker.event("warning", text=reason, stage=self.name)
+            log.warning(reason)
+        if found is None:
+            self.tracker.truncate(self.name, 0)
+            return 0, 0.0
+        state, meta = checkpoint.load(found, self.runtime.device)
+        for name, network in self.updater.stage.networks.items():
+            ddp.inner(network).load_state_dict(state[name])
+        ddp.scatter_buffers(self.updater.stage.networks["segmenter"], state["bn_ranks"])
+        self.updater.load_state(state["optim"])
+        step = int(meta["step"])
+        global_batch = self.config.optim.batch * self.config.optim.accumulate * self.runtime.world
+        if int(meta["global_batch"]) != global_batch:
+            raise ValueError(
+                f"{found}: was saved with a global batch of {meta['global_batch']}, this run has {global_batch} "
+                "(ranks x optim.batch x optim.accumulate); keep the product to go on"
+            )
+        self.tracker.truncate(self.name, step)
+        if step < self.steps:
+            log.info("%s: going on from step %d of %d", self.name, step, self.steps)
+        return step, float(meta["elapsed"])
+
+    def _save(self, writer: checkpoint.Writer, step: int, elapsed: float) -> None:
+        """All ranks take part (their batch-norm statistics are gathered); rank 0 writes."""
+        segmenter = self.updater.stage.networks["segmenter"]
+        bn_ranks = ddp.gather_buffers(segmenter)
+        with ddp.averaged_buffers(segmenter):
+            if not self.runtime.is_main:
+                return
+            state: dict[str, Any] = {name: ddp.inner(network).state_dict() for name, network in self.updater.stage.networks.items()}
+            state |= {"optim": self.updater.state(), "bn_ranks": bn_ranks}
+            meta = {**self.meta, "step": step, "elapsed": elapsed, "world": self.runtime.world}
+            writer.submit(step, writer.snapshot(state), meta)
+
+    def _after_step(self, step: int, losses: Losses, meter: Throughput, bad: int) -> None:
+        if step % self.config.run.log_every == 0 or step == self.steps:
+            rate = self.updater.optimizers["segmenter"].param_groups[0]["lr"]
+            values = {f"loss/{name}": value for name, value in mean_losses(losses).items()}
+            self.tracker.event("train", stage=self.name, step=step, steps=self.steps, lr=rate, bad_samples=bad, **values, **meter.read())
+            figures = gpu.sample()
+            if figures:
+                self.tracker.event("gpu", stage=self.name, step=step, rank=self.runtime.rank, **figures)
+        every = self.config.guard.replica_every
+        if every and step % every == 0 and self.runtime.world > 1:
+            for name, network in self.updater.stage.networks.items():
+                drifted = compare_replicas(ddp.inner(network))
+                if drifted:
+                    raise RuntimeError(f"{self.name}: step {step}: the weights of {name} on rank {', '.join(map(str, drifted))} differ from the others; check that machine's memory and restart")
+        self.on_step(step)
+
+    def _count_bad_samples(self, micro: list[Pair], new: int, before: int, step: int) -> int:
+        """Name this rank's unreadable samples, count all ranks', stop all of them beyond ``data.bad_samples``."""
+        named = [text for pair in micro for batch in pair if batch is not None for text in batch.bad]
+        for text in named:
+            log.warning("%s: step %d: replaced %s", self.name, step, text)
+        if new:
+            self.tracker.event("warning", stage=self.name, step=step, text=f"{new} unreadable sample(s) replaced", samples=named)
+        if before + new > self.config.data.bad_samples:
+            raise ValueError(f"{self.name}: {before + new} unreadable samples, data.bad_samples allows {self.config.data.bad_samples}; mend the files named above, or raise the bound")
+        return before + new
+
+
+def new_scaler(runtime: Runtime) -> torch.amp.GradScaler:
+    """fp16 needs loss scaling; every other precision passes through a disabled scaler."""
+    return torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")

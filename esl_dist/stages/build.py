@@ -1,0 +1,62 @@
+"""From a stage's plan to its networks and its training step: a plain function from configuration to stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from esl_dist.config.schema import Config
+from esl_dist.distributed import ddp
+from esl_dist.distributed.runtime import Runtime
+from esl_dist.labels import protocol
+from esl_dist.models import build_discriminator, build_segmenter, weights
+from esl_dist.models.deeplabv2 import DeepLabV2
+from esl_dist.stages.adapt import Adaptation, SelfTraining
+from esl_dist.stages.objectives import adversarial, build_objective
+from esl_dist.stages.passes import Passes
+from esl_dist.stages.plan import StagePlan
+from esl_dist.stages.supervised import Supervised
+
+
+def build_stage(plan: StagePlan, config: Config, runtime: Runtime, initial: Mapping[str, Any] | None, scaler: torch.amp.GradScaler) -> Supervised | Adaptation:
+    """The stage with its networks on the device, wrapped for DDP.
+
+    Args:
+        initial: state dict of the stage it starts from; None starts from ``model.checkpoint`` or from the seed.
+    """
+    num_classes = protocol(config.data.protocol).num_classes
+    segmenter = _segmenter(config, num_classes, initial)
+    if config.model.bn == "sync":
+        if runtime.device.type != "cuda":
+            raise ValueError("model.bn: sync needs CUDA; use train or frozen on CPU")
+        segmenter = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
+    network = ddp.wrap(_placed(segmenter, runtime), runtime)
+    passes = Passes(runtime, config.data.mean, config.data.scale, scaler.scale)
+    if plan.kind in ("initial", "source", "oracle"):
+        return Supervised(network, passes, num_classes, config.align.source_aux)
+    heads = ("main", "aux") if config.model.multi_level else ("main",)
+    discriminators = {}
+    if adversarial(plan.objective):
+        for offset, head in enumerate(heads, start=1):
+            made = build_discriminator(config.model, num_classes, config.run.seed + offset)
+            discriminators[head] = ddp.wrap(_placed(made, runtime).train(), runtime)
+    objective = build_objective(plan.objective, config.align, config.model.multi_level, discriminators)
+    self_training = SelfTraining(config.selftrain.weight, config.selftrain.weight_aux) if plan.kind == "selftrain" else None
+    return Adaptation(network, passes, num_classes, objective, config.align.source_aux, self_training)
+
+
+def _segmenter(config: Config, num_classes: int, initial: Mapping[str, Any] | None) -> DeepLabV2:
+    segmenter = build_segmenter(config.model, num_classes, config.run.seed)
+    if initial is not None:
+        segmenter.load_state_dict(initial)
+    elif config.model.checkpoint:
+        weights.load(config.model.checkpoint, segmenter, config.model.layout)
+    segmenter.train()
+    return segmenter
+
+
+def _placed(network: nn.Module, runtime: Runtime) -> nn.Module:
+    return network.to(runtime.device, memory_format=torch.channels_last)
