@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +73,17 @@ def dump(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def digest(config: Config, *sections: str) -> str:
-    """SHA-256 of the named sections (all without names): what decides whether a finished result is still the one asked for."""
+def flat(config: Config, *sections: str) -> dict[str, Any]:
+    """The options of the named sections (all without names) as ``{"section.option": value}``."""
     tree = OmegaConf.to_container(OmegaConf.structured(config))
     assert isinstance(tree, dict)
-    chosen = {name: tree[name] for name in sections} if sections else tree
-    return hashlib.sha256(OmegaConf.to_yaml(OmegaConf.create(chosen), sort_keys=True).encode()).hexdigest()
+    return {key: value for name in sections or tree for key, value in _flatten(str(name), tree[name])}
+
+
+def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        return [(prefix, value)]
+    return [pair for key, inner in value.items() for pair in _flatten(f"{prefix}.{key}", inner)]
 
 
 def run_dir(config: Config) -> Path:

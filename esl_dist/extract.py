@@ -1,0 +1,42 @@
+"""Pseudo-labels of a checkpoint: ``torchrun --nproc_per_node=N -m esl_dist.extract --config FILE --checkpoint CKPT --out DIR``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from esl_dist.config import cli
+from esl_dist.data import open_dataset
+from esl_dist.distributed.collectives import agree
+from esl_dist.distributed.runtime import Runtime
+from esl_dist.engine.guards import die_with_parent
+from esl_dist.labelling import make_labels
+from esl_dist.tracking.console import setup_logging
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write ``DIR/labels/<target name>.png``, ``DIR/thresholds.json`` and ``DIR/spool``."""
+    parser = cli.parser("extract", "Pseudo-labels of the target set by exact per-class thresholds.")
+    parser.add_argument("--checkpoint", required=True, type=Path, help="checkpoint folder, or a weights file of any lineage")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write to")
+    parser.add_argument("--from-spool", action="store_true", help="threshold the spool in --out again, without running the network")
+    arguments, config = cli.parse(parser, argv)
+    if not arguments.checkpoint.exists():
+        raise ValueError(f"--checkpoint: no such file or folder {arguments.checkpoint}")
+    die_with_parent()
+    with Runtime.start(config.run) as runtime:
+        setup_logging(runtime.is_main, None)
+        target = agree(lambda: open_dataset(config.data.target, config.data.root, config.data.protocol))
+        out: Path = arguments.out
+        made = make_labels(config, arguments.checkpoint, target, out, runtime, {".": config.pseudo_labels.rule}, from_spool=arguments.from_spool)
+        if runtime.is_main:
+            for entry in made[0].thresholds["classes"]:
+                log.info("%-14s %12d px  median %s  threshold %s  kept %d", entry["name"], entry["count"], entry["median"], entry["threshold"], entry["kept"])
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

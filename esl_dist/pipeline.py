@@ -1,0 +1,268 @@
+"""The stages of a run in order: skip what is done, train the rest, make labels between, score after each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from esl_dist.config import load
+from esl_dist.config.schema import Config
+from esl_dist.data import open_dataset
+from esl_dist.data.dataset import Dataset
+from esl_dist.data.loader import TrainStream
+from esl_dist.data.streets import ensure_pair
+from esl_dist.distributed import collectives
+from esl_dist.distributed.collectives import agree
+from esl_dist.distributed.runtime import Runtime
+from esl_dist.engine import checkpoint
+from esl_dist.engine.atomic import write_json, write_text
+from esl_dist.engine.guards import StopFlag
+from esl_dist.engine.loop import Loop, Streams, new_scaler
+from esl_dist.engine.update import Updater
+from esl_dist.labelling import make_labels, statistics_batches
+from esl_dist.labels import protocol
+from esl_dist.metrics.evaluate import evaluate, write_metrics
+from esl_dist.stages.build import build_stage
+from esl_dist.stages.inference import Predictor
+from esl_dist.stages.plan import StagePlan, plan
+from esl_dist.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Pipeline:
+    """A run: its configuration, its folder and what its ranks share."""
+
+    config: Config
+    run_dir: Path
+    runtime: Runtime
+    tracker: Tracker
+    stop: StopFlag
+    source: Dataset
+    target: Dataset
+    scored: Dataset | None
+
+    def run(self) -> None:
+        """Every stage of ``run.stages``; a second call with the same options does nothing but say so."""
+        plans = plan(self.config)
+        for stage in plans:
+            if stage.kind == "selftrain":
+                same = [s for s in plans if s.kind == "selftrain" and s.teacher == stage.teacher]
+                self._labels(same)
+            self._stage(stage)
+
+    # -- one stage -------------------------------------------------------------------------------------------------
+
+    def _stage(self, stage: StagePlan) -> None:
+        folder = self.run_dir / stage.folder
+        options = self._options(stage)
+        agree(lambda: check_options(folder / "stage.json", options))
+        if self._is_done(folder):
+            self.tracker.event("stage", stage=stage.folder, status="skipped")
+            log.info("%s: already done, skipped", stage.folder)
+        else:
+            if self.runtime.is_main:
+                folder.mkdir(parents=True, exist_ok=True)
+                write_json(folder / "stage.json", options)
+            self._train(stage, folder)
+        self._score(stage, folder)
+
+    def _train(self, stage: StagePlan, folder: Path) -> None:
+        began = time.monotonic()
+        scaler = new_scaler(self.runtime)
+        initial = self._weights(stage.init) if stage.init else None
+        step = build_stage(stage, self.config, self.runtime, initial, scaler)
+        optim = self.config.optim
+        updater = Updater(step, optim, self.config.guard, optim.decay_steps or stage.steps, scaler)
+        loop = Loop(
+            name=stage.folder,
+            folder=folder,
+            steps=stage.steps,
+            updater=updater,
+            open_streams=lambda start: self._streams(stage, start, step.needs_target),
+            config=self.config,
+            runtime=self.runtime,
+            tracker=self.tracker,
+            stop=self.stop,
+            meta={"stage": stage.folder, "seed": self.config.run.seed, "global_batch": optim.batch * optim.accumulate * self.runtime.world},
+        )
+        self.tracker.event("stage", stage=stage.folder, status="start", steps=stage.steps)
+        loop.run()
+        seconds = time.monotonic() - began
+        final = agree(lambda: self._final(folder))
+        if self.runtime.is_main:
+            state, meta = checkpoint.load(final)
+            digest = checkpoint.weights_sha256(state["segmenter"])
+            record = {"stage": stage.folder, "step": stage.steps, "checkpoint": final.name, "weights_sha256": digest, "seconds": meta["elapsed"]}
+            write_json(folder / "done.json", record)
+        collectives.barrier()
+        self.tracker.event("stage", stage=stage.folder, status="done", seconds=seconds)
+
+    def _streams(self, stage: StagePlan, start: int, needs_target: bool) -> Streams:
+        data = self.config.data
+        labelled, size = (self.target, data.target.size) if stage.kind == "oracle" else (self.source, data.source.size)
+        # Initial weights see another order, so that no stage repeats it; the stages that are compared share theirs.
+        seed = 2 * self.config.run.seed + (1 << 20 if stage.kind == "initial" else 0)
+        source = self._stream(labelled, size, seed, start)
+        if not needs_target:
+            return Streams(source, None, source.close)
+        label_dir = self.run_dir / "pseudo_labels" / stage.labels / "labels" if stage.kind == "selftrain" else None
+        target = self._stream(self.target, data.target.size, seed + 1, start, labels=label_dir is not None, label_dir=label_dir)
+
+        def close() -> None:
+            source.close()
+            target.close()
+
+        return Streams(source, target, close)
+
+    def _stream(self, dataset: Dataset, size: tuple[int, int], seed: int, start: int, labels: bool = True, label_dir: Path | None = None) -> TrainStream:
+        optim, data = self.config.optim, self.config.data
+        return TrainStream(
+            dataset,
+            size=size,
+            seed=seed,
+            batch=optim.batch,
+            rank=self.runtime.rank,
+            world=self.runtime.world,
+            accumulate=optim.accumulate,
+            start_step=start,
+            mirror=data.mirror,
+            blur=data.blur,
+            workers=data.workers,
+            labels=labels,
+            label_dir=label_dir,
+        )
+
+    # -- labels and scores -----------------------------------------------------------------------------------------
+
+    def _labels(self, stages: list[StagePlan]) -> None:
+        """Label sets of all self-training stages that share a teacher, from one inference pass."""
+        teacher = self._final(self.run_dir / stages[0].teacher)
+        sets = make_labels(
+            self.config,
+            teacher,
+            self.target,
+            self.run_dir / "pseudo_labels",
+            self.runtime,
+            rules={s.labels: s.rule for s in stages},
+            portion_round=stages[0].round - 1,
+        )
+        for made in sets:
+            kept = sum(entry["kept"] for entry in made.thresholds["classes"])
+            total = sum(entry["count"] for entry in made.thresholds["classes"])
+            self.tracker.event("labels", rule=made.rule, stage=stages[0].teacher, coverage=kept / max(total, 1), pixels=total)
+
+    def _score(self, stage: StagePlan, folder: Path) -> None:
+        if self.scored is None:
+            return
+        done = json.loads((folder / "done.json").read_text())
+        missing = [kind for kind in self.config.eval.bn_statistics if not self._is_scored(folder / f"metrics-{kind}.json", done)]
+        if not agree(lambda: missing):
+            return
+        predictor = Predictor.from_checkpoint(self.config, folder / "checkpoints" / done["checkpoint"], self.runtime)
+        table = protocol(self.config.data.protocol)
+        options = self.config.eval
+        for kind in missing:
+            with self.runtime.fixed_forward(), predictor.statistics(kind, statistics_batches(self.config, self.target)):
+                result = evaluate(
+                    predictor,
+                    self.scored,
+                    num_classes=table.num_classes,
+                    input_size=options.input_size,
+                    batch=options.batch,
+                    at=options.at,
+                    images=options.images,
+                    class_names=table.classes,
+                )
+            if self.runtime.is_main:
+                extra = {"bn_statistics": kind, "split": options.split, "stage": stage.folder, "step": done["step"], "weights_sha256": done["weights_sha256"]}
+                write_metrics(result, folder / f"metrics-{kind}.json", extra)
+            content = result.to_json(table.classes)
+            self.tracker.event("eval", stage=stage.folder, step=done["step"], split=options.split, bn_statistics=kind, miou=content["miou"], iou=content["iou"])
+        collectives.barrier()
+
+    # -- what is there ---------------------------------------------------------------------------------------------
+
+    def _is_done(self, folder: Path) -> bool:
+        """Whether the stage ended and its final checkpoint still verifies (decided by rank 0 for all)."""
+        verdict = False
+        if self.runtime.is_main and (folder / "done.json").is_file():
+            final = folder / "checkpoints" / json.loads((folder / "done.json").read_text())["checkpoint"]
+            problems = checkpoint.verify(final)
+            for problem in problems:
+                log.warning("%s: %s; the stage is trained again from its newest valid checkpoint", folder.name, problem)
+            verdict = not problems
+        return bool(collectives.broadcast_json(verdict))
+
+    def _final(self, folder: Path) -> Path:
+        record = folder / "done.json"
+        if record.is_file():
+            return folder / "checkpoints" / str(json.loads(record.read_text())["checkpoint"])
+        found, rejected = checkpoint.newest_valid(folder / "checkpoints")
+        if found is None:
+            raise ValueError(f"{folder}: no valid checkpoint: {'; '.join(rejected) or 'none was saved'}")
+        return found
+
+    def _weights(self, stage_folder: str) -> dict[str, Any]:
+        state, _ = checkpoint.load(self._final(self.run_dir / stage_folder))
+        weights: dict[str, Any] = state["segmenter"]
+        return weights
+
+    @staticmethod
+    def _is_scored(path: Path, done: dict[str, Any]) -> bool:
+        return path.is_file() and json.loads(path.read_text()).get("weights_sha256") == done["weights_sha256"]
+
+    def _options(self, stage: StagePlan) -> dict[str, Any]:
+        """What the stage's result depends on: if any of it changes, the result on disk is another one's."""
+        sections = {"initial": [], "source": [], "oracle": [], "align": ["align"], "selftrain": ["align", "selftrain", "pseudo_labels", "extract"]}
+        chosen = load.flat(self.config, "data", "model", "optim", *sections[stage.kind])
+        for key in ("data.workers", "data.bad_samples", "extract.spool_dir", "align.steps", "selftrain.steps", "selftrain.rounds", "align.objective", "pseudo_labels.rule"):
+            chosen.pop(key, None)
+        chosen |= {"run.seed": self.config.run.seed, "run.precision": self.runtime.precision, "steps": stage.steps}
+        chosen |= {"init": stage.init, "objective": stage.objective, "rule": stage.rule, "teacher": stage.teacher}
+        for role in ("init", "teacher"):
+            record = self.run_dir / str(chosen[role]) / "done.json"
+            if chosen[role] and record.is_file():
+                chosen[f"{role}.weights"] = json.loads(record.read_text())["weights_sha256"]
+        return chosen
+
+
+def check_options(path: Path, options: dict[str, Any]) -> None:
+    """Refuse to go on in a folder whose content was made with other options.
+
+    Raises:
+        ValueError: names the first option that differs.
+    """
+    if not path.is_file():
+        return
+    before = json.loads(path.read_text())
+    now = json.loads(json.dumps(options))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise ValueError(f"{path.parent}: was made with {key}={before.get(key)}, now it is {now.get(key)}; choose another run.name, or delete that folder to make it again")
+
+
+def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_tracker: Callable[[], Tracker]) -> Pipeline:
+    """Open the data (making the embedded pair if asked), check it, record the configuration."""
+    data = config.data
+    if data.streets.make and runtime.is_main:
+        ensure_pair(Path(data.root), data.streets, log.info)
+    collectives.barrier()
+
+    def datasets() -> tuple[Dataset, Dataset, Dataset | None]:
+        source = open_dataset(data.source, data.root, data.protocol)
+        target = open_dataset(data.target, data.root, data.protocol)
+        scored = open_dataset(data.target, data.root, data.protocol, split=config.eval.split) if config.eval.split and data.target.labelled else None
+        return source, target, scored
+
+    source, target, scored = agree(datasets)
+    if runtime.is_main:
+        write_text(run_dir / "config.yaml", load.dump(config))
+    log.info("source: %d images, target: %d images, scored on: %s", len(source), len(target), f"{len(scored)} images of {config.eval.split}" if scored else "nothing (labels withheld)")
+    return Pipeline(config, run_dir, runtime, make_tracker(), stop, source, target, scored)
