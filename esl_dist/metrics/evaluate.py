@@ -1,0 +1,145 @@
+"""Evaluation: every rank scores its share of the images, one integer confusion matrix is summed over the ranks."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from esl_dist.data.dataset import Dataset
+from esl_dist.data.loader import inference_batches
+from esl_dist.data.transforms import resize_label
+from esl_dist.distributed import collectives
+from esl_dist.metrics.confusion import confusion_matrix
+from esl_dist.metrics.scores import Confusion, iou, mean_iou, subset_scores
+from esl_dist.metrics.upsample import upsampled_argmax
+
+Predict = Callable[[torch.Tensor], torch.Tensor]
+"""uint8 ``[B, 3, h, w]`` RGB -> float32 logits ``[B, C, h', w']``."""
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Scores of one network on one set of labelled images; the same on every rank."""
+
+    confusion: Confusion
+    """int64 ``[C, C]``, rows = label."""
+    class_names: tuple[str, ...]
+    images: int
+    """Images scored, over all ranks."""
+    at: str
+    """``native``: at each label's own size; ``crop``: at the network's input size."""
+
+    @property
+    def iou(self) -> np.ndarray:
+        """float64 ``[C]``, 0-1, NaN where a class is neither labelled nor predicted."""
+        return iou(self.confusion)
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the classes that occur, 0-1; NaN without any labelled pixel."""
+        return mean_iou(self.iou)
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``metrics.json`` holds; an absent number is null."""
+        values = self.iou
+        found: dict[str, Any] = {
+            "miou": _number(self.miou),
+            "iou": {name: _number(value) for name, value in zip(self.class_names, values, strict=True)},
+            "classes": f"{len(self.class_names)}-class network",
+            "images": self.images,
+            "at": self.at,
+            "pixel_accuracy": _number(float(np.trace(self.confusion)) / total) if (total := int(self.confusion.sum())) else None,
+        }
+        subsets = subset_scores(values, self.class_names)
+        if subsets:
+            found["subsets"] = {name: {"miou": _number(mean), "classes": list(classes)} for name, (mean, classes) in subsets.items()}
+        if "13-of-16" in subsets:
+            found["miou_star"] = _number(subsets["13-of-16"][0])
+        return {**found, "confusion": self.confusion.tolist()}
+
+
+def evaluate(
+    predict: Predict,
+    dataset: Dataset,
+    *,
+    num_classes: int,
+    input_size: tuple[int, int],
+    batch: int,
+    at: Literal["native", "crop"],
+    class_names: Sequence[str],
+    images: int = 0,
+    workers: int = 0,
+) -> EvaluationResult:
+    """Score ``predict`` on a labelled dataset, sharded over the ranks; all ranks call it and get the same result.
+
+    Args:
+        predict: uint8 images ``[batch, 3, h, w]`` RGB at ``input_size`` to logits ``[batch, C, h', w']`` at any stride. Logits are upsampled
+            (bilinear, ``align_corners=True``, float32) to the size that is scored, then the argmax is taken.
+        input_size: width and height that the network sees.
+        batch: images per forward; the last batch is padded to it and the padding is not scored.
+        at: ``native`` scores at each label's own size, ``crop`` at ``input_size`` with nearest-neighbour labels.
+        images: score the first so many only; 0 scores all.
+
+    Raises:
+        ValueError: the set has no labels, or an image or label cannot be read (on every rank, with the file's name).
+    """
+    if not dataset.labelled:
+        raise ValueError("eval.split: these images have no labels to score against; set eval.split= (empty) to skip evaluation")
+    assert len(class_names) == num_classes, (len(class_names), num_classes)
+    total = min(images, len(dataset)) if images else len(dataset)
+    mine = range(total)[collectives.rank() :: collectives.world()]
+    counts = torch.zeros((num_classes, num_classes), dtype=torch.int64)
+    problem = ""
+    try:
+        counts = _score(predict, dataset, list(mine), num_classes, input_size, batch, at, workers)
+    except ValueError as error:
+        problem = str(error)
+    # A rank that cannot read its image must not leave the others waiting in the all-reduce.
+    problems = [text for text in collectives.gather_json(problem) if text]
+    if problems:
+        raise ValueError(problems[0])
+    collectives.all_reduce_(counts)
+    return EvaluationResult(counts.numpy(), tuple(class_names), total, at)
+
+
+def _score(
+    predict: Predict, dataset: Dataset, indices: list[int], num_classes: int, input_size: tuple[int, int], batch: int, at: str, workers: int
+) -> torch.Tensor:
+    counts: torch.Tensor | None = None
+    for loaded in inference_batches(dataset, indices, size=input_size, batch=batch, workers=workers, with_labels=True):
+        logits = predict(loaded.images)
+        assert loaded.labels is not None and logits.shape[1] == num_classes
+        for slot in range(len(loaded.indices)):
+            native = loaded.labels[slot]
+            label = torch.from_numpy(native) if at == "native" else resize_label(native, input_size)
+            prediction = upsampled_argmax(logits[slot], (label.shape[1], label.shape[0]))
+            found = confusion_matrix(label.to(logits.device), prediction, num_classes)
+            counts = found if counts is None else counts + found
+    return torch.zeros((num_classes, num_classes), dtype=torch.int64) if counts is None else counts.cpu()
+
+
+def write_metrics(result: EvaluationResult, path: Path, extra: Mapping[str, Any] | None = None) -> None:
+    """Write ``metrics.json`` whole or not at all: scores, ``extra`` (statistics, split, checkpoint), and the confusion matrix last."""
+    content = result.to_json()
+    confusion = content.pop("confusion")
+    text = json.dumps({**content, **(extra or {}), "confusion": "@"}, indent=2, allow_nan=False)
+    rows = ",\n    ".join(json.dumps(row) for row in confusion)  # a row a line: readable, and small in a diff
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(aside, "w", encoding="utf-8") as file:
+        file.write(text.replace('"@"', f"[\n    {rows}\n  ]") + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

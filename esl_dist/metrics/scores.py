@@ -1,0 +1,72 @@
+"""From a confusion matrix to the numbers of the field's tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Confusion = NDArray[np.int64]
+
+# Classes that SYNTHIA lacks beside Cityscapes' 19, and the three thin ones that its 13-class score leaves out as well.
+NOT_IN_SYNTHIA = ("terrain", "truck", "train")
+NOT_IN_STAR = ("wall", "fence", "pole")
+
+
+def iou(confusion: Confusion) -> NDArray[np.float64]:
+    """Intersection over union per class, 0-1: TP / (TP + FP + FN); NaN for a class that is neither labelled nor predicted.
+
+    Args:
+        confusion: int64 ``[C, C]``, rows = label.
+    """
+    hit = np.diag(confusion).astype(np.float64)
+    union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
+    return np.divide(hit, union, out=np.full(len(hit), np.nan), where=union > 0)
+
+
+def mean_iou(values: NDArray[np.float64]) -> float:
+    """Mean of the classes that occur; NaN if none does."""
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else math.nan
+
+
+def subset_scores(values: NDArray[np.float64], class_names: Sequence[str]) -> dict[str, tuple[float, tuple[str, ...]]]:
+    """Scores over part of a network's classes that the literature reports, by name: mean IoU and the classes it is taken over.
+
+    A 19-class network scored on SYNTHIA's 16 (or 13) classes is ``16-from-19`` (``13-from-19``): the IoU of the full 19-class matrix,
+    averaged over the subset. It is another number than a 16-class network's own mean. ``13-of-16`` is the mIoU* of a 16-class network.
+    """
+    size = len(class_names)
+    leave_out = {
+        19: {"16-from-19": NOT_IN_SYNTHIA, "13-from-19": NOT_IN_SYNTHIA + NOT_IN_STAR},
+        16: {"13-of-16": NOT_IN_STAR},
+    }.get(size, {})
+    scores = {}
+    for name, left_out in leave_out.items():
+        kept = [i for i, class_name in enumerate(class_names) if class_name not in left_out]
+        if len(kept) == size - len(left_out):  # the names are Cityscapes' own; another 19 or 16 has no such subset
+            scores[name] = (mean_iou(values[kept]), tuple(class_names[i] for i in kept))
+    return scores
+
+
+def fold(confusion: Confusion, coarse_of: Mapping[int, int], num_coarse: int) -> Confusion:
+    """Score one set of fine predictions under a coarser protocol: sum the rows and columns of the classes that it merges.
+
+    Args:
+        confusion: int64 ``[C, C]``, rows = label.
+        coarse_of: fine class -> coarse class; a fine class that is missing is ignored where labelled, and wrong where predicted.
+        num_coarse: number of coarse classes K.
+
+    Returns:
+        int64 ``[K + 1, K + 1]``: the last column counts predictions of classes outside the protocol, the last row is zero. ``iou`` of it,
+        cut to K, gives the scores.
+    """
+    folded = np.zeros((num_coarse + 1, num_coarse + 1), dtype=np.int64)
+    for row in range(len(confusion)):
+        if row not in coarse_of:
+            continue
+        for column in range(len(confusion)):
+            folded[coarse_of[row], coarse_of.get(column, num_coarse)] += confusion[row, column]
+    return folded
