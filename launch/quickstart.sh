@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The whole recipe on two domains that it makes itself, in one command:
 #   bash launch/quickstart.sh [--config FILE] [section.option=value …]
-# Makes .venv if there is none, then trains with one rank per GPU, or two ranks on the CPU. The same command again continues a
-# run that was interrupted. ESL_VENV=DIR: another environment; NPROC=N: another number of ranks.
+# Makes .venv if there is none, then trains with one rank per GPU, or two ranks on the CPU, and prints where the report is. The
+# same command again continues a run that was interrupted. ESL_VENV=DIR: another environment; NPROC=N: another number of ranks.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/venv.sh
@@ -11,7 +11,4 @@ install_into_venv track,gpu,report,fast
 gpus=$("$PY" -c 'import torch; print(torch.cuda.device_count())')
 ranks=${NPROC:-$((gpus > 0 ? gpus : 2))}
 echo "training with $ranks ranks on $([ "$gpus" -gt 0 ] && echo "$gpus GPU(s)" || echo the CPU)"
-"$PY" -m torch.distributed.run --standalone --nproc_per_node="$ranks" -m esl_dist.train "$@"
-
-run=$("$PY" -c 'import sys; from esl_dist.config.load import load_config; run = load_config(sys.argv[1:]).run; print(run.dir or f"runs/{run.name}")' "$@")
-echo "report: $run/report.html    figures over time: $PY -m mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
+exec "$PY" -m torch.distributed.run --standalone --nproc_per_node="$ranks" -m esl_dist.train "$@"

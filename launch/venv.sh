@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by quickstart.sh and test.sh: makes the virtual environment $ESL_VENV (default .venv) once and installs into it.
 #   install_into_venv EXTRAS        afterwards $PY is its python
 # A second call with the same pyproject.toml, constraints and extras installs nothing.
@@ -22,7 +23,7 @@ install_into_venv() {
     "$base" -m venv --clear "$venv" || fail "could not make $venv: on Debian and Ubuntu, apt install python3-venv; elsewhere see the message above"
   fi
   echo "installing esl_dist[$extras] into $venv (some minutes the first time)"
-  "$PY" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]" ||
+  "$PY" -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[$extras]" ||
     fail "the installation failed, see the message above; run the same command again to go on, or remove $venv to start anew"
   touch "$venv/.installed-$wanted"
 }

@@ -1,0 +1,179 @@
+"""The rules of the house, read from the source: who may import whom, how long a file may be, what nobody may call."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "esl_dist"
+
+# A room is a package, a single file, or a few files that belong together. A file imports from lower layers or its own room.
+LAYERS: tuple[dict[str, tuple[str, ...]], ...] = (
+    {"config": ("config",), "labels": ("labels",)},
+    {room: (room,) for room in ("data", "models", "losses", "distributed", "monitor", "tracking")},
+    {room: (room,) for room in ("stages", "pseudo_labels", "metrics", "engine")},
+    {"pipeline": ("engine.loop", "labelling", "pipeline"), **{room: (room,) for room in ("studies", "reporting", "benchmarks", "diagnostics")}},
+    {entry: (entry,) for entry in ("train", "extract", "evaluate", "tune", "report", "prepare", "streets", "doctor", "bench")},
+)
+ENTRIES = tuple(LAYERS[-1])
+MAX_LINES, MEDIAN_LINES, ENTRY_LINES = 400, 150, 80
+
+
+def module_name(path: Path, package: Path = PACKAGE) -> str:
+    """``esl_dist/engine/loop.py`` → ``engine.loop``; a package's ``__init__`` → the package; the root's → ``""``."""
+    parts = path.relative_to(package).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def place(module: str) -> tuple[int, str] | None:
+    """(layer, room) of a module, by the longest prefix that a room lists; None where no room lists it."""
+    best: tuple[int, int, str] | None = None
+    for layer, rooms in enumerate(LAYERS):
+        for room, prefixes in rooms.items():
+            for prefix in prefixes:
+                if (module == prefix or module.startswith(prefix + ".")) and (best is None or len(prefix) > best[0]):
+                    best = (len(prefix), layer, room)
+    return best[1:] if best else None
+
+
+def imported(path: Path, package: Path = PACKAGE) -> Iterator[tuple[int, str]]:
+    """(line, module) of every import of the package in a file, also those inside functions and relative ones."""
+    inside = ["esl_dist", *path.relative_to(package).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = inside[: len(inside) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            # ``from esl_dist.engine import loop`` imports a module, ``from esl_dist.labels import protocol`` a name of one.
+            names = [f"{stem}.{alias.name}" if is_module(f"{stem}.{alias.name}", package) else stem for alias in node.names]
+        for name in names:
+            if name.partition(".")[0] == "esl_dist":
+                yield node.lineno, name.partition(".")[2]
+
+
+def is_module(name: str, package: Path) -> bool:
+    path = package.parent.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def violations(path: Path, package: Path = PACKAGE) -> list[str]:
+    """Imports of a file that go upward or sideways, one readable line each."""
+    module = module_name(path, package)
+    if not module:
+        return [f"{path.name}:{line} the package's root imports {name}" for line, name in imported(path, package)]
+    here = place(module)
+    if here is None:
+        return [f"{module} has no layer: give it one in LAYERS"]
+    found = []
+    for line, name in dict.fromkeys(imported(path, package)):
+        there = place(name) if name else None
+        if not name:
+            continue  # the root package itself: a version, nothing else
+        if there is None:
+            found.append(f"{module}:{line} imports {name}, which has no layer")
+        elif there != here and there[0] >= here[0]:
+            found.append(f"{module}:{line} (layer {here[0]}, room {here[1]}) imports {name} (layer {there[0]}, room {there[1]})")
+    return found
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def test_no_import_goes_up_or_sideways() -> None:
+    found = [line for path in sources() for line in violations(path)]
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("where", "line", "allowed"),
+    [
+        ("losses/made.py", "from esl_dist.models import DeepLabV2", False),  # sideways
+        ("losses/made.py", "from esl_dist import models", False),
+        ("losses/made.py", "from ..models import DeepLabV2", False),
+        ("losses/made.py", "def f():\n    import esl_dist.engine.loop", False),  # upward, hidden in a function
+        ("engine/made.py", "from .loop import Loop", False),  # the loop is above its room
+        ("engine/loop.py", "from esl_dist.engine.update import Updater", True),
+        ("losses/made.py", "from esl_dist.config.schema import Config", True),
+        ("losses/made.py", "from .entropy import entropy_loss", True),
+        ("elsewhere/made.py", "import torch", False),  # a room that nobody planned
+    ],
+)
+def test_the_layer_test_can_fail(tmp_path: Path, where: str, line: str, allowed: bool) -> None:
+    package = tmp_path / "esl_dist"
+    for room in ("models", "engine", "losses", "config"):
+        (package / room).mkdir(parents=True)
+    (package / "engine" / "loop.py").touch()
+    path = package / where
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(line)
+    assert bool(violations(path, package)) is not allowed
+
+
+def test_files_stay_small() -> None:
+    def lines(path: Path) -> int:
+        return len(path.read_text(encoding="utf-8").splitlines())
+
+    everything = [*sources(), *(path for folder in ("tests", "launch", "docker") for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".sh"})]
+    long = {str(path.relative_to(ROOT)): lines(path) for path in everything if lines(path) > MAX_LINES}
+    assert not long, f"over {MAX_LINES} lines: {long}"
+    entries = {name: lines(PACKAGE / f"{name}.py") for name in ENTRIES if (PACKAGE / f"{name}.py").is_file()}
+    fat = {name: count for name, count in entries.items() if count > ENTRY_LINES}
+    assert not fat, f"entries over {ENTRY_LINES} lines: {fat}"
+    sizes = [lines(path) for path in sources() if path.name != "__init__.py"]
+    assert statistics.median(sizes) <= MEDIAN_LINES
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[int, str, dict[str, object]]]:
+    """(line, dotted name, constant keyword arguments) of every call."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            keywords = {k.arg: k.value.value for k in node.keywords if k.arg and isinstance(k.value, ast.Constant)}
+            yield node.lineno, ast.unparse(node.func), keywords
+
+
+def unsafe(source: str) -> list[str]:
+    """Calls that could execute what a file holds, and shells."""
+    tree = ast.parse(source)
+    found = []
+    for line, name, keywords in calls(tree):
+        if name == "torch.load" and keywords.get("weights_only") is not True:
+            found.append(f"{line}: torch.load without weights_only=True")
+        if name.endswith(".load") and keywords.get("allow_pickle") is True:
+            found.append(f"{line}: {name}(allow_pickle=True)")
+        if name in {"eval", "exec", "os.system", "yaml.load", "dist.broadcast_object_list", "dist.all_gather_object", "dist.gather_object"}:
+            found.append(f"{line}: {name}")
+        if keywords.get("shell") is True:
+            found.append(f"{line}: {name}(shell=True)")
+    for node in ast.walk(tree):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+        found += [f"{node.lineno}: imports {name}" for name in names if name.partition(".")[0] in {"pickle", "cPickle", "dill", "marshal", "shelve"}]
+    return found
+
+
+def test_nothing_read_from_a_file_is_executed() -> None:
+    found = [f"{path.relative_to(ROOT)}:{line}" for path in sources() for line in unsafe(path.read_text(encoding="utf-8"))]
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize("line", ["torch.load(path)", "torch.load(path, weights_only=False)", "np.load(p, allow_pickle=True)", "import pickle", "subprocess.run(c, shell=True)"])
+def test_the_safety_test_can_fail(line: str) -> None:
+    assert unsafe(line)
+
+
+def test_stages_know_no_files_no_tracker_and_no_process_group() -> None:
+    """A stage reads like the paper's algorithm box: DESIGN's "a stage knows no files, no tracker, no torch.distributed"."""
+    foreign = {"torch.distributed", "json", "h5py", "mlflow", "esl_dist.tracking"}
+    found = []
+    for path in sorted((PACKAGE / "stages").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            found += [f"{path.name}:{node.lineno} imports {name}" for name in names if any(name == f or name.startswith(f + ".") for f in foreign)]
+    assert not found, "\n" + "\n".join(found)
