@@ -33,6 +33,9 @@ def build_stage(plan: StagePlan, config: Config, runtime: Runtime, initial: Mapp
         if runtime.device.type != "cuda":
             raise ValueError("model.bn: sync needs CUDA; use train or frozen on CPU")
         segmenter = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
+    reaches_aux = config.align.source_aux > 0 or plan.objective in ("advent", "adaptsegnet", "minent") or ":" in plan.objective
+    if config.model.multi_level and not reaches_aux and plan.kind != "selftrain":
+        train_aux_head(segmenter, False)
     network = ddp.wrap(_placed(segmenter, runtime), runtime)
     passes = Passes(runtime, config.data.mean, config.data.scale, scaler.scale)
     if plan.kind in ("initial", "source", "oracle"):
@@ -56,6 +59,13 @@ def _segmenter(config: Config, num_classes: int, initial: Mapping[str, Any] | No
         weights.load(config.model.checkpoint, segmenter, config.model.layout)
     segmenter.train()
     return segmenter
+
+
+def train_aux_head(segmenter: DeepLabV2, trains: bool) -> None:
+    """Freeze the aux head where no loss reaches it (MaxSquare without guidance): neither gradient nor weight decay moves it then."""
+    for name, parameter in segmenter.named_parameters():
+        if name.startswith("layer5."):
+            parameter.requires_grad_(trains)
 
 
 def _placed(network: nn.Module, runtime: Runtime) -> nn.Module:
