@@ -47,18 +47,18 @@ class EvaluationResult:
         """Mean IoU over the classes that occur, 0-1; NaN without any labelled pixel."""
         return mean_iou(self.iou)
 
-    def to_json(self) -> dict[str, Any]:
-        """What ``metrics.json`` holds; an absent number is null."""
-        values = self.iou
+    def to_json(self, class_names: Sequence[str] | None = None) -> dict[str, Any]:
+        """What ``metrics.json`` holds, under other class names if given; an absent number is null."""
+        values, names = self.iou, class_names or self.class_names
         found: dict[str, Any] = {
             "miou": _number(self.miou),
-            "iou": {name: _number(value) for name, value in zip(self.class_names, values, strict=True)},
-            "classes": f"{len(self.class_names)}-class network",
+            "iou": {name: _number(value) for name, value in zip(names, values, strict=True)},
+            "classes": f"{len(names)}-class network",
             "images": self.images,
             "at": self.at,
             "pixel_accuracy": _number(float(np.trace(self.confusion)) / total) if (total := int(self.confusion.sum())) else None,
         }
-        subsets = subset_scores(values, self.class_names)
+        subsets = subset_scores(values, names)
         if subsets:
             found["subsets"] = {name: {"miou": _number(mean), "classes": list(classes)} for name, (mean, classes) in subsets.items()}
         if "13-of-16" in subsets:
@@ -96,16 +96,8 @@ def evaluate(
     assert len(class_names) == num_classes, (len(class_names), num_classes)
     total = min(images, len(dataset)) if images else len(dataset)
     mine = range(total)[collectives.rank() :: collectives.world()]
-    counts = torch.zeros((num_classes, num_classes), dtype=torch.int64)
-    problem = ""
-    try:
-        counts = _score(predict, dataset, list(mine), num_classes, input_size, batch, at, workers)
-    except ValueError as error:
-        problem = str(error)
     # A rank that cannot read its image must not leave the others waiting in the all-reduce.
-    problems = [text for text in collectives.gather_json(problem) if text]
-    if problems:
-        raise ValueError(problems[0])
+    counts = collectives.agree(lambda: _score(predict, dataset, list(mine), num_classes, input_size, batch, at, workers))
     collectives.all_reduce_(counts)
     return EvaluationResult(counts.numpy(), tuple(class_names), total, at)
 
