@@ -1,0 +1,30 @@
+"""Networks: DeepLab-v2 and its discriminator, built from a configuration and a seed, and every lineage's checkpoints (``weights``)."""
+
+from __future__ import annotations
+
+import torch
+
+from esl_dist.config.schema import ModelConfig
+from esl_dist.models import deeplabv2, discriminator
+from esl_dist.models.deeplabv2 import DeepLabV2, Outputs
+from esl_dist.models.discriminator import Discriminator
+
+__all__ = ["DeepLabV2", "Discriminator", "Outputs", "build_discriminator", "build_segmenter"]
+
+
+def build_segmenter(config: ModelConfig, num_classes: int, seed: int) -> DeepLabV2:
+    """The network of ``config`` on the CPU, float32, every weight a function of ``seed``; ``config.checkpoint`` is not read.
+
+    ``bn=frozen`` freezes the statistics here; ``bn=sync`` is a conversion that needs the process group and is made by the caller.
+    """
+    with torch.device("meta"):  # no storage, no draw from the global generator
+        model = DeepLabV2(num_classes, config.layers, config.multi_level, config.aspp_branches, config.width)
+    deeplabv2.initialise(model.to_empty(device="cpu"), seed, config.init)
+    return model.freeze_statistics() if config.bn == "frozen" else model
+
+
+def build_discriminator(config: ModelConfig, num_classes: int, seed: int) -> Discriminator:
+    """A discriminator of ``num_classes`` maps on the CPU, float32, every weight a function of ``seed``."""
+    with torch.device("meta"):
+        model = Discriminator(num_classes, config.discriminator_width)
+    return discriminator.initialise(model.to_empty(device="cpu"), seed)

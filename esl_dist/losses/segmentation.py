@@ -1,0 +1,39 @@
+"""Cross-entropy over labelled pixels, and the upsampling that precedes every loss."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from esl_dist.losses.precision import wide
+
+
+def upsample(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Bilinear, corners aligned: ``[N, C, h, w]`` to ``[N, C, *size_hw]``, float32 (float64 stays float64)."""
+    return F.interpolate(wide(logits), size=tuple(size_hw), mode="bilinear", align_corners=True)
+
+
+def segmentation_loss(logits: Tensor, labels: Tensor, valid: Tensor | float | None = None) -> Tensor:
+    """Cross-entropy ``-sum over valid pixels of log softmax(logits)[label] / valid``, in nats (Vu et al., ADVENT, eq. 1).
+
+    Args:
+        logits: ``[N, C, H, W]``, any floating type.
+        labels: ``[N, H, W]``, any integer type; values outside ``[0, C)`` are ignored.
+        valid: what the sum is divided by: 0-dim tensor or number. None takes this batch's own count. Under data parallelism
+            pass the valid pixels of the global batch divided by the world size, since gradients are averaged over ranks.
+
+    Returns:
+        0-dim, float32 (float64 for float64 logits). Without any valid pixel: zero, with zero gradients.
+    """
+    assert labels.shape == (logits.shape[0], *logits.shape[2:]), f"labels {tuple(labels.shape)} for logits {tuple(logits.shape)}"
+    log_prob = torch.log_softmax(wide(logits), dim=1)
+    classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
+    # A comparison instead of gather or nll_loss: those are not deterministic on CUDA. A label outside [0, C) matches no class.
+    chosen = labels.unsqueeze(1) == classes
+    total = -torch.where(chosen, log_prob, 0.0).sum()
+    if valid is None:
+        valid = chosen.sum().clamp_min(1)
+    if isinstance(valid, Tensor):
+        valid = valid.to(total.dtype)  # two 0-dim tensors would promote to the wider type
+    return total / valid

@@ -1,0 +1,185 @@
+"""DeepLab-v2 on a dilated ResNet, with one or two segmentation heads: the network of AdaptSegNet, ADVENT, BDL, MaxSquare and ESL.
+
+Chen et al., "DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous Convolution, and Fully Connected CRFs"
+(TPAMI 2018), in the multi-level form of Tsai et al., "Learning to Adapt Structured Output Space" (CVPR 2018). State-dict keys are the lineage's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+DILATIONS = (6, 12, 18, 24)
+EXPANSION = 4
+
+
+class Outputs(NamedTuple):
+    """Logits ``[N, C, h, w]`` at output stride 8: the head on layer4, and the one on layer3 (None for a single-level network)."""
+
+    main: Tensor
+    aux: Tensor | None
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 with a shortcut. The stride sits in the first 1x1 (Caffe's ResNet), not in the 3x3 (torchvision's)."""
+
+    def __init__(self, channels_in: int, planes: int, stride: int, dilation: int, project: bool) -> None:
+        super().__init__()
+        channels_out = planes * EXPANSION
+        self.conv1 = nn.Conv2d(channels_in, planes, 1, stride, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=dilation, dilation=dilation, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, channels_out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels_out)
+        self.downsample: nn.Module | None = None
+        if project:
+            self.downsample = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        return F.relu(self.bn3(self.conv3(out)) + shortcut, inplace=True)
+
+
+class Head(nn.Module):
+    """Atrous spatial pyramid: the sum of ``branches`` 3x3 convolutions with dilation 6, 12, 18, 24.
+
+    AdaptSegNet and MaxSquare publish four branches and sum two. Convolutions that no output reaches would stop DDP, so
+    a network of two branches registers two.
+    """
+
+    def __init__(self, channels_in: int, num_classes: int, branches: int) -> None:
+        super().__init__()
+        self.conv2d_list = nn.ModuleList(nn.Conv2d(channels_in, num_classes, 3, padding=d, dilation=d) for d in DILATIONS[:branches])
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = self.conv2d_list
+        total: Tensor = first(x)
+        for branch in others:
+            total = total + branch(x)
+        return total
+
+
+class DeepLabV2(nn.Module):
+    """Dilated ResNet with output stride 8 and one or two heads. Batch-norm gain and shift are frozen, as in every published version.
+
+    Weights are left as torch draws them; ``esl_dist.models.build_segmenter`` makes them a function of a seed.
+
+    Args:
+        num_classes: channels of the logits.
+        layers: bottlenecks per residual layer; (3, 4, 23, 3) is ResNet-101.
+        multi_level: add the aux head on layer3.
+        aspp_branches: dilated convolutions summed by a head: 4 in ADVENT, ESL and BDL, 2 in AdaptSegNet and MaxSquare.
+        width: channels of the stem and the first bottleneck; 64 is ResNet. Everything else scales with it.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        layers: tuple[int, int, int, int] = (3, 4, 23, 3),
+        multi_level: bool = True,
+        aspp_branches: int = 4,
+        width: int = 64,
+    ) -> None:
+        super().__init__()
+        if num_classes < 2 or aspp_branches not in (2, 4) or len(layers) != 4:
+            raise ValueError(f"DeepLabV2: needs 2 or more classes, 4 layers and 2 or 4 ASPP branches, not {num_classes}, {tuple(layers)} and {aspp_branches}")
+        self.num_classes, self.layers, self.multi_level, self.aspp_branches, self.width = num_classes, tuple(layers), multi_level, aspp_branches, width
+        self.statistics_frozen = False
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = _layer(width, width, layers[0], stride=1, dilation=1)
+        self.layer2 = _layer(width * 4, width * 2, layers[1], stride=2, dilation=1)
+        self.layer3 = _layer(width * 8, width * 4, layers[2], stride=1, dilation=2)
+        self.layer4 = _layer(width * 16, width * 8, layers[3], stride=1, dilation=4)
+        self.layer5 = Head(width * 16, num_classes, aspp_branches) if multi_level else None
+        self.layer6 = Head(width * 32, num_classes, aspp_branches)
+        for norm in self.norms():
+            norm.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Outputs:
+        """Images ``[N, 3, H, W]`` (B G R, 0-255, mean subtracted) to logits at output stride 8 (512x1024 gives 65x129)."""
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
+        x = self.layer3(self.layer2(self.layer1(x)))
+        aux = self.layer5(x) if self.layer5 is not None else None
+        return Outputs(self.layer6(self.layer4(x)), aux)
+
+    def train(self, mode: bool = True) -> DeepLabV2:
+        """As ``nn.Module.train``; frozen statistics stay frozen."""
+        super().train(mode)
+        if self.statistics_frozen:
+            for norm in self.norms():
+                norm.eval()
+        return self
+
+    def freeze_statistics(self, frozen: bool = True) -> DeepLabV2:
+        """Normalise by running statistics, without updating them, also in ``train()`` (``model.bn=frozen``); False undoes it."""
+        self.statistics_frozen = frozen
+        return self.train(self.training)
+
+    def norms(self) -> list[_BatchNorm]:
+        """Every batch-norm layer (also synchronised ones)."""
+        return [module for module in self.modules() if isinstance(module, _BatchNorm)]
+
+    def backbone_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Trainable (name, parameter) pairs below the heads: the group that learns at the base rate."""
+        return [(name, p) for name, p in self._trainable() if not _is_head(name)]
+
+    def head_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Trainable (name, parameter) pairs of the heads: the group that learns ten times faster."""
+        return [(name, p) for name, p in self._trainable() if _is_head(name)]
+
+    def _trainable(self) -> Iterable[tuple[str, nn.Parameter]]:
+        return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+
+
+def published_multiplicity(name: str) -> int:
+    """How many times the public code lists parameter ``name`` in its SGD group: 4 for a projection, 3 within a bottleneck, 1 elsewhere.
+
+    It walks the modules of every residual layer and lists each module's parameters recursively, so a tensor appears once per
+    enclosing module below the layer. Torch 0.4.1, which the authors ran, updated a tensor once per entry.
+    """
+    if _is_head(name) or not name.startswith("layer"):
+        return 1
+    return 4 if ".downsample." in name else 3
+
+
+def _is_head(name: str) -> bool:
+    return name.startswith(("layer5.", "layer6."))
+
+
+def _layer(channels_in: int, planes: int, blocks: int, stride: int, dilation: int) -> nn.Sequential:
+    first = Bottleneck(channels_in, planes, stride, dilation, project=True)
+    rest = (Bottleneck(planes * EXPANSION, planes, 1, dilation, project=False) for _ in range(blocks - 1))
+    return nn.Sequential(first, *rest)
+
+
+@torch.no_grad()
+def initialise(model: DeepLabV2, seed: int, distribution: str = "normal") -> DeepLabV2:
+    """Overwrite every entry of ``model`` by a pure function of ``seed``; torch's global generator is neither read nor moved.
+
+    Args:
+        distribution: of the backbone's convolutions: ``normal`` is N(0, 0.01) as published (then a checkpoint is loaded), ``kaiming`` He et
+            al.'s by fan-out, for training from nothing. Heads are N(0, 0.01) with torch's usual bias either way.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm):
+            module.reset_parameters()
+        elif isinstance(module, nn.Conv2d):
+            if distribution == "kaiming" and not _is_head(name):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            else:
+                nn.init.normal_(module.weight, 0.0, 0.01, generator=generator)
+            if module.bias is not None:
+                bound = (module.weight[0].numel()) ** -0.5
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+    return model
