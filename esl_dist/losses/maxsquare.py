@@ -32,7 +32,7 @@ def image_weighted_max_square_loss(prob: Tensor, ratio: float = 0.2) -> Tensor:
         predicted = prob.argmax(dim=1, keepdim=True)
         classes = torch.arange(c, device=prob.device).view(1, c, 1, 1)
         count = (predicted == classes).sum(dim=(2, 3)).float()  # not bincount, which waits for the device
-        pixels = torch.full_like(count, float(h * w))
+        pixels = count.new_full((), float(h * w))
         weight = 1 / (count.pow(ratio) * pixels.pow(1 - ratio)).clamp_min(1)  # float32 also for float64 maps, as published
         weight_n1hw = weight.gather(1, predicted.flatten(1)).view(n, 1, h, w)
     total: Tensor = (weight_n1hw * prob.square()).sum()

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from esl_dist.losses.precision import wide
 
+IGNORED = -100
+
 
 def upsample(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Bilinear, corners aligned: ``[N, C, h, w]`` to ``[N, C, *size_hw]``, float32 (float64 stays float64)."""
@@ -27,13 +29,12 @@ def segmentation_loss(logits: Tensor, labels: Tensor, valid: Tensor | float | No
         0-dim, float32 (float64 for float64 logits). Without any valid pixel: zero, with zero gradients.
     """
     assert labels.shape == (logits.shape[0], *logits.shape[2:]), f"labels {tuple(labels.shape)} for logits {tuple(logits.shape)}"
-    log_prob = torch.log_softmax(wide(logits), dim=1)
-    classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
-    # A comparison instead of gather or nll_loss: those are not deterministic on CUDA. A label outside [0, C) matches no class.
-    chosen = labels.unsqueeze(1) == classes
-    total = -torch.where(chosen, log_prob, 0.0).sum()
+    target = labels.long()
+    target = torch.where((target >= 0) & (target < logits.shape[1]), target, IGNORED)
+    # Summed afterwards, because the built-in sum over a map adds in no fixed order on CUDA.
+    total = F.cross_entropy(wide(logits), target, ignore_index=IGNORED, reduction="none").sum()
     if valid is None:
-        valid = chosen.sum().clamp_min(1)
+        valid = (target != IGNORED).sum().clamp_min(1)
     if isinstance(valid, Tensor):
         valid = valid.to(total.dtype)  # two 0-dim tensors would promote to the wider type
     return total / valid
