@@ -1,0 +1,76 @@
+"""The integer work of one image: histograms of the two digits of its keys, and the mask of what is kept.
+
+Only additions of integers: the order of images, and who counts them, cannot change a result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from esl_dist.pseudo_labels.keys import HIGH_BINS, KEY_LIMIT, LOW_BINS
+
+IGNORE = 255
+
+
+class ScoreError(ValueError):
+    """Scores or labels that no correct network gives: NaN, infinity, above 1, or a class that does not exist."""
+
+
+def valid(label: np.ndarray, key: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The labelled pixels of one image, flat; ``ScoreError`` on a key or a label out of range."""
+    label, key = label.reshape(-1), key.reshape(-1)
+    if len(label) != len(key):
+        raise ScoreError(f"{len(label)} labels for {len(key)} scores")
+    labelled = label != IGNORE
+    if not labelled.all():
+        label, key = label[labelled], key[labelled]
+    if len(label) and int(label.max()) >= num_classes:
+        raise ScoreError(f"label {int(label.max())} where the classes are 0 to {num_classes - 1}")
+    bad = int(np.count_nonzero(key >= KEY_LIMIT))
+    if bad:
+        raise ScoreError(f"{bad} of {len(key)} scores are NaN, infinite or above 1")
+    return label, key
+
+
+def count_high(histogram: np.ndarray, label: np.ndarray, key: np.ndarray) -> None:
+    """Add the upper 16 bits of each key to int64 ``histogram [C, HIGH_BINS]``."""
+    cell = label.astype(np.int64) * HIGH_BINS + (key >> np.uint32(16)).astype(np.int64)
+    histogram += np.bincount(cell, minlength=histogram.size).reshape(histogram.shape)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The (class, upper digit) pairs whose lower digits are wanted: ``slot[c, high]`` is the row of the histogram, or -1."""
+
+    slot: np.ndarray
+    count: int
+
+    @staticmethod
+    def of(bins: np.ndarray) -> Cells:
+        """From int64 ``bins [..., C]``, -1 where a class wants none."""
+        num_classes = bins.shape[-1]
+        slot = np.full((num_classes, HIGH_BINS), -1, np.int16)
+        wanted = sorted({(c, int(b)) for row in bins.reshape(-1, num_classes) for c, b in enumerate(row) if b >= 0})
+        for index, (c, b) in enumerate(wanted):
+            slot[c, b] = index
+        return Cells(slot, len(wanted))
+
+    def empty(self) -> np.ndarray:
+        return np.zeros((self.count, LOW_BINS), np.int64)
+
+
+def count_low(histogram: np.ndarray, cells: Cells, label: np.ndarray, key: np.ndarray) -> None:
+    """Add the lower 16 bits of the keys in ``cells`` to int64 ``histogram [slots, LOW_BINS]``."""
+    slot = cells.slot[label, key >> np.uint32(16)]
+    inside = slot >= 0
+    cell = slot[inside].astype(np.int64) * LOW_BINS + (key[inside] & np.uint32(0xFFFF)).astype(np.int64)
+    histogram += np.bincount(cell, minlength=histogram.size).reshape(histogram.shape)
+
+
+def mask(label: np.ndarray, key: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """``label`` where ``first[label] <= key <= last[label]`` (int64 ``[C]`` each), 255 elsewhere."""
+    key = key.astype(np.int64)
+    kept = (key >= first[label]) & (key <= last[label])
+    return np.where(kept, label, np.uint8(IGNORE))

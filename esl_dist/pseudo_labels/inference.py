@@ -1,0 +1,160 @@
+"""The forward over this rank's share of the target set: reproducible, and into the spool."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from esl_dist.distributed import collectives
+from esl_dist.pseudo_labels import counting, overlap, spool
+from esl_dist.pseudo_labels.images import OutputSize, scored
+from esl_dist.pseudo_labels.keys import HIGH_BINS, Kind, keys
+from esl_dist.pseudo_labels.scores import Scorer, check_finite
+
+Forward = Callable[[Tensor], Tensor]
+REPORT_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class TargetImages:
+    """The images that labels are made for, in an order that all ranks share.
+
+    ``batches(indices)`` yields ``(indices, uint8 [batch, 3, H, W])`` at ``input_size`` (width, height), every batch padded with
+    zeros to the same shape. ``output_size`` gives an image its own (height, width); None takes ``extract.size`` for all.
+    """
+
+    names: Sequence[str]
+    batches: Callable[[Sequence[int]], Iterable[tuple[Sequence[int], Tensor]]]
+    input_size: tuple[int, int]
+    output_size: OutputSize | None = None
+
+
+def canary_image(size: tuple[int, int]) -> Tensor:
+    """A fixed uint8 image ``[3, H, W]`` of blocks and noise for a (width, height)."""
+    width, height = size
+    generator = np.random.RandomState(20_211)
+    blocks = generator.randint(0, 256, (3, -(-height // 16), -(-width // 16))).repeat(16, 1).repeat(16, 2)[:, :height, :width]
+    return torch.from_numpy(np.clip(blocks + generator.randint(-20, 21, blocks.shape), 0, 255).astype(np.uint8))
+
+
+def canary(forward: Forward, batch: int, size: tuple[int, int]) -> tuple[str, tuple[int, int, int]]:
+    """Hash and shape ``[C, h, w]`` of the canary's logits; ``ValueError`` where they depend on the slot of the batch."""
+    logits = forward(canary_image(size).expand(batch, -1, -1, -1).contiguous()).detach().float().cpu()
+    hashes = {hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest() for image in logits}
+    if len(hashes) > 1:
+        raise ValueError("the logits of one image depend on its place in the batch on this device, so labels would depend on the split; set extract.batch=1")
+    _, channels, height, width = logits.shape
+    return hashes.pop()[:16], (channels, height, width)
+
+
+def logits_of(forward: Forward, source: TargetImages, indices: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    """``(index, float32 logits [C, h, w])`` of the given images."""
+    if not indices:
+        return
+    for real, images in source.batches(indices):
+        logits = forward(images).detach().float()
+        for slot, index in enumerate(real):
+            yield int(index), logits[slot]
+
+
+class Progress:
+    """A line every few seconds: images, images per second, time left, bytes spooled; of rank 0, which stands for all."""
+
+    def __init__(self, total: int, report: Callable[[str], None]) -> None:
+        self.total, self.report = total, report
+        self.started = self.last = time.monotonic()
+        self.done = self.bytes = 0
+
+    def step(self, stored: int) -> None:
+        self.done += 1
+        self.bytes = stored
+        now = time.monotonic()
+        if now - self.last >= REPORT_EVERY_S or self.done == self.total:
+            self.last = now
+            rate = self.done / max(now - self.started, 1e-9)
+            left = (self.total - self.done) / rate
+            ranks = f" on each of {collectives.world()} ranks" if collectives.world() > 1 else ""
+            self.report(f"inference: {self.done}/{self.total} images{ranks}, {rate:.1f} images/s, {left:.0f} s left, {self.bytes / 1e6:.1f} MB spooled")
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """``ValueError`` with the bytes that are missing, before the first forward."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(f"extract.spool: {needed} bytes ({needed / 1e9:.1f} GB) are needed in {folder}, {free} ({free / 1e9:.1f} GB) are free; set extract.spool_dir or extract.spool=none")
+
+
+def bytes_per_image(content: spool.Content, size_hw: tuple[int, int], logits_shape: tuple[int, int, int], kinds: int) -> int:
+    if content == "logits":
+        return 4 * int(np.prod(logits_shape)) + 4096
+    return size_hw[0] * size_hw[1] * (1 + 4 * kinds) + 4096
+
+
+def infer(
+    logits: Iterable[tuple[int, Tensor]],
+    names: Sequence[str],
+    folder: Path,
+    layout: spool.Layout,
+    *,
+    score: Scorer,
+    size: OutputSize,
+    kinds: Sequence[Kind],
+    num_classes: int,
+    shard: int,
+    progress: Progress,
+) -> None:
+    """Spool this rank's images; whatever file was not finished when a run died is made again."""
+    rank = collectives.rank()
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(f".rank{rank:04d}-*.tmp"):
+        leftover.unlink()
+    serial = 1 + max((int(path.stem.split("-")[1]) for path in folder.glob(f"rank{rank:04d}-*.h5")), default=-1)
+
+    def work(item: tuple[int, Tensor]) -> tuple[int, tuple[int, int], dict[str, Any], dict[Kind, tuple[np.ndarray, np.ndarray]]]:
+        index, image_logits = item
+        check_finite(image_logits, names[index])
+        image = scored(score, index, names[index], image_logits, size(index))
+        arrays: dict[str, np.ndarray]
+        if layout.content == "logits":
+            arrays = {"logits": image_logits.cpu().numpy()}
+        else:
+            arrays = {"label": image.label, **{kind: image.score[kind] for kind in kinds}}
+        try:
+            pixels = {kind: counting.valid(image.label, keys(image.score[kind]), num_classes) for kind in kinds}
+        except counting.ScoreError as error:
+            raise counting.ScoreError(f"{names[index]}: {error}") from error
+        return index, size(index), spool.pack(arrays), pixels
+
+    writer: spool.ShardWriter | None = None
+    high: dict[Kind, np.ndarray] = {}
+    stored = 0
+    try:
+        for index, size_hw, packed, pixels in overlap.overlapped(work, logits, overlap.workers()):
+            if writer is None:
+                writer = spool.ShardWriter(folder / f"rank{rank:04d}-{serial:05d}.h5", layout)
+                high = {kind: np.zeros((num_classes, HIGH_BINS), np.int64) for kind in kinds}
+            before = writer.bytes
+            writer.add(index, names[index], size_hw, packed)
+            stored += writer.bytes - before
+            for kind in kinds:
+                counting.count_high(high[kind], *pixels[kind])
+            progress.step(stored)
+            if writer.images == shard:
+                writer.close(high)
+                writer, serial = None, serial + 1
+        if writer is not None:
+            writer.close(high)
+            writer = None
+    finally:
+        if writer is not None:
+            writer.abandon()

@@ -1,0 +1,95 @@
+"""The exact scores in torch eager, on any device: the bits of ``spec`` by elementwise operations only.
+
+Each torch call below is one IEEE operation per element, so neither threads nor tiles nor the device can change a bit. Rows are
+taken in strips with scratch that is used again, so the memory stays at a few planes of one strip.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from esl_dist.pseudo_labels.scores.constants import EXP_MIN, EXP_POLYNOMIAL, LN2_HIGH, LN2_LOW, LOG2_E, LOG_POLYNOMIAL, ROUND, SQRT_HALF_BITS, TINY, inverse_log
+from esl_dist.pseudo_labels.scores.coordinates import positions
+
+STRIP_ROWS = 64
+
+
+def _exp(x: Tensor) -> Tensor:
+    clamped = x.clamp_min(EXP_MIN)
+    n = clamped.mul(LOG2_E).add_(ROUND).sub_(ROUND)
+    r = clamped.sub_(n * LN2_HIGH).sub_(n * LN2_LOW)
+    p = torch.full_like(r, EXP_POLYNOMIAL[0])
+    for coefficient in EXP_POLYNOMIAL[1:]:
+        p.mul_(r).add_(coefficient)
+    p.mul_(r * r).add_(r).add_(1.0)
+    bits = p.view(torch.int32) + n.to(torch.int32).bitwise_left_shift_(23)
+    return bits.view(torch.float32).masked_fill_(x < EXP_MIN, 0.0)
+
+
+class _Log:
+    """Natural logarithm into given scratch: allocating inside the class loop would cost more than the arithmetic."""
+
+    def __init__(self, rows: int, width: int, device: torch.device) -> None:
+        self.scratch = [torch.empty(rows, width, device=device) for _ in range(3)]
+        self.integers = torch.empty(rows, width, dtype=torch.int32, device=device)
+
+    def __call__(self, q: Tensor, out: Tensor) -> Tensor:
+        """``out <- log(max(q, 2^-126))``; ``out`` must not be ``q``."""
+        rows = len(q)
+        f, e, y = (scratch[:rows] for scratch in self.scratch)
+        exponent = self.integers[:rows]
+        torch.clamp_min(q, TINY, out=out)
+        bits = out.view(torch.int32)
+        torch.sub(bits, SQRT_HALF_BITS, out=exponent)
+        e.copy_(exponent.bitwise_right_shift_(23))
+        bits.sub_(exponent.bitwise_left_shift_(23))
+        torch.sub(out, 1.0, out=f)
+        torch.mul(f, LOG_POLYNOMIAL[0], out=y).add_(LOG_POLYNOMIAL[1])
+        for coefficient in LOG_POLYNOMIAL[2:]:
+            y.mul_(f).add_(coefficient)
+        z = torch.mul(f, f, out=out)
+        y.mul_(f).mul_(z)
+        y.add_(torch.mul(e, LN2_LOW, out=exponent.view(torch.float32)))
+        y.sub_(z.mul_(0.5))
+        return torch.add(f, y, out=out).add_(e.mul_(LN2_HIGH))
+
+
+def _wide_probabilities(logits_chw: Tensor, width: int) -> Tensor:
+    """Softmax, interpolated along the width only: float32 ``[C, h, W]``."""
+    e = _exp(logits_chw - logits_chw.amax(0))
+    total = e[0].clone()
+    for plane in e[1:]:
+        total += plane
+    p = e.div_(total)
+    left, right, weight = (torch.as_tensor(table.copy(), device=p.device) for table in positions(p.shape[2], width))
+    a = p.index_select(2, left)
+    return p.index_select(2, right).sub_(a).mul_(weight).add_(a)
+
+
+def score(logits_chw: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Label (uint8), normalised entropy and maximum probability (float32), each ``[H, W]`` on the logits' device."""
+    height, width = size_hw
+    device = logits_chw.device
+    wide = _wide_probabilities(logits_chw.float(), width)
+    top, bottom, weight = (torch.as_tensor(table.copy(), device=device) for table in positions(wide.shape[1], height))
+    label = torch.zeros(size_hw, dtype=torch.uint8, device=device)
+    entropy = torch.zeros(size_hw, device=device)
+    best = torch.full(size_hw, -1.0, device=device)
+    rows = min(STRIP_ROWS, height)
+    p_scratch, q_scratch = (torch.empty(rows, width, device=device) for _ in range(2))
+    wins_scratch = torch.empty(rows, width, dtype=torch.bool, device=device)
+    log = _Log(rows, width, device)
+    for start in range(0, height, rows):
+        strip = slice(start, min(start + rows, height))
+        n = strip.stop - start
+        p, q, wins = p_scratch[:n], q_scratch[:n], wins_scratch[:n]
+        for index, plane in enumerate(wide):
+            torch.index_select(plane, 0, top[strip], out=p)
+            torch.index_select(plane, 0, bottom[strip], out=q)
+            q.sub_(p).mul_(weight[strip, None]).add_(p)
+            torch.gt(q, best[strip], out=wins)
+            label[strip].masked_fill_(wins, index)
+            torch.maximum(best[strip], q, out=best[strip])
+            entropy[strip].sub_(log(q, p).mul_(q))
+    return label, entropy.mul_(float(inverse_log(len(wide)))).clamp_min_(0), best

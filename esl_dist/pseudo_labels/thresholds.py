@@ -1,0 +1,102 @@
+"""From counts to thresholds: which order statistic a rule wants, and which keys of each class it then keeps.
+
+ESL (Saporta et al. 2020): ``nu_c = max(nu, median_c E)``, keep ``E <= nu_c``. SSL (Li et al. 2019): ``mu_c = min(mu, median_c p)``,
+keep ``p >= mu_c``. ``median``: ESL with nu = 0. CBST (Zou et al. 2018): ``t_c`` = probability of the k-th most confident pixel.
+Everything is compared as integer keys: nu is rounded down to float32 and mu up, which changes no comparison with a float32 score.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from esl_dist.config.schema import PseudoLabelConfig
+from esl_dist.pseudo_labels import ranks
+from esl_dist.pseudo_labels.keys import KEY_LIMIT, Kind, at_least, at_most, scores
+from esl_dist.pseudo_labels.selection import ranks_of
+
+MAX_PORTION = 0.5
+
+
+def kind_of(setting: PseudoLabelConfig) -> Kind:
+    """The confidence that a rule selects by."""
+    return "probability" if setting.rule in ("ssl", "cbst") else "entropy"
+
+
+def fixed_bound(setting: PseudoLabelConfig) -> float | None:
+    """nu of ESL, mu of SSL, 0 of the median alone; CBST has none."""
+    return {"esl": setting.nu, "ssl": setting.mu, "median": 0.0, "cbst": None}[setting.rule]
+
+
+def portion_of(setting: PseudoLabelConfig, round_index: int) -> Fraction:
+    """CBST's share of each class in a round (0-based), the decimal that the user wrote as an exact fraction."""
+    first, growth = Fraction(str(setting.portion)), Fraction(str(setting.portion_growth))
+    return max(first, min(first + growth * round_index, Fraction(str(MAX_PORTION))))
+
+
+def wanted_ranks(setting: PseudoLabelConfig, counts: np.ndarray, round_index: int = 0) -> np.ndarray:
+    """0-based rank among the ascending scores of each class, int64 ``[C]``."""
+    kind = kind_of(setting)
+    if setting.rule == "cbst":
+        share = portion_of(setting, round_index)
+        return ranks_of(counts, lambda n: ranks.portion(n, kind, share))
+    return ranks_of(counts, lambda n: ranks.rank_of(setting.rank, n, kind))
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """One rule's thresholds: float32 ``[C]`` to read, int64 keys ``[C]`` to compare with (``first <= key <= last`` is kept)."""
+
+    kind: Kind
+    count: np.ndarray
+    """Pixels of each class."""
+    statistic: np.ndarray
+    """The order statistic (median, or CBST's k-th), NaN where the class is absent."""
+    threshold: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+
+def decided_by_bound(setting: PseudoLabelConfig, bins: np.ndarray) -> np.ndarray:
+    """Whether a class's threshold is nu (or mu) whatever the lower digit of its median is: bool ``[C]``."""
+    bound = fixed_bound(setting)
+    if bound is None:
+        return np.zeros(len(bins), bool)
+    if kind_of(setting) == "entropy":
+        return (bins >= 0) & ((bins << 16 | 0xFFFF) <= at_most(bound))
+    return (bins >= 0) & (bins << 16 >= at_least(bound))
+
+
+def thresholds(setting: PseudoLabelConfig, counts: np.ndarray, found: np.ndarray) -> Thresholds:
+    """Thresholds from the pixels of each class and the keys of its order statistic (int64 ``[C]``, -1 where absent)."""
+    kind = kind_of(setting)
+    absent = found < 0
+    statistic = scores(np.maximum(found, 0).astype(np.uint32)).copy()
+    statistic[absent] = np.nan
+    bound = fixed_bound(setting)
+    keep_ties = setting.ties == "keep"
+    everything = np.full(len(counts), KEY_LIMIT - 1, np.int64)
+    if kind == "entropy":
+        assert bound is not None
+        # a strict sign excludes the median's own key, and the key of nu only where nu itself is a float32
+        highest = at_most(bound)
+        strict = highest - (float(scores(np.array([highest]))[0]) == bound)
+        last = np.maximum(np.where(absent, -1, found - (not keep_ties)), highest if keep_ties else strict)
+        value = scores(np.maximum(found, highest).astype(np.uint32))
+        return Thresholds(kind, counts, statistic, value, np.zeros_like(everything), last)
+    lowest = KEY_LIMIT - 1 if bound is None else at_least(bound)
+    strict = lowest + (bound is not None and float(scores(np.array([lowest]))[0]) == bound)
+    own = np.where(absent, KEY_LIMIT - 1, found)
+    first = np.minimum(np.where(absent, KEY_LIMIT - 1, found + (not keep_ties)), lowest if keep_ties else strict)
+    value = scores(np.minimum(own, lowest).astype(np.uint32))
+    if setting.rule == "cbst":  # an absent class competes with its plain probability
+        value = np.where(absent, np.float32(1), value)
+    return Thresholds(kind, counts, statistic, value, first, everything)
+
+
+def plain(value: float) -> float | None:
+    """A JSON number, or None for NaN."""
+    return None if math.isnan(value) else float(value)
