@@ -1,0 +1,65 @@
+"""What a run records: ``metrics.jsonl`` is the truth, the console and MLflow are mirrors of it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from esl_dist.config.schema import TrackingConfig
+from esl_dist.tracking.console import Progress, duration
+from esl_dist.tracking.jsonl import MetricsLog
+from esl_dist.tracking.mlflow import Mirror
+from esl_dist.tracking.state import METRICS
+
+log = logging.getLogger(__name__)
+
+__all__ = ["Tracker"]
+
+
+class Tracker:
+    """Records the events of a run on rank 0; on other ranks every call returns at once.
+
+    ``params`` (option → text) describe the run on the tracking server. Nothing here raises for a server or a disk that fails.
+    """
+
+    def __init__(self, run_dir: Path, config: TrackingConfig, run_name: str, params: dict[str, str], is_main: bool) -> None:
+        self._log: MetricsLog | None = None
+        self._mirror: Mirror | None = None
+        self._progress = Progress()
+        if is_main:
+            self._log = MetricsLog(run_dir / METRICS)
+            self._mirror = Mirror.start(config, run_dir, run_name, params)
+
+    def event(self, event: str, **fields: Any) -> None:
+        """Append one line to ``metrics.jsonl`` and show it if it is for people."""
+        if self._log is None:
+            return
+        record = self._log.append(event, **fields)
+        if event == "train":
+            self._progress.train(record)
+        elif event == "eval" and record.get("miou") is not None:
+            log.info("%s: mIoU %.2f %% on %s, %s BN statistics", record.get("stage"), 100 * record["miou"], record.get("split"), record.get("bn_statistics"))
+        elif event == "stage":
+            self._progress.clear()
+            self._log.sync()
+            if record.get("status") == "done":
+                log.info("%s: done in %s", record.get("stage"), duration(record.get("seconds", 0)))
+
+    def truncate(self, stage: str, step: int) -> None:
+        """A resume goes on from ``step``: drop the lines of ``stage`` beyond it, so that every step appears once."""
+        if self._log is not None:
+            dropped = self._log.truncate_after(stage, step)
+            if dropped:
+                log.info("%s: %d line(s) beyond step %d will be written again", stage, dropped, step)
+
+    def close(self, status: str) -> None:
+        """End the record with ``status`` FINISHED, FAILED or KILLED; waits a bounded time for the tracking server."""
+        if self._log is None:
+            return
+        self._progress.clear()
+        self._log.close()
+        if self._mirror is not None:
+            self._mirror.close(status)
+            self._mirror = None
+        self._log = None

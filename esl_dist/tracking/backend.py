@@ -1,0 +1,108 @@
+"""MLflow behind four calls. Imported only in a process of its own: ``import mlflow`` takes seconds and its calls block."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from esl_dist.tracking.points import Point
+
+log = logging.getLogger(__name__)
+
+# Read when mlflow is imported. At MLflow's defaults one call to a dead server blocks for minutes, and usage figures are sent to its makers.
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+MAX_PARAM = 6000
+MAX_PARAMS_PER_CALL = 100
+
+
+class Backend(Protocol):
+    """A tracking server. Any call may raise any exception: that means "not now"."""
+
+    def open(self, run_id: str) -> str:
+        """Go on with ``run_id``, or begin a new run if it is empty; returns the run's id."""
+        ...
+
+    def params(self, run_id: str, params: Mapping[str, str]) -> None: ...
+
+    def send(self, run_id: str, points: Sequence[Point]) -> None:
+        """Store points; sending the same point twice stores it once (as MLflow's database does)."""
+        ...
+
+    def finish(self, run_id: str, status: str, artifacts: Sequence[Path]) -> None: ...
+
+
+class MlflowBackend:
+    """An MLflow server or database."""
+
+    def __init__(self, uri: str, experiment: str, run_name: str) -> None:
+        for key, value in SETTINGS.items():
+            os.environ.setdefault(key, value)
+        self._uri, self._experiment, self._run_name = uri, experiment, run_name
+        self._client: Any = None
+
+    def open(self, run_id: str) -> str:
+        client = self._connected()
+        if run_id:
+            client.update_run(run_id, status="RUNNING")
+            return run_id
+        found = client.get_experiment_by_name(self._experiment)
+        if found is None:
+            try:
+                experiment_id = client.create_experiment(self._experiment, artifact_location=self._artifacts())
+            except Exception:  # another run made it in the meantime
+                found = client.get_experiment_by_name(self._experiment)
+                if found is None:
+                    raise
+                experiment_id = found.experiment_id
+        else:
+            experiment_id = found.experiment_id
+        return str(client.create_run(experiment_id, run_name=self._run_name).info.run_id)
+
+    def params(self, run_id: str, params: Mapping[str, str]) -> None:
+        entities = importlib.import_module("mlflow.entities")
+        made = [entities.Param(key, value[:MAX_PARAM]) for key, value in params.items()]
+        try:
+            for start in range(0, len(made), MAX_PARAMS_PER_CALL):
+                self._connected().log_batch(run_id, params=made[start : start + MAX_PARAMS_PER_CALL])
+        except Exception as error:
+            # Parameters cannot be changed: whoever opened the run set one otherwise. That is an answer, not an outage.
+            if getattr(error, "error_code", "") != "INVALID_PARAMETER_VALUE":
+                raise
+            log.warning("tracking: %s", str(error).splitlines()[0])
+
+    def send(self, run_id: str, points: Sequence[Point]) -> None:
+        entities = importlib.import_module("mlflow.entities")
+        metrics = [entities.Metric(p.name, p.value, p.time_ms, p.step) for p in points]
+        self._connected().log_batch(run_id, metrics=metrics)
+
+    def finish(self, run_id: str, status: str, artifacts: Sequence[Path]) -> None:
+        client = self._connected()
+        client.set_terminated(run_id, status=status)
+        for path in artifacts:
+            with contextlib.suppress(FileNotFoundError):
+                client.log_artifact(run_id, str(path))
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            if self._uri.startswith("sqlite:///"):
+                Path(self._uri.removeprefix("sqlite:///")).resolve().parent.mkdir(parents=True, exist_ok=True)
+            self._client = importlib.import_module("mlflow.tracking").MlflowClient(tracking_uri=self._uri)
+        return self._client
+
+    def _artifacts(self) -> str | None:
+        """Beside a local database; a server knows its own place. (MLflow's default is a folder in the working directory.)"""
+        if not self._uri.startswith("sqlite:///"):
+            return None
+        return (Path(self._uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()

@@ -1,0 +1,185 @@
+"""The process that mirrors ``metrics.jsonl``: it follows the file, so the queue is the file itself and memory stays flat.
+
+It is a process of its own, not a thread: nothing that MLflow does (seconds of imports, blocking calls, its own threads) can reach the
+training step, the loader's forks or the end of the program.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from esl_dist.tracking import points as metric
+from esl_dist.tracking.backend import Backend, MlflowBackend
+from esl_dist.tracking.jsonl import read_with_offsets
+from esl_dist.tracking.state import METRICS, MirrorState, only_sender
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+# MLflow takes up to 1000 metrics in a call.
+BATCH = 500
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 2.0, 60.0
+ARTIFACTS = ("config.yaml", "report.html", "log.txt")
+
+
+class Follower:
+    """Sends what a run's file holds and the server has not: every point once and in order, whatever happens in between.
+
+    A step that a resume repeats is sent once: its first value stays (the resumed run is bit-identical where arithmetic allows it).
+    """
+
+    def __init__(self, run_dir: Path, state: MirrorState, backend: Backend, clock: Callable[[], float] = time.monotonic) -> None:
+        self._run_dir, self._state, self._backend, self._clock = run_dir, state, backend, clock
+        self._path = run_dir / METRICS
+        self._offset = 0
+        self._inode = -1
+        self._open = False
+        self._backoff = 0.0
+        self._not_before = 0.0
+
+    def poll(self, patient: bool = True) -> bool:
+        """Send what is new, in batches; False if the server refused (it is asked again after a growing pause, unless not ``patient``)."""
+        if patient and self._clock() < self._not_before:
+            return False
+        try:
+            self._connect()
+            while self._send_batch():
+                pass
+        except Exception as error:  # a tracker may fail in any way, and none of them may matter
+            self._refused(error)
+            return False
+        if self._backoff:
+            log.warning("tracking: %s answers again; what it missed was sent", self._state.uri)
+            self._backoff = 0.0
+        return True
+
+    def finish(self, status: str) -> bool:
+        """Send the rest, the artifacts and the end of the run; False if something is left for ``replay``."""
+        if not self.poll(patient=False):
+            return False
+        if not self._state.owned:
+            return True
+        try:
+            self._backend.finish(self._state.run_id, status, [self._run_dir / name for name in ARTIFACTS if (self._run_dir / name).is_file()])
+        except Exception as error:
+            self._refused(error)
+            return False
+        return True
+
+    def left(self) -> int:
+        """Lines with points that were not sent."""
+        try:
+            lines = (metric.series(record) for _, record in read_with_offsets(self._path, 0))
+            return sum(1 for place in lines if place is not None and not self._was_sent(place))
+        except OSError:
+            return 0
+
+    def _connect(self) -> None:
+        if self._open:
+            return
+        self._state.run_id = self._backend.open(self._state.run_id)
+        self._save()
+        if not self._state.params_sent:
+            self._backend.params(self._state.run_id, self._state.params)
+            self._state.params_sent = True
+            self._save()
+        self._open = True
+
+    def _send_batch(self) -> bool:
+        """Send one batch of new lines; False when there is none."""
+        self._notice_rewrite()
+        batch: list[metric.Point] = []
+        marks: dict[str, float] = {}
+        offset = self._offset
+        try:
+            for end, record in read_with_offsets(self._path, self._offset):
+                offset = end
+                place = metric.series(record)
+                if place is None or self._was_sent(place) or marks.get(place.key, -1.0) >= place.mark:
+                    continue
+                batch += metric.points(record)
+                marks[place.key] = place.mark
+                if len(batch) >= BATCH:
+                    break
+        except FileNotFoundError:
+            return False
+        if batch:
+            for start in range(0, len(batch), BATCH):
+                self._backend.send(self._state.run_id, batch[start : start + BATCH])
+            self._state.sent.update(marks)
+            self._save()
+        self._offset = offset
+        return bool(batch)
+
+    def _was_sent(self, place: metric.Series) -> bool:
+        return place.mark <= self._state.sent.get(place.key, -1.0)
+
+    def _notice_rewrite(self) -> None:
+        """A resume rewrites the file without the lines beyond its checkpoint: read it from the start, the marks know what was sent."""
+        try:
+            now = os.stat(self._path)
+        except FileNotFoundError:
+            return
+        if now.st_ino != self._inode or now.st_size < self._offset:
+            self._inode, self._offset = now.st_ino, 0
+
+    def _save(self) -> None:
+        try:
+            self._state.save(self._run_dir)
+        except OSError as error:  # a full disk: a server stores a repeated point once
+            log.debug("tracking: %s", error)
+
+    def _refused(self, error: Exception) -> None:
+        if not self._backoff:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            log.warning("tracking: %s does not take points (%s); metrics.jsonl keeps them all and they are sent when it answers", self._state.uri, reason)
+        self._backoff = min(max(2 * self._backoff, FIRST_BACKOFF_S), LONGEST_BACKOFF_S)
+        self._not_before = self._clock() + self._backoff
+
+
+def _die_with(parent: int) -> None:
+    """SIGKILL for this process when its parent ends (Linux); elsewhere the loop notices."""
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    except (OSError, AttributeError):
+        return
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+def main() -> int:
+    """``follow RUN PARENT_PID``: follow until a line with the run's status comes in, or the parent is gone."""
+    run_dir, parent = Path(sys.argv[1]), int(sys.argv[2])
+    _die_with(parent)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # the parent decides when this ends
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    state = MirrorState.load(run_dir)
+    if state is None:
+        return 1
+    follower = Follower(run_dir, state, MlflowBackend(os.environ.get("MLFLOW_TRACKING_URI") or state.uri, state.experiment, state.run_name))
+    while True:
+        with only_sender(run_dir) as alone:
+            while alone:
+                ready, _, _ = select.select([sys.stdin], [], [], POLL_S)
+                if ready:
+                    status = sys.stdin.readline().strip()
+                    return 0 if status and follower.finish(status) else 1
+                if os.getppid() != parent:
+                    return 1
+                follower.poll()
+        if os.getppid() != parent or select.select([sys.stdin], [], [], POLL_S)[0]:
+            return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
