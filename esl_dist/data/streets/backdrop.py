@@ -43,6 +43,8 @@ class Street:
     """Half the width of the carriageway."""
     left: RoadSide
     right: RoadSide
+    median: float
+    """Half the width of a grass strip between the two directions, 0 without one."""
     crossing: float | None
     """Distance of a zebra crossing."""
 
@@ -69,11 +71,14 @@ def ground(canvas: Canvas, street: Street, domain: Domain, dice: Dice, shadow: f
     """Every pixel below the horizon; ``shadow`` is the X that the shade of one row of houses reaches, sign included."""
     first = min(max(int(canvas.horizon) + 1, 0), canvas.height - 1)
     z = np.float32(canvas.focal * canvas.camera_height) / np.maximum(canvas.ys[first:] - np.float32(canvas.horizon), np.float32(0.3))
-    x = ((canvas.xs - np.float32(canvas.vanish)) * np.float32(1 / canvas.focal))[None] * z[:, None]
+    x = ((canvas.xs - np.float32(canvas.vanish)) * np.float32(1 / canvas.focal))[None] * z[:, None] + np.float32(canvas.eye)
     away = np.abs(x)
     material = np.full(x.shape, ASPHALT, np.uint8)
     for sign in (-1, 1):
         _side_bands(material, x * np.float32(sign), z, street, sign)
+    if street.median:
+        material[away < street.median] = CURB
+        material[away < street.median - 0.18] = GRASS
     _markings(material, away, x, z, street)
     fine, coarse = noise_tiles()
     rows, columns = (z * np.float32(14)).astype(np.int32)[:, None] % TILE, (x * np.float32(14)).astype(np.int32) % TILE
@@ -121,9 +126,9 @@ def _markings(material: NDArray[np.uint8], away: NDArray[np.float32], x: NDArray
     if street.crossing is not None:
         clear = (z < street.crossing - 1.2) | (z > street.crossing + 3.6)
         zebra = ((z >= street.crossing) & (z < street.crossing + 2.4))[:, None] & ((x % np.float32(1.0)) < np.float32(0.5)) & (away < street.road - 0.3)
-        material[zebra] = MARKING
+        material[zebra & (material == ASPHALT)] = MARKING
         stop = ((z > street.crossing - 1.2) & (z < street.crossing - 0.8))[:, None] & (x > 0) & (x < street.road - 0.3)
-        material[stop] = MARKING
+        material[stop & (material == ASPHALT)] = MARKING
     lines = (np.abs(away - np.float32(street.road - 0.35)) < np.float32(0.07) + soft) | ((away < np.float32(0.07) + soft) & dashed)
     material[lines & seen & clear[:, None] & (material == ASPHALT)] = MARKING
 
@@ -179,12 +184,12 @@ def _dress(facade: Facade, u: NDArray[np.float32], v: NDArray[np.float32], detai
 
 def building(canvas: Canvas, facade: Facade, side: int, x: float, near: float, far: float, lights: tuple[float, float]) -> None:
     """The long face at ``X = side * x`` and the end that faces the camera; ``lights`` for the two, in that order."""
-    focal, horizon = canvas.focal, canvas.horizon
+    focal, horizon, offset = canvas.focal, canvas.horizon, side * x - canvas.eye
     total = facade.height + facade.roof_height
-    a, b = canvas.vanish + focal * side * x / near, canvas.vanish + focal * side * x / far
+    a, b = canvas.vanish + focal * offset / near, canvas.vanish + focal * offset / far
     window = canvas.box(min(a, b), max(a, b), horizon - focal * (total - canvas.camera_height) / near, horizon + focal * canvas.camera_height / near)
     if window is not None:
-        z = np.clip(np.float32(focal * side * x) / (canvas.xs[window[1]] - np.float32(canvas.vanish)), np.float32(near), np.float32(far))
+        z = np.clip(np.float32(focal * offset) / (canvas.xs[window[1]] - np.float32(canvas.vanish)), np.float32(near), np.float32(far))
         v = np.float32(canvas.camera_height) - (canvas.ys[window[0]] - np.float32(horizon))[:, None] * (z * np.float32(1 / focal))[None]
         mask = (v >= 0) & (v < total)
         detail = np.broadcast_to(np.clip((np.float32(70) - z) * np.float32(1 / 40), 0, 1)[None], v.shape)
@@ -192,7 +197,7 @@ def building(canvas: Canvas, facade: Facade, side: int, x: float, near: float, f
         canvas.paint(window, mask, colour[mask], c.BUILDING, far)
         canvas.depth[window][mask] = np.broadcast_to(z[None], v.shape)[mask]
     scale = focal / near
-    start, depth = canvas.vanish + side * x * scale, 14.0
+    start, depth = canvas.vanish + offset * scale, 14.0
     window = canvas.box(
         min(start, start + side * depth * scale),
         max(start, start + side * depth * scale),
@@ -209,12 +214,12 @@ def building(canvas: Canvas, facade: Facade, side: int, x: float, near: float, f
 
 def barrier(canvas: Canvas, label: int, colour: Colour, side: int, x: float, near: float, far: float, height: float, light: float) -> None:
     """A wall or a fence at ``X = side * x``. A fence is labelled as a whole, though one sees through it between its pickets."""
-    focal, horizon = canvas.focal, canvas.horizon
-    a, b = canvas.vanish + focal * side * x / near, canvas.vanish + focal * side * x / far
+    focal, horizon, offset = canvas.focal, canvas.horizon, side * x - canvas.eye
+    a, b = canvas.vanish + focal * offset / near, canvas.vanish + focal * offset / far
     window = canvas.box(min(a, b), max(a, b), horizon - focal * (height - canvas.camera_height) / near, horizon + focal * canvas.camera_height / near)
     if window is None:
         return
-    z = np.clip(np.float32(focal * side * x) / (canvas.xs[window[1]] - np.float32(canvas.vanish)), np.float32(near), np.float32(far))
+    z = np.clip(np.float32(focal * offset) / (canvas.xs[window[1]] - np.float32(canvas.vanish)), np.float32(near), np.float32(far))
     v = np.float32(canvas.camera_height) - (canvas.ys[window[0]] - np.float32(horizon))[:, None] * (z * np.float32(1 / focal))[None]
     mask = (v >= 0) & (v < height)
     tone = np.full(v.shape, np.float32(light))

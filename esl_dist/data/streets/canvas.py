@@ -1,7 +1,7 @@
 """A pinhole camera over flat ground and the few things that can be drawn in front of it, farthest first.
 
-World: X metres to the right, Y metres above the ground, Z metres ahead. The camera stands at X = 0 and looks along Z, so
-``x = x_vanish + f X / Z`` and ``y = horizon + f (camera_height - Y) / Z`` in pixels. Everything that decides a pixel is made of
+World: X metres to the right of the middle of the road, Y metres above the ground, Z metres ahead. The camera stands at X = eye and
+looks along Z, so ``x = x_vanish + f (X - eye) / Z`` and ``y = horizon + f (camera_height - Y) / Z`` in pixels. Everything that decides a pixel is made of
 additions, multiplications, divisions and comparisons, which IEEE 754 defines to the last bit.
 """
 
@@ -40,8 +40,8 @@ def scaled(colour: Colour, factor: float) -> Colour:
 class Canvas:
     """Colour ``[H, W, 3]`` (linear albedo times light, about 0–1), label id ``[H, W]`` and depth ``[H, W]`` in metres."""
 
-    def __init__(self, width: int, height: int, camera_height: float, horizon: float, vanish: float) -> None:
-        self.width, self.height, self.camera_height = width, height, camera_height
+    def __init__(self, width: int, height: int, camera_height: float, horizon: float, vanish: float, eye: float) -> None:
+        self.width, self.height, self.camera_height, self.eye = width, height, camera_height, eye
         self.focal = 0.75 * width
         self.horizon, self.vanish = horizon * height, vanish * width
         self.rgb = np.zeros((height, width, 3), np.float32)
@@ -52,7 +52,7 @@ class Canvas:
 
     def project(self, point: Point) -> Pixel:
         scale = self.focal / max(point[2], NEAR)
-        return self.vanish + point[0] * scale, self.horizon + (self.camera_height - point[1]) * scale
+        return self.vanish + (point[0] - self.eye) * scale, self.horizon + (self.camera_height - point[1]) * scale
 
     def pixels_per_metre(self, z: float) -> float:
         return self.focal / max(z, NEAR)

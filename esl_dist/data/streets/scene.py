@@ -30,15 +30,33 @@ class Scene(NamedTuple):
 def render(domain: Domain, seed: int, split: int, index: int, size: tuple[int, int] = (256, 128)) -> Scene:
     """Image ``index`` of a split at ``size`` (width, height): a pure function of its arguments, the layout independent of the size."""
     dice = Dice(seed, domain.code, split, index)
-    canvas = Canvas(*size, dice.between(domain.camera_height), dice.between(domain.horizon), dice.between(domain.vanish))
-    return _Builder(canvas, domain, dice).build()
+    street = _street(domain, dice)
+    eye = street.median + (street.road - street.median) * dice.between((0.2, 0.55))
+    canvas = Canvas(*size, dice.between(domain.camera_height), dice.between(domain.horizon), dice.between(domain.vanish), eye)
+    return _Builder(canvas, street, domain, dice).build()
+
+
+def _street(domain: Domain, dice: Dice) -> Street:
+    sides = []
+    for _ in range(2):
+        verge = dice.between(domain.verge_width) if dice.chance(domain.verge) else 0.0
+        plots, z = [], 1.5
+        while z < 110:
+            draw = dice.between((0.0, 1.0))
+            kind = "building" if draw < domain.plots[0] else "park" if draw < domain.plots[0] + domain.plots[1] else "street"
+            length = dice.between((7.0, 11.0)) if kind == "street" else dice.between((9.0, 20.0))
+            plots.append(Plot(kind, z, z + length, dice.between(domain.setback), kind == "park" or dice.chance(0.65)))
+            z += length
+        sides.append(RoadSide(verge, dice.between(domain.sidewalk), tuple(plots)))
+    median = dice.between((0.7, 1.4)) if dice.chance(domain.median) else 0.0
+    return Street(dice.between(domain.road) + median, sides[0], sides[1], median, dice.between((7.0, 22.0)) if dice.chance(domain.crossing) else None)
 
 
 class _Builder:
     """Collects ``(distance, draw)`` pairs and paints them from the far end to the camera."""
 
-    def __init__(self, canvas: Canvas, domain: Domain, dice: Dice) -> None:
-        self.canvas, self.domain, self.dice = canvas, domain, dice
+    def __init__(self, canvas: Canvas, street: Street, domain: Domain, dice: Dice) -> None:
+        self.canvas, self.street, self.domain, self.dice = canvas, street, domain, dice
         self.sun = dice.side() if dice.chance(domain.sun) else 0
         self.queue: list[tuple[float, Draw]] = []
         self.taken: list[tuple[float, float, float, float]] = []
@@ -46,34 +64,20 @@ class _Builder:
         self.rough = rolled(coarse, canvas.height, canvas.width, dice) * np.float32(0.45) + rolled(fine, canvas.height, canvas.width, dice) * np.float32(0.30)
 
     def build(self) -> Scene:
-        street = self._street()
+        street = self.street
         backdrop.sky(self.canvas, self.domain, self.dice)
         self._skyline()
         shadow = -self.sun * self.dice.between((0.2, 1.3)) * street.road if self.sun else None
         backdrop.ground(self.canvas, street, self.domain, self.dice, shadow)
         for sign in (-1, 1):
             for plot in street.side(sign).plots:
-                self._plot(street, sign, plot)
-        self._traffic(street)
-        self._roadside(street)
+                self._plot(sign, plot)
+        self._traffic()
+        self._two_wheelers_and_people()
+        self._roadside()
         for _, draw in sorted(self.queue, key=lambda entry: -entry[0]):
             draw()
         return Scene(develop(self.canvas, self.domain, self.dice), self.canvas.label)
-
-    def _street(self) -> Street:
-        d, dice = self.domain, self.dice
-        sides = []
-        for _ in range(2):
-            verge = dice.between(d.verge_width) if dice.chance(d.verge) else 0.0
-            plots, z = [], 1.5
-            while z < 110:
-                draw = dice.between((0.0, 1.0))
-                kind = "building" if draw < d.plots[0] else "park" if draw < d.plots[0] + d.plots[1] else "street"
-                length = dice.between((7.0, 11.0)) if kind == "street" else dice.between((9.0, 20.0))
-                plots.append(Plot(kind, z, z + length, dice.between(d.setback), kind == "park" or dice.chance(0.65)))
-                z += length
-            sides.append(RoadSide(verge, dice.between(d.sidewalk), tuple(plots)))
-        return Street(dice.between(d.road), sides[0], sides[1], dice.between((7.0, 22.0)) if dice.chance(d.crossing) else None)
 
     def _skyline(self) -> None:
         """Houses and trees at the far end, a few pixels high."""
@@ -94,8 +98,8 @@ class _Builder:
         """Brightness of the fronts on one side: the one that the sun shines on is the one opposite to it."""
         return 1.0 - 0.18 * self.sun * sign if self.sun else 0.92
 
-    def _plot(self, street: Street, sign: int, plot: Plot) -> None:
-        d, m, dice, canvas = self.domain, self.domain.materials, self.dice, self.canvas
+    def _plot(self, sign: int, plot: Plot) -> None:
+        d, m, dice, canvas, street = self.domain, self.domain.materials, self.dice, self.canvas, self.street
         border, light = street.border(sign), self._light(sign)
         if plot.kind == "building":
             storey = dice.between((2.8, 3.3))
@@ -132,8 +136,10 @@ class _Builder:
         if z > 3.0:
             self.queue.append((z, draw))
 
-    def _distance(self, near: float, far: float) -> float:
-        """More often near than far: things that are a few pixels high teach nothing."""
+    def _distance(self, x: float, near: float, far: float) -> float:
+        """A place between ``near`` and ``far`` from which something at ``x`` is within the picture, more often near than far."""
+        near = max(near, abs(x - self.canvas.eye) * 1.45)
+        far = max(far, near * 1.2)
         share = self.dice.between((0.0, 1.0))
         return near / (1 - share * (1 - near / far))
 
@@ -145,61 +151,62 @@ class _Builder:
         self.taken.append(mine)
         return True
 
-    def _traffic(self, street: Street) -> None:
-        d, m, dice, canvas, sun = self.domain, self.domain.materials, self.dice, self.canvas, self.sun
+    def _traffic(self) -> None:
+        d, m, dice, canvas, road = self.domain, self.domain.materials, self.dice, self.canvas, self.street.road
         # Big vehicles come first, so that the ground they need is still free.
         for draw, mean, length, half in ((vehicles.bus, d.buses, 10.5, 1.3), (vehicles.truck, d.trucks, 8.0, 1.25), (vehicles.car, d.driving, 4.6, 0.95)):
             for _ in range(dice.count(mean)):
                 side = dice.side()
-                x = side * (street.road * 0.5 + dice.between((-0.4, 0.4)))
-                z = length / 2 + self._distance(5.0, 40.0)
-                heading = (dice.between((-0.05, 0.05)), 1.0 if side > 0 else -1.0)
+                x = side * ((road + self.street.median) * 0.5 + dice.between((-0.3, 0.3)))
+                z = length / 2 + self._distance(x, 9.0 if side > 0 else 6.5, 40.0)
                 if self._free(x, z, half + 0.2, length + 1.5):
-                    frame = vehicles.Frame(x, z, heading)
-                    self._later(z - length / 2, partial(draw, canvas, frame, m, dice, sun))
+                    frame = vehicles.Frame(x, z, (dice.between((-0.05, 0.05)), float(side)), canvas.eye)
+                    self._later(z - length / 2, partial(draw, canvas, frame, m, dice, self.sun))
         for _ in range(dice.count(d.parked)):
             side = dice.side()
-            x, z = side * (street.road - 0.95), 2.3 + self._distance(3.5, 35.0)
+            x = side * (road - 0.75)
+            z = 2.3 + self._distance(x, 3.5, 35.0)
             if self._free(x, z, 0.95, 5.2):
-                frame = vehicles.Frame(x, z, (0.0, 1.0 if side > 0 or dice.chance(0.3) else -1.0))
-                self._later(z - 2.3, partial(vehicles.car, canvas, frame, m, dice, sun))
-        self._two_wheelers(street)
+                frame = vehicles.Frame(x, z, (0.0, 1.0 if side > 0 or dice.chance(0.3) else -1.0), canvas.eye)
+                self._later(z - 2.3, partial(vehicles.car, canvas, frame, m, dice, self.sun))
 
     def _heading(self, straight: float) -> tuple[float, float]:
         """A unit vector of the ground; ``straight`` is the chance that it runs along the street. Half-angle form, so no sine."""
         t = self.dice.between((-0.12, 0.12)) if self.dice.chance(straight) else self.dice.between((0.4, 2.2)) * self.dice.side()
         return 2 * t / (1 + t * t), (1 - t * t) / (1 + t * t) * self.dice.side()
 
-    def _two_wheelers(self, street: Street) -> None:
-        d, m, dice, canvas = self.domain, self.domain.materials, self.dice, self.canvas
-        for draw, mean, straight in (
-            (people.rider, d.riders, 0.5),
-            (people.motorcycle, d.motorcycles, 0.15),
-            (people.bicycle, d.bicycles, 0.1),
-            (people.person, d.persons, 0.5),
+    def _two_wheelers_and_people(self) -> None:
+        d, dice, street = self.domain, self.dice, self.street
+        for draw, mean, straight, half in (
+            (people.rider, d.riders, 0.4, 0.5),
+            (people.motorcycle, d.motorcycles, 0.1, 0.6),
+            (people.bicycle, d.bicycles, 0.1, 0.6),
+            (people.person, d.persons, 0.5, 0.3),
         ):
             for _ in range(dice.count(mean)):
-                side, z, on_road = dice.side(), self._distance(4.2, 22.0), draw is people.rider
+                side = dice.side()
                 curb, wide = street.road + street.side(side).verge, street.side(side).sidewalk
-                x = side * (street.road - dice.between((0.6, 2.2)) if on_road else curb + dice.between((0.3, max(wide - 0.2, 0.4))))
-                if draw is people.motorcycle and dice.chance(0.5):
-                    x = side * (street.road - 0.7)
+                on_road = draw is people.rider or (draw is people.motorcycle and dice.chance(0.5))
+                x = side * (street.road - dice.between((0.5, 1.6)) if on_road else curb + dice.between((0.4, max(wide - 0.3, 0.5))))
+                z = self._distance(x, 4.5, 18.0)
                 if draw is people.person and street.crossing is not None and dice.chance(0.3):
                     x, z = dice.between((-street.road, street.road)), street.crossing + dice.between((0.2, 2.2))
-                if self._free(x, z, 0.35, 0.9):
-                    frame = vehicles.Frame(x, z, self._heading(straight))
-                    self._later(z, partial(draw, canvas, frame, m, dice))
+                if self._free(x, z, half, 2 * half):
+                    frame = vehicles.Frame(x, z, self._heading(straight), self.canvas.eye)
+                    self._later(z, partial(draw, self.canvas, frame, d.materials, dice))
 
-    def _roadside(self, street: Street) -> None:
-        d, m, dice, canvas = self.domain, self.domain.materials, self.dice, self.canvas
-        for draw, mean, far in ((furniture.lamp, d.lamps, 30.0), (furniture.traffic_light, d.lights, 16.0), (furniture.sign, d.signs, 14.0)):
+    def _roadside(self) -> None:
+        d, dice, street = self.domain, self.dice, self.street
+        for draw, mean, far in ((furniture.traffic_light, d.lights, 16.0), (furniture.sign, d.signs, 14.0), (furniture.lamp, d.lamps, 30.0)):
             for _ in range(dice.count(mean)):
-                side, z = dice.side(), self._distance(6.0, far)
+                side = dice.side()
                 x = side * (street.road + dice.between((0.4, 0.8)))
+                z = self._distance(x, 6.0, far)
                 if self._free(x, z, 0.3, 1.2):
-                    self._later(z, partial(draw, canvas, x, z, m, dice))
+                    self._later(z, partial(draw, self.canvas, x, z, d.materials, dice))
         for _ in range(dice.count(d.trees)):
-            side, z = dice.side(), self._distance(8.0, 40.0)
+            side = dice.side()
             x = side * (street.road + 0.6 + dice.between((0.2, 0.9)) * max(street.side(side).verge, 1.0))
-            if self._free(x, z, 0.6, 3.0):
-                self._later(z, partial(furniture.tree, canvas, x, z, m, dice, self.rough))
+            z = self._distance(x, 8.0, 40.0)
+            if self._free(x, z, 0.5, 2.5):
+                self._later(z, partial(furniture.tree, self.canvas, x, z, d.materials, dice, self.rough))

@@ -20,8 +20,8 @@ PLATE: Colour = (0.86, 0.86, 0.80)
 class Frame:
     """Local axes of a vehicle: ``s`` metres forward from its middle, ``r`` metres to its right, ``y`` metres up."""
 
-    def __init__(self, x: float, z: float, heading: tuple[float, float]) -> None:
-        self.x, self.z, (self.hx, self.hz) = x, z, heading
+    def __init__(self, x: float, z: float, heading: tuple[float, float], eye: float) -> None:
+        self.x, self.z, (self.hx, self.hz), self.eye = x, z, heading, eye
 
     def at(self, s: float, r: float, y: float) -> Point:
         return self.x + s * self.hx + r * self.hz, y, self.z + s * self.hz - r * self.hx
@@ -30,7 +30,7 @@ class Frame:
         """Whether the camera sees the upright face with outward normal (ds, dr) through local point (s, r)."""
         px, _, pz = self.at(s, r, 0.0)
         nx, nz = ds * self.hx + dr * self.hz, ds * self.hz - dr * self.hx
-        return px * nx + pz * nz < 0
+        return (px - self.eye) * nx + pz * nz < 0
 
 
 class Solid:
