@@ -112,8 +112,8 @@ class DataConfig:
 
     root: str = "data"
     """Folder that relative domain roots start from."""
-    protocol: Literal["19", "16", "13", "crosscity13", "7", "7-nature", "10", "15"] = "19"
-    """Class protocol of the network (see ``esl_dist/labels.py``)."""
+    protocol: Literal["19", "16", "13", "crosscity13", "7", "7-nature", "10"] = "19"
+    """Class protocol of the network (see ``esl_dist/labels``)."""
     source: DomainConfig = field(default_factory=lambda: DomainConfig(dataset="gta5", root="gta5", size=(1280, 720)))
     """The labelled, synthetic domain."""
     target: DomainConfig = field(default_factory=lambda: DomainConfig(dataset="cityscapes", root="cityscapes", split="train", size=(1024, 512)))
