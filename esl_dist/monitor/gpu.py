@@ -52,11 +52,11 @@ class Nvml:
     def figures(self, handle: Any) -> dict[str, float]:
         """Utilisation and memory in percent and GiB, power in W, temperature in degrees C, clock in MHz; what a GPU does not tell is left out."""
         library = self._library
-        memory = _try(library.nvmlDeviceGetMemoryInfo, handle)
-        use = _try(library.nvmlDeviceGetUtilizationRates, handle)
-        power = _try(library.nvmlDeviceGetPowerUsage, handle)
-        degrees = _try(library.nvmlDeviceGetTemperature, handle, library.NVML_TEMPERATURE_GPU)
-        clock = _try(library.nvmlDeviceGetClockInfo, handle, library.NVML_CLOCK_SM)
+        memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
+        use = self._ask("nvmlDeviceGetUtilizationRates", handle)
+        power = self._ask("nvmlDeviceGetPowerUsage", handle)
+        degrees = self._ask("nvmlDeviceGetTemperature", handle, library.NVML_TEMPERATURE_GPU)
+        clock = self._ask("nvmlDeviceGetClockInfo", handle, library.NVML_CLOCK_SM)
         found: dict[str, float] = {}
         if use is not None:
             found["utilisation"] = float(use.gpu)
@@ -74,23 +74,22 @@ class Nvml:
         """What the driver reports as wrong with a GPU: uncorrected memory errors, rows or pages to remap, a slowed clock."""
         library = self._library
         found = []
-        errors = _try(library.nvmlDeviceGetTotalEccErrors, handle, library.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, library.NVML_VOLATILE_ECC)
+        errors = self._ask("nvmlDeviceGetTotalEccErrors", handle, library.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, library.NVML_VOLATILE_ECC)
         if errors:
             found.append(f"{errors} uncorrected memory error(s) since the driver started")
-        rows = _try(library.nvmlDeviceGetRemappedRows, handle)
+        rows = self._ask("nvmlDeviceGetRemappedRows", handle)
         if rows is not None and (rows[2] or rows[3]):
             found.append("a memory row remapping failed" if rows[3] else "a memory row is to be remapped at the next reset")
-        reasons = _try(library.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
+        reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle) or 0
         found += [text for bit, text in THROTTLE.items() if reasons & bit]
         return found
 
-
-def _try(query: Any, *arguments: Any) -> Any:
-    """The answer, or None: GPUs differ in what they tell (virtual ones, MIG slices, unified memory)."""
-    try:
-        return query(*arguments)
-    except Exception:
-        return None
+    def _ask(self, query: str, *arguments: Any) -> Any:
+        """The answer, or None: GPUs (virtual ones, MIG slices) and drivers differ in what they tell."""
+        try:
+            return getattr(self._library, query)(*arguments)
+        except Exception:
+            return None
 
 
 class _Sampler:
