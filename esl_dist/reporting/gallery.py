@@ -1,0 +1,120 @@
+"""Which target images a report shows, and which panels each gets."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esl_dist.data import open_dataset
+from esl_dist.data.dataset import Dataset
+from esl_dist.data.transforms import resize_label
+from esl_dist.labels import Protocol
+from esl_dist.pseudo_labels import spool
+from esl_dist.pseudo_labels.confidence import confidence_map
+from esl_dist.reporting import pictures
+from esl_dist.reporting.pictures import Panel
+from esl_dist.reporting.quality import IGNORED, label_names, read_label, spread
+from esl_dist.reporting.record import RunRecord, label_title
+
+log = logging.getLogger(__name__)
+
+IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One target image with its panels."""
+
+    name: str
+    panels: tuple[Panel, ...]
+
+
+def open_target(run: RunRecord) -> tuple[Dataset | None, str]:
+    """The run's target images; or None and why they cannot be shown."""
+    data = run.config.data
+    try:
+        return open_dataset(data.target, data.root, data.protocol), ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def gallery(run: RunRecord, target: Dataset | None, protocol: Protocol, images: int = IMAGES) -> list[Row]:
+    """Rows for evenly spaced images of the label sets: nobody picked them."""
+    sets = list(run.label_sets)
+    root = run.path / "pseudo_labels"
+    names = label_names(root / sets[0]) if sets else []
+    chosen = [names[i] for i in spread(len(names), images)]
+    predictions = _predictions(run, chosen)
+    index = {name: i for i, name in enumerate(target.names)} if target is not None else {}
+    rows = []
+    for name in chosen:
+        maps = {key: label for key in sets if (label := read_label(root / key, name)) is not None}
+        found = target if name in index else None
+        rows.append(Row(name, tuple(_panels(maps, predictions.get(name), found, index.get(name, -1), protocol))))
+    return rows
+
+
+def _panels(maps: dict[str, NDArray[np.uint8]], prediction: NDArray[np.uint8] | None, target: Dataset | None, i: int, protocol: Protocol) -> list[Panel]:
+    height, width = next(iter(maps.values())).shape
+    size = pictures.shown_size(height, width)
+    panels = []
+    image, truth = None, None
+    if target is not None:
+        image = target.image(i)
+        panels.append(Panel("Target image", pictures.photo(image, size)))
+        if target.labelled:
+            truth = resize_label(target.label(i), (width, height)).numpy()
+            panels.append(Panel("Ground truth", pictures.label_map(truth, protocol.palette, size), "not seen in training"))
+    if prediction is not None:
+        panels.append(Panel("Prediction", pictures.label_map(prediction, protocol.palette, size), _wrong("before selection", prediction, truth)))
+    for key, label in maps.items():
+        kept = f"{100 * (label != IGNORED).mean():.1f} % kept"
+        panels.append(Panel(f"{label_title(key)} labels", pictures.label_map(label, protocol.palette, size), _wrong(kept, label, truth)))
+    if "ssl" in maps and "esl" in maps:
+        background = image if image is not None else np.full((height, width, 3), 200, dtype=np.uint8)
+        for keeps, drops in (("ssl", "esl"), ("esl", "ssl")):
+            mask = (maps[keeps] != IGNORED) & (maps[drops] == IGNORED)
+            only = np.where(mask, maps[keeps], np.uint8(IGNORED))
+            share = f"{100 * mask.mean():.1f} % of pixels"
+            title = f"{label_title(keeps)} keeps, {label_title(drops)} drops"
+            panels.append(Panel(title, pictures.difference(background, maps[keeps], mask, protocol.palette, size), _wrong(share, only, truth)))
+    return panels
+
+
+def _wrong(text: str, label: NDArray[np.uint8], truth: NDArray[np.uint8] | None) -> str:
+    """``text`` and the share of wrong labels, where ground truth tells."""
+    if truth is None:
+        return text
+    judged = (label != IGNORED) & (truth != IGNORED)
+    return f"{text}, {100 * (label != truth)[judged].mean():.1f} % wrong" if judged.any() else text
+
+
+def _predictions(run: RunRecord, names: list[str]) -> dict[str, NDArray[np.uint8]]:
+    """Argmax label maps of the network that made the first label set, from the spool it left, as far as that is still there."""
+    options = run.config.extract
+    root = Path(options.spool_dir) if options.spool_dir else run.path / "pseudo_labels" / "spool"
+    teachers = [str(content.get("fingerprint", {}).get("checkpoint_sha256", ""))[:12] for content in run.label_sets.values()]
+    found: dict[str, NDArray[np.uint8]] = {}
+    if not teachers or not re.fullmatch("[0-9a-f]{12}", teachers[0]):
+        return found
+    try:
+        shards, _ = spool.listing(root / teachers[0], None)
+        for shard in shards:
+            for record in spool.read(shard):
+                if record.name in names:
+                    found[record.name] = _argmax(record)
+    except (ValueError, KeyError) as error:
+        log.warning("the report shows no predictions: %s", error)
+    return found
+
+
+def _argmax(record: spool.Record) -> NDArray[np.uint8]:
+    if "label" in record.arrays:
+        return np.asarray(record.arrays["label"], dtype=np.uint8)
+    label, _ = confidence_map(record.arrays["logits"], record.size)
+    return np.asarray(label, dtype=np.uint8)

@@ -1,0 +1,190 @@
+"""``report.html`` of one run: a page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import esl_dist
+from esl_dist.config.load import dump
+from esl_dist.labels import protocol
+from esl_dist.reporting import tables
+from esl_dist.reporting.chart import Series, line_chart
+from esl_dist.reporting.gallery import gallery, open_target
+from esl_dist.reporting.pictures import DROPPED
+from esl_dist.reporting.quality import compare
+from esl_dist.reporting.record import RunRecord, StageRecord, read_run
+
+log = logging.getLogger(__name__)
+
+_COLOURS = {"initial": "#9aa3ad", "source": "#4b5563", "oracle": "#111827"}
+_METHOD_COLOURS = ("#c28a1e", "#2563a8", "#2f8f6b", "#b3344a", "#7a4fa3", "#3a9fbf", "#a65f2b")
+
+_LOSSES = {
+    "source_main": "Cross-entropy on the source",
+    "target_main": "Cross-entropy on pseudo-labels",
+    "adv_main": "Adversarial loss of the segmenter",
+    "d_main_source": "Discriminator, source",
+    "d_main_target": "Discriminator, target",
+}
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write ``report.html`` into a run folder and return its path. Reads the run folder, and the target images that its configuration names.
+
+    Raises:
+        ValueError: the folder is not a run's, or a file in it is damaged.
+    """
+    run = read_run(run_dir)
+    page = environment().get_template("report.html.j2").render(**_content(run))
+    path = run_dir / "report.html"
+    write_text(path, page)
+    return path
+
+
+def terminal_table(run_dir: Path) -> str:
+    """The run's scores as plain text: a line per stage, mIoU and its gain over source-only under each kind of BN statistics."""
+    run = read_run(run_dir)
+    kinds = run.statistics()
+    rows = tables.summary(run, kinds)
+    if not rows:
+        return f"{run.name}: nothing was scored (no labelled split to score on)"
+    first = next(metrics for row in rows for metrics in row.stage.metrics.values())
+    width = max(len(row.stage.title) for row in rows)
+    head = f"{'':{width}}  " + "   ".join(f"{tables.STATISTICS_TITLES[kind]:>24}" for kind in kinds)
+    lines = [f"mIoU (%) on {first.get('images', '?')} images of {first.get('split', '?')}; in brackets the gain over source-only", head]
+    for row in rows:
+        cells = [f"{cell.text + (' *' if cell.best else '  '):>13}  {'(' + cell.gain_text + ')' if cell.gain_text else '':>9}" for cell in row.cells]
+        lines.append(f"{row.stage.title:{width}}  " + "   ".join(cells))
+    return "\n".join([*lines, "* best without target labels"]) if any(cell.best for row in rows for cell in row.cells) else "\n".join(lines)
+
+
+def environment() -> Environment:
+    """Templates of this package; everything that is put into a page is escaped."""
+    made = Environment(loader=PackageLoader("esl_dist.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters["duration"] = _duration
+    made.filters["number"] = lambda value, digits=1: "–" if value is None else f"{value:.{digits}f}"
+    made.filters["grouped"] = lambda value: "–" if value is None else f"{value:,}".replace(",", " ")
+    return made
+
+
+def write_text(path: Path, text: str) -> None:
+    """The file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def _content(run: RunRecord) -> dict[str, Any]:
+    kinds = run.statistics()
+    classes = protocol(run.config.data.protocol)
+    target, problem = open_target(run)
+    measured = None
+    if run.label_sets and classes.num_classes == len(next(iter(run.label_sets.values()))["classes"]):
+        measured = _or_none("label quality", lambda: compare(run.path / "pseudo_labels", list(run.label_sets), classes.num_classes, target))
+    rows = _or_none("pictures", lambda: gallery(run, target, classes)) or []
+    scored = next((m for stage in run.stages for m in stage.metrics.values()), {})
+    return {
+        "run": run,
+        "config": run.config,
+        "resolved": dump(run.config),
+        "classes": list(zip(classes.classes, classes.palette, strict=True)),
+        "swatches": dict(zip(classes.classes, classes.palette, strict=True)),
+        "dropped": DROPPED,
+        "scored": scored,
+        "kinds": [tables.STATISTICS_TITLES[kind] for kind in kinds],
+        "summary": tables.summary(run, kinds),
+        "class_tables": [tables.class_table(run, kind) for kind in kinds],
+        "labels": tables.label_table(run, measured) if run.label_sets else None,
+        "measured": measured,
+        "gallery": rows,
+        "no_images": problem,
+        "charts": _charts(run),
+        "colours": _colours(run),
+        "costs": tables.costs(run),
+        "warnings": [str(event.get("text", "")) for event in run.events_of("warning")],
+        "facts": _facts(run),
+    }
+
+
+def _or_none(what: str, make: Callable[[], Any]) -> Any:
+    """A report without its pictures is better than none: a damaged image costs its section and is named."""
+    try:
+        return make()
+    except (ValueError, OSError) as error:
+        log.warning("the report has no %s: %s", what, error)
+        return None
+
+
+def _colours(run: RunRecord) -> dict[str, str]:
+    """Folder -> colour; the same stage has the same colour in every chart."""
+    methods = [stage.folder for stage in run.stages if stage.kind not in _COLOURS]
+    return {s.folder: _COLOURS.get(s.kind) or _METHOD_COLOURS[methods.index(s.folder) % len(_METHOD_COLOURS)] for s in run.stages}
+
+
+def _charts(run: RunRecord) -> list[tuple[str, Markup]]:
+    """Title and drawing: a chart per loss with a line per stage, then the mIoU while training."""
+    colours = _colours(run)
+    lines = run.events_of("train")
+    found = {key.removeprefix("loss/") for event in lines for key in event if key.startswith("loss/")}
+    names = [name for name in _LOSSES if name in found] + sorted(found - set(_LOSSES))
+    charts = [(_loss_title(name), [_series(s, colours, lines, f"loss/{name}") for s in run.stages]) for name in names]
+    for kind in run.statistics():
+        scores = [e for e in run.events_of("eval") if e.get("bn_statistics") == kind]
+        repeated = [s for s in run.stages if len({e["step"] for e in scores if e.get("stage") == s.folder}) > 1]
+        charts.append((f"mIoU while training, {tables.STATISTICS_TITLES[kind]}", [_series(s, colours, scores, "miou") for s in repeated]))
+    return [(title, Markup(drawing)) for title, series in charts if (drawing := line_chart(series))]
+
+
+def _loss_title(name: str) -> str:
+    """A loss of the auxiliary head is called like the main one's; a method of the user's own by its own name."""
+    main = name.replace("aux", "main")
+    if main in _LOSSES:
+        return _LOSSES[main] + (", aux head" if name != main else "")
+    return name.replace("_", " ")
+
+
+def _series(stage: StageRecord, colours: dict[str, str], events: list[dict[str, Any]], key: str) -> Series:
+    points = [(e["step"], e[key]) for e in events if e.get("stage") == stage.folder and isinstance(e.get(key), int | float)]
+    return Series(stage.title, colours[stage.folder], [x for x, _ in points], [y for _, y in points])
+
+
+def _facts(run: RunRecord) -> list[tuple[str, str]]:
+    """What ran, in a few words each."""
+    config, data = run.config, run.config.data
+    model = config.model
+    heads = "two heads" if model.multi_level else "one head"
+    width, height = data.target.size
+    times = [float(e["time"]) for e in run.events if isinstance(e.get("time"), int | float)]
+    facts = [
+        ("Domains", f"{data.source.dataset} → {data.target.dataset}, {data.protocol} classes, target at {width}×{height}"),
+        ("Network", f"DeepLab-v2, layers {'-'.join(map(str, model.layers))}, width {model.width}, {heads} of {model.aspp_branches} branches"),
+        ("Optimiser", f"lr {config.optim.lr:g}, {config.optim.batch} source + {config.optim.batch} target images per rank and pass, accumulate {config.optim.accumulate}"),
+        ("Settings", f"protocol {config.protocol}, seed {config.run.seed}, precision {config.run.precision}, labels made with {config.extract.bn_statistics} BN statistics"),
+    ]
+    if times:
+        facts.append(("Log", f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(min(times)))} to {time.strftime('%Y-%m-%d %H:%M', time.gmtime(max(times)))} UTC"))
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    versions = f"esl_dist {esl_dist.__version__}, Python {platform.python_version()}, torch {torch.__version__}, numpy {numpy.__version__}"
+    facts.append(("Page written with", f"{versions}; {sys.platform} {platform.machine()}, {device}"))
+    return facts
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"

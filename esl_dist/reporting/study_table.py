@@ -1,0 +1,177 @@
+"""Several runs as one table in the form of the ESL paper's Table 1: methods down, classes across, mean over seeds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from esl_dist.config.load import flat
+from esl_dist.reporting.record import RunRecord, StageRecord, read_run
+from esl_dist.reporting.spread import Difference, Spread, paired, spread
+
+# Options that do not make a run another experiment: its name, its seed, where it lives and how fast it went.
+_NOT_THE_EXPERIMENT = re.compile(r"run\.(name|dir|seed|device|threads|log_every|timeout_s)|data\.(root|workers|bad_samples)|checkpoint\.|guard\.|tracking\.|extract\.(spool|spool_dir|shard)$")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one experiment that differ in their seed."""
+
+    name: str
+    runs: tuple[RunRecord, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage of one group, over its seeds; scores in percent."""
+
+    group: str
+    method: str
+    kind: str
+    by_seed: dict[int, StageRecord]
+    iou: tuple[Spread | None, ...]
+    last: Spread
+    best: Spread | None
+    """Best checkpoint of each run by the split that is reported: optimistic, and given apart for that reason."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference between two rows, in points of mIoU."""
+
+    text: str
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """Everything scored with one kind of BN statistics."""
+
+    statistics: str
+    classes: tuple[str, ...]
+    rows: tuple[Row, ...]
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def top(self) -> float | None:
+        """The best mean mIoU of a method that saw no target labels."""
+        return max((row.last.mean for row in self.rows if row.kind != "oracle"), default=None)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Runs collected into tables, and what a reader must know before comparing them."""
+
+    groups: tuple[Group, ...]
+    tables: tuple[StudyTable, ...]
+    differences: tuple[str, ...]
+    """Options in which the groups differ."""
+
+
+def collect(folders: Sequence[Path]) -> Study:
+    """Read runs and put them side by side.
+
+    Raises:
+        ValueError: a folder is not a run's, two runs are the same experiment with the same seed, or the runs score different classes.
+    """
+    groups = _groups([read_run(folder) for folder in folders])
+    kinds = [kind for kind in ("running", "target") if any(kind in run.statistics() for group in groups for run in group.runs)]
+    if not kinds:
+        raise ValueError(f"{folders[0]}: none of these runs was scored; there is nothing to put into a table")
+    return Study(groups, tuple(_table(groups, kind) for kind in kinds), _group_differences(groups))
+
+
+def _groups(runs: Sequence[RunRecord]) -> tuple[Group, ...]:
+    found: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        found.setdefault(repr(_experiment(run)), []).append(run)
+    groups = []
+    for members in found.values():
+        seeds: dict[int, Path] = {}
+        for run in members:
+            seed = run.config.run.seed
+            if seed in seeds:
+                raise ValueError(f"{seeds[seed]} and {run.path} are the same experiment with the same seed {seed}: leave one out, a spread over copies says nothing")
+            seeds[seed] = run.path
+        groups.append(Group(_group_name(members), tuple(sorted(members, key=lambda run: run.config.run.seed))))
+    names = [group.name for group in groups]
+    return tuple(Group(g.name if names.count(g.name) == 1 else f"{g.name} ({g.runs[0].path.name})", g.runs) for g in groups)
+
+
+def _experiment(run: RunRecord) -> dict[str, Any]:
+    return {key: value for key, value in sorted(flat(run.config).items()) if not _NOT_THE_EXPERIMENT.match(key)}
+
+
+def _group_name(runs: Sequence[RunRecord]) -> str:
+    """The runs' name without the seed at its end: ``advent-seed2`` → ``advent``."""
+    return re.sub(r"[-_. ]?(seed|s)?[-_. ]?\d+$", "", runs[0].name) or runs[0].name
+
+
+def _group_differences(groups: Sequence[Group]) -> tuple[str, ...]:
+    first = _experiment(groups[0].runs[0])
+    found = []
+    for group in groups[1:]:
+        other = _experiment(group.runs[0])
+        changed = [f"{key}: {first.get(key)} → {other.get(key)}" for key in sorted(first.keys() | other.keys()) if first.get(key) != other.get(key)]
+        found.append(f"{group.name} against {groups[0].name}: {'; '.join(changed)}")
+    return tuple(found)
+
+
+def _table(groups: Sequence[Group], kind: str) -> StudyTable:
+    classes: tuple[str, ...] = ()
+    rows = []
+    for group in groups:
+        folders = list(dict.fromkeys(stage.folder for run in group.runs for stage in run.stages if stage.miou(kind) is not None))
+        for folder in folders:
+            stages = {run.config.run.seed: stage for run in group.runs for stage in run.stages if stage.folder == folder and stage.miou(kind) is not None}
+            named = tuple(next(iter(stages.values())).metrics[kind]["iou"])
+            if classes and named != classes:
+                raise ValueError(f"{group.runs[0].path}: scores {len(named)} classes, the runs before it {len(classes)}; give one table per class protocol")
+            classes = named
+            rows.append(_row(group.name if len(groups) > 1 else "", stages, kind, classes))
+    return StudyTable(kind, classes, tuple(rows), tuple(_comparisons(rows, kind)))
+
+
+def _row(group: str, stages: dict[int, StageRecord], kind: str, classes: Sequence[str]) -> Row:
+    records = list(stages.values())
+    ious = [spread([100 * r.metrics[kind]["iou"][name] for r in records if r.metrics[kind]["iou"][name] is not None]) for name in classes]
+    last = spread([_miou(r, kind) for r in records])
+    assert last is not None
+    best = [100 * r.best[kind] for r in records if kind in r.best]
+    # A best over some of the seeds would be compared with a last over all of them.
+    return Row(group, records[0].title, records[0].kind, stages, tuple(ious), last, spread(best) if len(best) == len(records) else None)
+
+
+def _comparisons(rows: Sequence[Row], kind: str) -> list[Comparison]:
+    """Every method against its group's source-only, ESL against SSL, and the same method between groups, over common seeds."""
+    pairs: list[tuple[Row, Row]] = []
+    for row in rows:
+        mates = [other for other in rows if other.group == row.group]
+        pairs += [(row, base) for base in mates if base.kind == "source" and row.kind not in ("source", "initial")]
+    pairs += [(esl, ssl) for esl in rows for ssl in rows if esl.group == ssl.group and _is(esl, "ESL") and ssl.method == esl.method.replace("ESL", "SSL")]
+    first_group = rows[0].group if rows else ""
+    pairs += [(row, same) for row in rows for same in rows if row.group != first_group and same.group == first_group and same.method == row.method]
+    found = []
+    for one, two in pairs:
+        seeds = sorted(one.by_seed.keys() & two.by_seed.keys())
+        if seeds:
+            values: Callable[[Row], list[float]] = lambda row, seeds=seeds: [_miou(row.by_seed[seed], kind) for seed in seeds]  # type: ignore[misc]  # noqa: E731
+            found.append(Comparison(f"{_named(one)} − {_named(two)}", paired(values(one), values(two))))
+    return found
+
+
+def _is(row: Row, method: str) -> bool:
+    return row.method.partition(",")[0] == method
+
+
+def _named(row: Row) -> str:
+    return f"{row.group}: {row.method}" if row.group else row.method
+
+
+def _miou(stage: StageRecord, kind: str) -> float:
+    value = stage.miou(kind)
+    assert value is not None
+    return 100 * value
