@@ -1,0 +1,79 @@
+"""One run per folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+
+log = logging.getLogger(__name__)
+
+
+class RunLock:
+    """An exclusive lock on a run folder: a record lock of the kernel on ``.lock``, which also says who holds it.
+
+    The kernel drops it when the process dies, however it dies, so the file that ``kill -9`` leaves is no obstacle; a forked loader does
+    not inherit it. On NFS the lock is as good as the server's lock service, also between hosts. A file system without locks is said once.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._fd = -1
+
+    def acquire(self) -> RunLock:
+        """Take it, making the folder if needed.
+
+        Raises:
+            ValueError: another process holds it (its pid and host are named), or the folder cannot be written.
+        """
+        assert self._fd < 0, "already held"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN) and self._fd >= 0:
+                holder = self._holder()
+                self._close()
+                raise ValueError(f"run folder {self.folder} is in use by {holder}; wait for it, stop it, or choose another run.name") from None
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                self._close()
+                raise ValueError(f"run folder {self.folder} cannot be written ({error.strerror or error}); set run.dir to one that can") from None
+            log.warning("%s is on a file system without locks: nothing keeps a second run out of it", self.folder)
+        record = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())}
+        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, json.dumps(record).encode(), 0)
+        return self
+
+    def release(self) -> None:
+        """Give it back; the file stays, empty."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, 0)
+            self._close()
+
+    def __enter__(self) -> RunLock:
+        return self.acquire()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()
+
+    def _holder(self) -> str:
+        try:
+            record = json.loads(os.pread(self._fd, 4096, 0))
+            return f"pid {record['pid']} on host {record['host']} since {record['started']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process"
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
