@@ -18,7 +18,7 @@ from esl_dist.data.loader import inference_batches
 from esl_dist.data.transforms import resize_label
 from esl_dist.distributed import collectives
 from esl_dist.metrics.confusion import confusion_matrix
-from esl_dist.metrics.scores import Confusion, iou, mean_iou, subset_scores
+from esl_dist.metrics.scores import Confusion, iou, mean_iou, merged_scores, subset_scores
 from esl_dist.metrics.upsample import upsampled_argmax
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
@@ -61,6 +61,9 @@ class EvaluationResult:
         subsets = subset_scores(values, names)
         if subsets:
             found["subsets"] = {name: {"miou": _number(mean), "classes": list(classes)} for name, (mean, classes) in subsets.items()}
+        merged = merged_scores(self.confusion, names)
+        if merged:
+            found["merged"] = {title: {"miou": _number(mean_iou(np.array([*ious.values()]))), "iou": {name: _number(v) for name, v in ious.items()}} for title, ious in merged.items()}
         if "13-of-16" in subsets:
             found["miou_star"] = _number(subsets["13-of-16"][0])
         return {**found, "confusion": self.confusion.tolist()}

@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Confusion = NDArray[np.int64]
+from esl_dist.labels import protocol
 
-# Classes that SYNTHIA lacks beside Cityscapes' 19, and the three thin ones that its 13-class score leaves out as well.
-NOT_IN_SYNTHIA = ("terrain", "truck", "train")
-NOT_IN_STAR = ("wall", "fence", "pole")
+Confusion = NDArray[np.int64]
 
 
 def iou(confusion: Confusion) -> NDArray[np.float64]:
@@ -38,16 +36,28 @@ def subset_scores(values: NDArray[np.float64], class_names: Sequence[str]) -> di
     A 19-class network scored on SYNTHIA's 16 (or 13) classes is ``16-from-19`` (``13-from-19``): the IoU of the full 19-class matrix,
     averaged over the subset. It is another number than a 16-class network's own mean. ``13-of-16`` is the mIoU* of a 16-class network.
     """
-    size = len(class_names)
-    leave_out = {
-        19: {"16-from-19": NOT_IN_SYNTHIA, "13-from-19": NOT_IN_SYNTHIA + NOT_IN_STAR},
-        16: {"13-of-16": NOT_IN_STAR},
-    }.get(size, {})
+    names = tuple(class_names)
+    subsets = {
+        protocol("19").classes: {"16-from-19": "16", "13-from-19": "13"},
+        protocol("16").classes: {"13-of-16": "13"},
+    }.get(names, {})
     scores = {}
-    for name, left_out in leave_out.items():
-        kept = [i for i, class_name in enumerate(class_names) if class_name not in left_out]
-        if len(kept) == size - len(left_out):  # the names are Cityscapes' own; another 19 or 16 has no such subset
-            scores[name] = (mean_iou(values[kept]), tuple(class_names[i] for i in kept))
+    for title, subset in subsets.items():
+        kept = protocol(subset).classes
+        scores[title] = (mean_iou(values[[names.index(name) for name in kept]]), kept)
+    return scores
+
+
+def merged_scores(confusion: Confusion, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """One 19-class prediction set under the protocols that merge classes: ``7-from-19`` and ``10-from-19`` -> IoU per merged class."""
+    names = tuple(class_names)
+    if names != protocol("19").classes:
+        return {}
+    scores = {}
+    for coarse in (protocol("7"), protocol("10")):
+        coarse_of = {i: coarse.index_of(name) for i, name in enumerate(names) if coarse.index_of(name) < coarse.num_classes}
+        values = iou(fold(confusion, coarse_of, coarse.num_classes))
+        scores[f"{coarse.name}-from-19"] = {name: float(values[i]) for i, name in enumerate(coarse.classes)}
     return scores
 
 

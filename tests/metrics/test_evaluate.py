@@ -54,7 +54,7 @@ def predict(images: torch.Tensor) -> torch.Tensor:
     return torch.stack([red, green, blue, (red + green) / 2 + 3, 128 + (blue - red) / 3], 1)
 
 
-def _evaluate(dataset: Generated, at: str = "native", batch: int = 2, images: int = 0):  # noqa: ANN202
+def _evaluate(dataset: Generated, at: str = "native", batch: int = 2, images: int = 0):
     return evaluate(predict, dataset, num_classes=5, input_size=(48, 32), batch=batch, at=at, images=images, class_names=NAMES)  # type: ignore[arg-type]
 
 

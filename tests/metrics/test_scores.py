@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from esl_dist.labels import protocol
 from esl_dist.metrics.confusion import confusion_matrix
-from esl_dist.metrics.scores import fold, iou, mean_iou, subset_scores
+from esl_dist.metrics.scores import fold, iou, mean_iou, merged_scores, subset_scores
 from tests.deterministic import label_map
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "eval.json").read_text())
-CITYSCAPES = (
-    "road sidewalk building wall fence pole light sign vegetation terrain sky person rider car truck bus train motorcycle bicycle".split()
-)
+CITYSCAPES = protocol("19").classes
 H, W = 256, 512
 
 
@@ -118,3 +117,24 @@ def test_fold_scores_a_fine_network_under_a_coarse_protocol() -> None:
     assert folded.tolist() == [[12, 1, 2], [3, 6, 1], [0, 0, 0]]
     values = iou(folded)[:2]
     assert values.tolist() == [12 / (12 + 3 + 3), 6 / (6 + 1 + 4)]
+
+
+def test_one_prediction_set_under_seven_and_ten_classes() -> None:
+    """Twelve labelled pixels of a 19-class network, scored by hand under the merging protocols."""
+    pixels = [  # label, prediction, times
+        ("road", "road", 4),
+        ("road", "sidewalk", 2),  # flat either way; two classes of the ten
+        ("terrain", "vegetation", 1),  # flat taken for nature; not among the ten
+        ("fence", "wall", 2),  # the same merged class under both
+        ("rider", "person", 1),  # human; riders are not among the ten
+        ("person", "rider", 1),  # human; wrong among the ten, which have no rider to credit
+        ("car", "bus", 1),  # vehicle; wrong among the ten
+    ]
+    confusion = np.zeros((19, 19), dtype=np.int64)
+    for label, prediction, times in pixels:
+        confusion[CITYSCAPES.index(label), CITYSCAPES.index(prediction)] = times
+    scores = merged_scores(confusion, CITYSCAPES)
+    seven, ten = scores["7-from-19"], scores["10-from-19"]
+    assert {k: v for k, v in seven.items() if not math.isnan(v)} == {"flat": 6 / 7, "construction": 1.0, "nature": 0.0, "human": 1.0, "vehicle": 1.0}
+    assert {k: v for k, v in ten.items() if not math.isnan(v)} == {"road": 4 / 6, "sidewalk": 0.0, "fence or wall": 1.0, "person": 0.0, "car": 0.0}
+    assert merged_scores(confusion[:16, :16], protocol("16").classes) == {}
