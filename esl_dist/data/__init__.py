@@ -1,0 +1,57 @@
+"""Images and labels as their owners ship them, in an order and with changes that depend on (seed, position) only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from esl_dist.config.schema import DomainConfig
+from esl_dist.data import camvid, cityscapes, crosscity, gta5, mapillary, synthia
+from esl_dist.data.dataset import DataError, Dataset, FolderDataset
+from esl_dist.data.layout import Layout, open_layout, split_list
+
+__all__ = ["DataError", "Dataset", "open_dataset"]
+
+
+def open_dataset(domain: DomainConfig, root: str, protocol: str, split: str | None = None) -> FolderDataset:
+    """The images (and labels, unless withheld) of one domain; files are listed and paired, not read.
+
+    Args:
+        domain: data set, folder, split, list.
+        root: what a relative ``domain.root`` starts from.
+        protocol: class protocol that labels are mapped to.
+        split: another split than ``domain.split``; ``domain.list``, which belongs to that one, is then not used.
+
+    Raises:
+        ValueError: one line naming the folder, list or file that is wrong, and the way out.
+    """
+    folder = Path(root, domain.root)
+    chosen = domain.split if split is None else split
+    list_file = _list_file(domain.list, folder) if domain.list and chosen == domain.split else None
+    layout = _layout(domain, folder, chosen)
+    if list_file is None and domain.dataset in ("gta5", "synthia"):
+        list_file = split_list(folder, domain.dataset, chosen)
+    if list_file is None and domain.dataset == "camvid" and (folder / f"{chosen}.txt").is_file():
+        list_file = folder / f"{chosen}.txt"
+    return open_layout(folder, layout, protocol, labelled=domain.labelled, list_file=list_file)
+
+
+def _layout(domain: DomainConfig, folder: Path, split: str) -> Layout:
+    match domain.dataset:
+        case "gta5":
+            return gta5.layout()
+        case "synthia":
+            return synthia.layout(folder, domain.labels, domain.labelled)
+        case "cityscapes":
+            return cityscapes.layout(split, domain.labels)
+        case "mapillary":
+            return mapillary.layout(folder, split, domain.labels, domain.labelled)
+        case "crosscity":
+            return crosscity.layout(split, domain.labels)
+        case "camvid":
+            return camvid.layout(split)
+
+
+def _list_file(name: str, folder: Path) -> Path:
+    """A list beside the data, or a path of the user's."""
+    beside = folder / name
+    return beside if beside.is_file() else Path(name)

@@ -178,6 +178,11 @@ _KNOWN = frozenset(NAMES_V1) | frozenset(NAMES_V2)
 # fmt: on
 
 
+def known(name: str) -> bool:
+    """Whether a label of this readable or dotted name exists in either version."""
+    return name in _KNOWN or name in _DOTTED_V1
+
+
 def readable(name: str) -> str:
     """The readable form of a label name of either version, given readable or (version 1.2) dotted.
 

@@ -1,0 +1,21 @@
+"""Cityscapes (Cordts et al., 2016): ``leftImg8bit/<split>/<city>/<id>_leftImg8bit.png`` and ``gtFine/…/<id>_gtFine_labelIds.png``."""
+
+from __future__ import annotations
+
+from esl_dist.data.layout import Layout
+
+_KINDS = {"": ("labelIds", "cityscapes"), "labelIds": ("labelIds", "cityscapes"), "labelTrainIds": ("labelTrainIds", "cityscapes_train_ids")}
+
+
+def layout(split: str, labels: str) -> Layout:
+    """Names are ``<city>/<id>``. ``labels``: ``labelIds`` (default) or ``labelTrainIds``, which the owner's scripts write.
+
+    Raises:
+        ValueError: no split, or another kind of labels.
+    """
+    if not split:
+        raise ValueError("cityscapes: split is empty; set it to train, val or test")
+    if labels not in _KINDS:
+        raise ValueError(f"cityscapes: labels={labels} is unknown; leave it empty for labelIds, or set labelTrainIds")
+    kind, encoding = _KINDS[labels]
+    return Layout("cityscapes", f"leftImg8bit/{split}", f"gtFine/{split}", "_leftImg8bit", f"_gtFine_{kind}", encoding)

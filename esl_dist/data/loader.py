@@ -1,0 +1,199 @@
+"""Batches: the endless training stream and the one pass of inference, in this process or in workers, with the same result."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from esl_dist.data import decode
+from esl_dist.data.dataset import DataError, Dataset
+from esl_dist.data.sampler import index_at
+from esl_dist.data.transforms import augment, resize_image, resize_label
+from esl_dist.data.workers import Produced
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 16
+"""Replacements tried for one position before the last error is raised: a set this broken is not worth training on."""
+
+
+class Batch(NamedTuple):
+    """One micro-batch of training samples."""
+
+    images: Tensor
+    """uint8 RGB ``[n, 3, H, W]``."""
+    labels: Tensor | None
+    """uint8 train ids ``[n, H, W]``, 255 = ignore; None where the stream has none."""
+    indices: Tensor
+    """int64 ``[n]``: which samples of the data set these are."""
+    bad: tuple[str, ...]
+    """What was wrong with each sample that had to be replaced."""
+
+
+class InferenceBatch(NamedTuple):
+    """One batch of a pass over given samples."""
+
+    images: Tensor
+    """uint8 RGB ``[batch, 3, H, W]``; the last batch is filled up with zeros, so that every forward has the same shape."""
+    indices: list[int]
+    """The real ones, in order; at most ``batch``."""
+    labels: list[NDArray[np.uint8]] | None
+    """uint8 train ids at each label's own size, if asked for."""
+
+
+@dataclass(frozen=True)
+class _TrainBatches:
+    """Micro-batch number -> ``Batch``; everything a worker needs."""
+
+    dataset: Dataset
+    size: tuple[int, int]
+    seed: int
+    batch: int
+    rank: int
+    world: int
+    accumulate: int
+    mirror: float
+    blur: float
+    labels: bool
+    label_dir: Path | None
+
+    def __call__(self, number: int) -> Batch:
+        step, micro = divmod(number, self.accumulate)
+        first = step * self.world * self.batch * self.accumulate + (micro * self.world + self.rank) * self.batch
+        images, labels, indices, bad = [], [], [], []
+        for position in range(first, first + self.batch):
+            image, label, index, problems = self._sample(position)
+            images.append(image)
+            indices.append(index)
+            bad += problems
+            if label is not None:
+                labels.append(label)
+        return Batch(torch.stack(images), torch.stack(labels) if labels else None, torch.tensor(indices), tuple(bad))
+
+    def _sample(self, position: int) -> tuple[Tensor, Tensor | None, int, list[str]]:
+        """The sample at a position; where it cannot be read, the next of the data set that can, and why."""
+        index = index_at(self.seed, position, len(self.dataset))
+        problems: list[str] = []
+        for candidate in range(index, index + min(_ATTEMPTS, len(self.dataset))):
+            candidate %= len(self.dataset)
+            try:
+                image, label = self._read(candidate)
+            except DataError as error:
+                problems.append(str(error))
+                continue
+            image, label = augment(image, label, seed=self.seed, position=position, mirror=self.mirror, blur=self.blur)
+            return image, label, candidate, problems
+        raise DataError(f"{len(problems)} samples in a row cannot be read; the last: {problems[-1]}")
+
+    def _read(self, index: int) -> tuple[Tensor, Tensor | None]:
+        try:
+            image = resize_image(self.dataset.image(index), self.size)
+            if not self.labels:
+                return image, None
+            name = self.dataset.names[index]
+            label = self.dataset.label(index) if self.label_dir is None else decode.read_ids(self.label_dir / f"{name}.png")
+            return image, resize_label(label, self.size)
+        except DataError:
+            raise
+        except Exception as error:
+            raise RuntimeError(f"{self.dataset.names[index]}: {type(error).__name__}: {error}") from error
+
+
+class TrainStream(Iterator[Batch]):
+    """Endless micro-batches of one rank.
+
+    Item ``j`` of micro-batch ``a`` of optimiser step ``t`` on rank ``r`` is the sample at global position
+    ``t*G + (a*world + r)*batch + j`` with ``G = world*batch*accumulate``: which samples a step sees depends on the global batch only.
+
+    Args:
+        size: width and height of the crops.
+        start_step: optimiser step to begin with; a resumed run passes the step it is at.
+        mirror, blur: probabilities (see ``augment``).
+        workers: processes that read ahead; 0 reads when asked.
+        labels: read labels.
+        label_dir: pseudo-labels ``<label_dir>/<name>.png`` (train ids, 255 = ignore), paired by name, in place of the set's own.
+        prefetch: micro-batches that each worker keeps ready.
+
+    Raises:
+        ValueError: labels are asked for and withheld, or a pseudo-label is missing. On iteration: too many unreadable samples in a row.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        size: tuple[int, int],
+        seed: int,
+        batch: int,
+        rank: int,
+        world: int,
+        accumulate: int = 1,
+        start_step: int = 0,
+        mirror: float = 0.0,
+        blur: float = 0.0,
+        workers: int = 0,
+        labels: bool = True,
+        label_dir: Path | None = None,
+        prefetch: int = 2,
+    ) -> None:
+        assert 0 <= rank < world and batch >= 1 and accumulate >= 1 and start_step >= 0
+        if label_dir is not None:
+            _require_labels(dataset, label_dir)
+        elif labels and not dataset.labelled:
+            raise ValueError("these images have no labels to train on; set labelled=true where they exist, or drop the stage that learns from them")
+        batches = _TrainBatches(dataset, size, seed, batch, rank, world, accumulate, mirror, blur, labels, label_dir)
+        self._batches = Produced(batches, start=start_step * accumulate, stop=None, workers=workers, prefetch=prefetch)
+
+    def __next__(self) -> Batch:
+        return next(self._batches)
+
+    def close(self) -> None:
+        """End the workers; the stream is finished."""
+        self._batches.close()
+
+
+def _require_labels(dataset: Dataset, label_dir: Path) -> None:
+    missing = [name for name in dataset.names if not (label_dir / f"{name}.png").is_file()]
+    if missing:
+        raise ValueError(f"{label_dir}: {len(missing)} of {len(dataset)} pseudo-labels are missing, {missing[0]}.png first; extract them again")
+
+
+@dataclass(frozen=True)
+class _InferenceBatches:
+    dataset: Dataset
+    indices: tuple[int, ...]
+    size: tuple[int, int]
+    batch: int
+    with_labels: bool
+
+    def __call__(self, number: int) -> InferenceBatch:
+        indices = list(self.indices[number * self.batch : (number + 1) * self.batch])
+        images = torch.zeros((self.batch, 3, self.size[1], self.size[0]), dtype=torch.uint8)
+        for slot, index in enumerate(indices):
+            images[slot] = resize_image(self.dataset.image(index), self.size)
+        labels = [self.dataset.label(index) for index in indices] if self.with_labels else None
+        return InferenceBatch(images, indices, labels)
+
+
+def inference_batches(
+    dataset: Dataset, indices: Sequence[int], *, size: tuple[int, int], batch: int, workers: int = 0, with_labels: bool = False
+) -> Iterator[InferenceBatch]:
+    """Every given sample once, in order, in batches of one shape.
+
+    Raises:
+        DataError: a sample cannot be read. Nothing is skipped here: an image without a label, or a score over fewer images, would go unseen.
+    """
+    batches = _InferenceBatches(dataset, tuple(indices), size, batch, with_labels)
+    produced = Produced(batches, start=0, stop=-(-len(indices) // batch), workers=workers)
+    try:
+        yield from produced
+    finally:
+        produced.close()

@@ -1,0 +1,94 @@
+"""What happens to an image between the file and the network. Resizing and augmentation are on uint8 and exact: the same bytes everywhere."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from esl_dist.data.sampler import uniform
+
+MAX_SIGMA = 1.0
+"""Blur strength is uniform in [0, MAX_SIGMA) pixels, as in MaxSquare."""
+
+_ONE = 1 << 11  # a blur kernel's sum; 255 * _ONE**2 still fits int32
+
+
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+    """Bicubic with antialiasing, within a grey level or two of Pillow's.
+
+    Args:
+        image: uint8 RGB ``[H, W, 3]``.
+        size: width and height wanted.
+
+    Returns:
+        uint8 RGB ``[3, H', W']``, contiguous.
+    """
+    width, height = size
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    if image.shape[:2] != (height, width):
+        pixels = F.interpolate(pixels[None], size=(height, width), mode="bicubic", antialias=True, align_corners=False)[0]
+    return pixels.clone(memory_format=torch.contiguous_format)
+
+
+def resize_label(label: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+    """Nearest neighbour, by Pillow itself: uint8 ``[H, W]`` to uint8 ``[H', W']`` for a wanted (width, height)."""
+    if label.shape == (size[1], size[0]):
+        return torch.from_numpy(label.copy())
+    return torch.from_numpy(np.array(Image.fromarray(label).resize(size, Image.Resampling.NEAREST)))
+
+
+def augment(image: Tensor, label: Tensor | None, *, seed: int, position: int, mirror: float, blur: float) -> tuple[Tensor, Tensor | None]:
+    """Mirror image and label with probability ``mirror``, blur the image with probability ``blur``: a pure function of its arguments.
+
+    Args:
+        image: uint8 ``[3, H, W]``.
+        label: uint8 ``[H, W]``, or None.
+        seed, position: of the stream (see ``sampler``); a position's draws do not depend on which augmentations are on.
+
+    Returns:
+        The two, new where changed. Blur is Gaussian, sigma uniform in [0, 1) pixels.
+    """
+    if uniform(seed, position, 0) < mirror:
+        image = image.flip(-1)
+        label = None if label is None else label.flip(-1)
+    if uniform(seed, position, 1) < blur:
+        image = gaussian_blur(image, MAX_SIGMA * uniform(seed, position, 2))
+    return image, label
+
+
+def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
+    """Blur uint8 ``[3, H, W]`` by ``sigma`` pixels, edges repeated. Integer arithmetic, rounded once: no machine rounds otherwise."""
+    radius = min(math.ceil(3 * sigma), image.shape[-1] - 1, image.shape[-2] - 1)
+    if radius <= 0:
+        return image
+    bell = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(radius + 1)]
+    total = bell[0] + 2 * sum(bell[1:])
+    side = [round(_ONE * b / total) for b in bell[1:]]
+    weights = [*reversed(side), _ONE - 2 * sum(side), *side]
+    padded = F.pad(image.float(), (radius,) * 4, mode="replicate").to(torch.int32)  # exact: integers below 256
+    height, width = image.shape[-2:]
+    across = torch.zeros_like(padded[..., :width])
+    for k, weight in enumerate(weights):
+        across.add_(padded[..., k : k + width], alpha=weight)
+    down = torch.full_like(across[:, :height], _ONE * _ONE // 2)
+    for k, weight in enumerate(weights):
+        down.add_(across[:, k : k + height], alpha=weight)
+    return (down >> 22).to(torch.uint8)
+
+
+def normalise(images: Tensor, mean_bgr: tuple[float, float, float], scale: float = 1.0) -> Tensor:
+    """uint8 RGB ``[N, 3, H, W]`` to float32 BGR ``(x - mean) / scale``, on the tensor's device.
+
+    Args:
+        mean_bgr: subtracted from B, G and R, range 0-255.
+        scale: divides the difference; 1 in the published code.
+    """
+    mean = torch.tensor(mean_bgr, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
+    centred = images.flip(1).to(torch.float32).sub_(mean)
+    return centred if scale == 1.0 else centred.div_(scale)
