@@ -44,9 +44,9 @@ def make_labels(
     table = protocol(config.data.protocol)
     file = checkpoint / "segmenter.pt" if checkpoint.is_dir() else checkpoint
     predictor = Predictor.from_checkpoint(config, file, runtime, options.precision)
-    # The spool belongs to one teacher: another round's teacher gets a folder of its own.
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    spool = (Path(options.spool_dir) if options.spool_dir else out / "spool") / digest[:12]
+    # A spool belongs to one network: another round's teacher gets a folder of its own.
+    spool = out / "spool" / digest[:12]
     settings = [(name, dataclasses.replace(config.pseudo_labels, rule=rule), out / name) for name, rule in rules.items()]
     with runtime.fixed_forward(), predictor.statistics(options.bn_statistics, statistics_batches(config, target)):
         return extract(
@@ -62,6 +62,7 @@ def make_labels(
             portion_round=portion_round,
             from_spool=from_spool,
             report=log.info,
+            device=runtime.device,
         )
 
 
@@ -79,20 +80,17 @@ def _target_images(config: Config, target: Dataset) -> TargetImages:
         for found in inference_batches(target, indices, size=config.data.target.size, batch=config.extract.batch):
             yield found.indices, found.images
 
-    return TargetImages(names=target.names, batches=batches)
+    return TargetImages(names=target.names, batches=batches, input_size=config.data.target.size)
 
 
 def _fingerprint(config: Config, digest: str, runtime: Runtime) -> dict[str, object]:
     """What the bits of a score depend on beside the image."""
     return {
-        "checkpoint_sha256": digest,
-        "input_size": list(config.data.target.size),
+        "checkpoint": digest,
         "mean": list(config.data.mean),
         "scale": config.data.scale,
         "bn_statistics": config.extract.bn_statistics,
         "bn_images": config.extract.bn_images,
-        "batch": config.extract.batch,
         "precision": config.extract.precision,
-        "device": runtime.device.type,
         "threads": runtime.inference_threads,
     }

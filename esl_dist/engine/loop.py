@@ -89,7 +89,8 @@ class Loop:
         finally:
             streams.close()
             writer.wait()
-        collectives.barrier()
+        if start < self.steps and self.runtime.is_main:
+            writer.require(self.steps)
         return start
 
     def _resume(self) -> tuple[int, float]:
