@@ -38,7 +38,7 @@ class Writer:
 
     @staticmethod
     def snapshot(state: Any) -> Any:
-        """A copy of nested dicts and lists whose tensors are clones on their own device: the training may change the originals at once."""
+        """A copy of nested dicts, lists and tuples whose tensors are clones on their own device: the training may change the originals at once."""
         return _map(state, lambda tensor: tensor.detach().clone())
 
     def submit(self, step: int, tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
@@ -89,7 +89,7 @@ def _map(state: Any, change: Any) -> Any:
     if isinstance(state, Mapping):
         return {key: _map(value, change) for key, value in state.items()}
     if isinstance(state, list | tuple):
-        return [_map(value, change) for value in state]
+        return type(state)(_map(value, change) for value in state)
     return state
 
 
