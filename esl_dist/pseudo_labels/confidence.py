@@ -29,10 +29,10 @@ def confidence_map(logits: Any, size: tuple[int, int], kind: str = "entropy", mo
     if tensor.dim() not in (3, 4) or not 2 <= tensor.shape[-3] <= 255:
         raise ValueError(f"logits: expected [C, h, w] or [N, C, h, w] with 2 to 255 classes, not {list(tensor.shape)}")
     check_finite(tensor, "logits")
-    _, score = scorer(mode)
-    images = [score(image, size) for image in (tensor if tensor.dim() == 4 else tensor[None])]
+    _, score = scorer(mode, tensor.device)
+    images = [score(image.contiguous(), size, None, None) for image in (tensor if tensor.dim() == 4 else tensor[None])]
     label = torch.stack([s.label for s in images])
-    value = torch.stack([s.entropy if _KINDS[kind] == "entropy" else s.probability for s in images])
+    value = torch.stack([s.of(_KINDS[kind]) for s in images])
     if tensor.dim() == 3:
         label, value = label[0], value[0]
     return (label.numpy(), value.numpy()) if isinstance(logits, np.ndarray) else (label, value)

@@ -6,12 +6,24 @@ Only additions of integers: the order of images, and who counts them, cannot cha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
 
 import numpy as np
 
 from esl_dist.pseudo_labels.keys import HIGH_BINS, KEY_LIMIT, LOW_BINS
 
 IGNORE = 255
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> ModuleType | None:
+    """numba's loops where numba is installed: one pass over the pixels instead of numpy's five."""
+    try:
+        from esl_dist.pseudo_labels.scores import compiled
+    except ImportError:
+        return None
+    return compiled
 
 
 class ScoreError(ValueError):
@@ -63,6 +75,11 @@ class Cells:
 
 def count_low(histogram: np.ndarray, cells: Cells, label: np.ndarray, key: np.ndarray) -> None:
     """Add the lower 16 bits of the keys in ``cells`` to int64 ``histogram [slots, LOW_BINS]``."""
+    label, key = label.reshape(-1), key.reshape(-1)
+    fast = _compiled()
+    if fast is not None:
+        fast.count_low(histogram, cells.slot, label, key.view(np.int32))
+        return
     slot = cells.slot[label, key >> np.uint32(16)]
     inside = slot >= 0
     cell = slot[inside].astype(np.int64) * LOW_BINS + (key[inside] & np.uint32(0xFFFF)).astype(np.int64)
@@ -70,7 +87,14 @@ def count_low(histogram: np.ndarray, cells: Cells, label: np.ndarray, key: np.nd
 
 
 def mask(label: np.ndarray, key: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """``label`` where ``first[label] <= key <= last[label]`` (int64 ``[C]`` each), 255 elsewhere."""
-    key = key.astype(np.int64)
-    kept = (key >= first[label]) & (key <= last[label])
+    """``label`` where ``first[label] <= key <= last[label]`` (int64 ``[C]`` each), 255 elsewhere and where it was 255."""
+    lowest, highest = np.zeros(256, np.int32), np.full(256, -1, np.int32)
+    lowest[: len(first)], highest[: len(last)] = first, last
+    fast = _compiled()
+    if fast is not None:
+        out = np.empty(label.shape, np.uint8)
+        fast.mask(label.reshape(-1), key.reshape(-1).view(np.int32), lowest, highest, out.reshape(-1))
+        return out
+    signed = key.view(np.int32)
+    kept = (signed >= lowest[label]) & (signed <= highest[label])
     return np.where(kept, label, np.uint8(IGNORE))

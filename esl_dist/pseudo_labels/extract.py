@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from esl_dist.pseudo_labels.images import Inferred, OutputSize, ScoredImages, Sp
 from esl_dist.pseudo_labels.inference import Forward, TargetImages
 from esl_dist.pseudo_labels.keys import Kind
 from esl_dist.pseudo_labels.label_sets import Job, LabelSet, Task, finished, identity, make
-from esl_dist.pseudo_labels.selection import raise_together
 from esl_dist.pseudo_labels.thresholds import kind_of
 
 __all__ = ["LabelSet", "TargetImages", "extract"]
@@ -86,6 +86,8 @@ def extract(
     layout: storage.Layout | None = None
     if from_spool:
         layout = _stored_layout(folder, fingerprint)
+        if layout.content == "scores" and any(setting.rule == "cbst" for setting in rules):
+            raise ValueError(f"{folder} holds one class per pixel, but pseudo_labels.rule=cbst compares all; extract with extract.spool=logits")
         fingerprint = {**layout.given, **fingerprint}
     task = Task(source.names, class_names, portion_round, {"size": how.partition(" ")[2], "checkpoint": fingerprint.get("checkpoint"), "fingerprint": fingerprint})
     jobs = [Job(name, setting, out / path, identity(setting, task)) for name, setting, path in settings]
@@ -95,7 +97,7 @@ def extract(
         if done[job.name] is not None:
             report(f"labels {job.name}: already there")
     if todo:
-        implementation, score = scores.scorer(mode)
+        implementation, score = scores.scorer(mode, place)
         report(f"scores: {implementation}")
         kinds: tuple[Kind, ...] = tuple(sorted({kind_of(setting) for setting in rules}))
         if layout is None:
@@ -103,7 +105,10 @@ def extract(
             images = _inferred(forward, source, folder, content, how, score, size, kinds, num_classes, config, fingerprint, place, report)
         else:
             images = _spooled(folder, layout, how, score, size, kinds, source.names, place)
-        for made, job in zip(make(images, todo, task), todo, strict=True):
+        sets = make(images, todo, task)
+        if isinstance(images, Inferred):
+            _same_canary(forward, source, config, images.canary)
+        for made, job in zip(sets, todo, strict=True):
             done[job.name] = made
             report(f"labels {job.name}: {100 * made.thresholds['coverage']:.2f} % of {made.thresholds['pixels']} pixels kept")
     return [label_set for job in jobs if (label_set := done[job.name]) is not None]
@@ -111,15 +116,14 @@ def extract(
 
 def _stored_layout(folder: Path, given: dict[str, Any]) -> storage.Layout:
     """The layout of a spool that must be there and of the network that the caller names, if he names one."""
-    error, layout = None, None
-    try:
+    def look() -> storage.Layout | None:
         _, layout = storage.listing(folder, None)
-        if layout is not None:
-            reason = prints.difference({key: layout.given.get(key) for key in given}, given)
-            error = f"{folder} was written by another run ({reason}); extract again without --from-spool" if reason else None
-    except ValueError as reason_:
-        error = str(reason_)
-    raise_together(error)
+        reason = layout and prints.difference({key: layout.given.get(key) for key in given}, given)
+        if reason:
+            raise ValueError(f"{folder} was written by another run ({reason}); extract again without --from-spool")
+        return layout
+
+    layout = collectives.agree(look)
     found = [entry for entry in _gather_layouts(layout) if entry is not None]
     if not found:
         raise ValueError(f"{folder}: no spool there; extract without --from-spool first")
@@ -135,17 +139,15 @@ def _spooled(
     folder: Path, layout: storage.Layout, how: str, score: scores.Scorer, size: OutputSize, kinds: tuple[Kind, ...], names: Sequence[str], device: torch.device
 ) -> ScoredImages:
     """This rank's share of a complete spool."""
-    error, found = None, []
-    try:
-        found, _ = storage.listing(folder, layout if layout.content == "logits" else storage.Layout(layout.content, layout.fingerprint, layout.given, how))
-    except ValueError as reason:
-        error = str(reason)
-    raise_together(error)
+    expected = layout if layout.content == "logits" else replace(layout, scores=how)
+    found, _ = collectives.agree(lambda: storage.listing(folder, expected))
     owned = ownership.share_out(found, names)
     ownership.require_all(owned.have, names)
+    if layout.content == "scores" and not set(kinds) <= set(layout.fingerprint["kinds"]):
+        raise ValueError(f"{folder} holds {', '.join(layout.fingerprint['kinds'])} only, but a rule needs {', '.join(kinds)}; extract both rules together, or use extract.spool=logits")
     if layout.content == "logits":
-        return SpooledLogits(owned.mine, how, score, size, device)
-    return SpooledScores(owned.mine, how, kinds)
+        return SpooledLogits(owned.mine, how, score, size, device, range(len(names)))
+    return SpooledScores(owned.mine, how, kinds, range(len(names)))
 
 
 def _inferred(
@@ -164,7 +166,7 @@ def _inferred(
     report: Callable[[str], None],
 ) -> ScoredImages:
     """Run what is left of the forward into the spool (or, without one, every time) and give back the images."""
-    hashed, shape = inference.canary(forward, config.batch, source.input_size)
+    hashed, shape = collectives.agree(lambda: inference.canary(forward, config.batch, source.input_size))
     full = {
         **given,
         **prints.stack(device),
@@ -178,30 +180,31 @@ def _inferred(
     rank, world = collectives.rank(), collectives.world()
     if content is None:
         mine = list(range(len(source.names)))[rank::world]
-        return Inferred(lambda: inference.logits_of(forward, source, mine), source.names, score, size)
+        return Inferred(lambda ids: inference.logits_of(forward, source, ids), mine, source.names, score, size, hashed)
     layout = storage.Layout(content, full, given, how)
-    error, found = None, []
-    try:
-        found, _ = storage.listing(folder, layout)
-    except ValueError as reason:
-        error = str(reason)
-    raise_together(error)
+    found, _ = collectives.agree(lambda: storage.listing(folder, layout))
     have = ownership.share_out(found, source.names).have
     left = [index for index in range(len(source.names)) if index not in have]
     if have and left:
         report(f"spool: {len(have)} of {len(source.names)} images are there already")
     if left:
-        error = None
-        try:
+
+        def run() -> None:
             inference.require_space(folder, len(left) * inference.bytes_per_image(content, size(left[0]), shape, len(kinds)))
             progress = inference.Progress(len(left[rank::world]), report)
             logits = inference.logits_of(forward, source, left[rank::world])
             inference.infer(
                 logits, source.names, folder, layout, score=score, size=size, kinds=kinds, num_classes=num_classes, shard=config.shard, progress=progress
             )
-        except ValueError as reason:
-            error = str(reason)
-        raise_together(error)
-        if inference.canary(forward, config.batch, source.input_size)[0] != hashed:
-            raise ValueError("the canary's logits changed during the run, so this device does not compute the same twice; delete the spool and check the machine")
+
+        collectives.agree(run)
+        _same_canary(forward, source, config, hashed)
     return _spooled(folder, layout, how, score, size, kinds, source.names, device)
+
+
+def _same_canary(forward: Forward, source: TargetImages, config: ExtractConfig, hashed: str) -> None:
+    def check() -> None:
+        if inference.canary(forward, config.batch, source.input_size)[0] != hashed:
+            raise ValueError("the canary's logits changed during the run, so this device does not compute the same twice; delete spool and labels and check the machine")
+
+    collectives.agree(check)

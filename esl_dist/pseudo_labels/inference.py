@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from esl_dist.distributed import collectives
-from esl_dist.pseudo_labels import counting, overlap, spool
-from esl_dist.pseudo_labels.images import OutputSize, scored
-from esl_dist.pseudo_labels.keys import HIGH_BINS, Kind, keys
-from esl_dist.pseudo_labels.scores import Scorer, check_finite
+from esl_dist.pseudo_labels import overlap, spool
+from esl_dist.pseudo_labels.images import OutputSize, named_scores
+from esl_dist.pseudo_labels.keys import HIGH_BINS, Kind
+from esl_dist.pseudo_labels.scores import Scorer, Scores, empty
 
 Forward = Callable[[Tensor], Tensor]
 REPORT_EVERY_S = 5.0
@@ -119,42 +121,79 @@ def infer(
     for leftover in folder.glob(f".rank{rank:04d}-*.tmp"):
         leftover.unlink()
     serial = 1 + max((int(path.stem.split("-")[1]) for path in folder.glob(f"rank{rank:04d}-*.h5")), default=-1)
+    memory = Memory(num_classes, kinds)
 
-    def work(item: tuple[int, Tensor]) -> tuple[int, tuple[int, int], dict[str, Any], dict[Kind, tuple[np.ndarray, np.ndarray]]]:
-        index, image_logits = item
-        check_finite(image_logits, names[index])
-        image = scored(score, index, names[index], image_logits, size(index))
-        arrays: dict[str, np.ndarray]
+    def work(item: tuple[int, tuple[int, Tensor]]) -> _Made:
+        position, (index, image_logits) = item
+        with memory.counting(position // shard, image_logits.device) as high:
+            out = memory.scores(size(index)) if image_logits.device.type == "cpu" else None
+            result = named_scores(score, names[index], image_logits, size(index), high, out)
         if layout.content == "logits":
-            arrays = {"logits": image_logits.cpu().numpy()}
-        else:
-            arrays = {"label": image.label, **{kind: image.score[kind] for kind in kinds}}
-        try:
-            pixels = {kind: counting.valid(image.label, keys(image.score[kind]), num_classes) for kind in kinds}
-        except counting.ScoreError as error:
-            raise counting.ScoreError(f"{names[index]}: {error}") from error
-        return index, size(index), spool.pack(arrays), pixels
+            return _Made(index, spool.pack({"logits": image_logits.cpu().numpy()}), out)
+        return _Made(index, spool.pack({"label": result.label.cpu().numpy(), **{kind: result.of(kind).cpu().numpy() for kind in kinds}}), out)
 
     writer: spool.ShardWriter | None = None
-    high: dict[Kind, np.ndarray] = {}
-    stored = 0
+    stored, files = 0, 0
     try:
-        for index, size_hw, packed, pixels in overlap.overlapped(work, logits, overlap.workers()):
-            if writer is None:
-                writer = spool.ShardWriter(folder / f"rank{rank:04d}-{serial:05d}.h5", layout)
-                high = {kind: np.zeros((num_classes, HIGH_BINS), np.int64) for kind in kinds}
-            before = writer.bytes
-            writer.add(index, names[index], size_hw, packed)
-            stored += writer.bytes - before
-            for kind in kinds:
-                counting.count_high(high[kind], *pixels[kind])
+        for made in overlap.overlapped(work, enumerate(logits), overlap.workers()):
+            writer = writer or spool.ShardWriter(folder / f"rank{rank:04d}-{serial + files:05d}.h5", layout)
+            stored += writer.add(made.id, names[made.id], size(made.id), made.packed)
+            memory.give_back(made.scores)
             progress.step(stored)
             if writer.images == shard:
-                writer.close(high)
-                writer, serial = None, serial + 1
+                writer.close(memory.counts(files))
+                writer, files = None, files + 1
         if writer is not None:
-            writer.close(high)
+            writer.close(memory.counts(files))
             writer = None
     finally:
         if writer is not None:
             writer.abandon()
+
+
+class _Made(NamedTuple):
+    """One image on its way into the spool, and the memory that it may give back."""
+
+    id: int
+    packed: dict[str, Any]
+    scores: Scores | None
+
+
+class Memory:
+    """Score maps and histograms that worker threads share by taking turns, never at the same time."""
+
+    def __init__(self, num_classes: int, kinds: Sequence[Kind]) -> None:
+        self.num_classes, self.kinds = num_classes, kinds
+        self.lock = threading.Lock()
+        self.free: dict[tuple[int, ...], list[Scores]] = {}
+        self.idle: dict[int, list[dict[Kind, Tensor]]] = {}
+
+    def scores(self, size_hw: tuple[int, int]) -> Scores:
+        with self.lock:
+            waiting = self.free.get(size_hw)
+            if waiting:
+                return waiting.pop()
+        return empty(size_hw)
+
+    def give_back(self, scores: Scores | None) -> None:
+        if scores is not None:
+            with self.lock:
+                self.free.setdefault(tuple(scores.label.shape), []).append(scores)
+
+    @contextmanager
+    def counting(self, file: int, device: torch.device) -> Iterator[dict[Kind, Tensor]]:
+        """Histograms of one spool file that no other thread is adding to."""
+        with self.lock:
+            waiting = self.idle.setdefault(file, [])
+            high = waiting.pop() if waiting else None
+        if high is None:
+            high = {kind: torch.zeros(self.num_classes, HIGH_BINS, dtype=torch.int64, device=device) for kind in self.kinds}
+        yield high
+        with self.lock:
+            self.idle[file].append(high)
+
+    def counts(self, file: int) -> dict[Kind, np.ndarray]:
+        """The sum over the threads, once all images of the file are in it; they start the next file from zero."""
+        with self.lock:
+            parts = self.idle.pop(file)
+        return {kind: torch.stack([part[kind] for part in parts]).sum(0).cpu().numpy() for kind in self.kinds}

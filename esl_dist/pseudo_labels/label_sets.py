@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ import numpy as np
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.distributed import collectives
 from esl_dist.pseudo_labels import counting, fingerprint, overlap, write
-from esl_dist.pseudo_labels.counting import Cells, ScoreError
 from esl_dist.pseudo_labels.images import Scored, ScoredImages
-from esl_dist.pseudo_labels.keys import HIGH_BINS, Kind, keys
-from esl_dist.pseudo_labels.selection import locate, order_statistics, raise_together, sum_over_ranks
-from esl_dist.pseudo_labels.thresholds import Thresholds, kind_of, plain, portion_of, thresholds, wanted_ranks
+from esl_dist.pseudo_labels.passes import choose
+from esl_dist.pseudo_labels.scores import relabel
+from esl_dist.pseudo_labels.selection import sum_over_ranks
+from esl_dist.pseudo_labels.thresholds import Thresholds, portion_of
 
 
 @dataclass(frozen=True)
@@ -74,73 +74,18 @@ def finished(job: Job, task: Task) -> LabelSet | None:
     return LabelSet(job.setting.rule, job.out, content)
 
 
-def _first_pass(images: ScoredImages, kinds: Sequence[Kind], num_classes: int) -> dict[Kind, np.ndarray]:
-    known = {kind: images.high(kind) for kind in kinds}
-    high = {kind: known[kind] if known[kind] is not None else np.zeros((num_classes, HIGH_BINS), np.int64) for kind in kinds}
-    missing = [kind for kind in kinds if known[kind] is None]
-    if missing:
-        for image in images:
-            for kind in missing:
-                counting.count_high(high[kind], *_valid(image, kind, num_classes))
-    return high  # type: ignore[return-value]
-
-
-def _valid(image: Scored, kind: Kind, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        return counting.valid(image.label, keys(image.score[kind]), num_classes)
-    except ScoreError as error:
-        raise ScoreError(f"{image.name}: {error}") from error
-
-
-def _guarded(work: Callable[[], Any]) -> Any:
-    """Run one rank's share of a pass; a user's error on any rank stops all of them with the same line."""
-    error, result = None, None
-    try:
-        result = work()
-    except ValueError as reason:
-        error = str(reason)
-    raise_together(error)
-    return result
-
-
-def select(images: ScoredImages, settings: Sequence[PseudoLabelConfig], num_classes: int, portion_round: int = 0) -> list[Thresholds]:
-    """Exact thresholds of every setting over the images of all ranks, in two passes for all of them together. Collective."""
-    kinds: list[Kind] = sorted({kind_of(setting) for setting in settings})
-    high = _guarded(lambda: _first_pass(images, kinds, num_classes))
-    for kind in kinds:
-        sum_over_ranks(high[kind])
-    counts = high[kinds[0]].sum(1)
-    located = [locate(high[kind_of(s)], wanted_ranks(s, counts, portion_round)) for s in settings]
-    cells: dict[Kind, Cells] = {}
-    for kind in kinds:
-        cells[kind] = Cells.of(np.stack([bins for (bins, _), s in zip(located, settings, strict=True) if kind_of(s) == kind]))
-    low = {kind: cells[kind].empty() for kind in kinds}
-
-    def second_pass() -> None:
-        for image in images:
-            for kind in kinds:
-                counting.count_low(low[kind], cells[kind], *_valid(image, kind, num_classes))
-
-    _guarded(second_pass)
-    for kind in kinds:
-        sum_over_ranks(low[kind])
-    found = [order_statistics(low[kind_of(s)], cells[kind_of(s)], bins, rest) for (bins, rest), s in zip(located, settings, strict=True)]
-    return [thresholds(s, counts, f) for s, f in zip(settings, found, strict=True)]
-
-
 def make(images: ScoredImages, jobs: Sequence[Job], task: Task) -> list[LabelSet]:
     """Thresholds, then the PNGs of this rank's images and one ``thresholds.json`` per job. Collective."""
-    chosen = select(images, [job.setting for job in jobs], task.num_classes, task.portion_round)
-    for job in jobs:
-        if collectives.is_main():
+    chosen, readable = choose(images, [job.setting for job in jobs], len(task.names), task.num_classes, task.portion_round)
+    if collectives.is_main():
+        for job in jobs:
             (job.out / "thresholds.json").unlink(missing_ok=True)  # a set half overwritten must not look finished
     collectives.barrier()
 
     def write_one(image: Scored) -> tuple[np.ndarray, np.ndarray]:
-        kept = np.zeros((len(jobs), task.num_classes), np.int64)
-        digests = np.zeros((len(jobs), 4), np.int64)
-        for position, (job, limits) in enumerate(zip(jobs, chosen, strict=True)):
-            label = counting.mask(image.label, keys(image.score[limits.kind]), limits.first, limits.last)
+        kept, digests = _nothing(jobs, task)
+        for position, (job, windows) in enumerate(zip(jobs, chosen, strict=True)):
+            label = label_of(image, job.setting, windows[image.id // job.setting.window if job.setting.window else 0])
             data = write.png(label)
             write.replace(write.label_path(job.out, image.name), data)
             kept[position] = np.bincount(label.reshape(-1), minlength=256)[: task.num_classes]
@@ -148,19 +93,18 @@ def make(images: ScoredImages, jobs: Sequence[Job], task: Task) -> list[LabelSet
         return kept, digests
 
     def write_all() -> tuple[np.ndarray, np.ndarray]:
-        kept = np.zeros((len(jobs), task.num_classes), np.int64)
-        digests = np.zeros((len(jobs), 4), np.int64)
-        for image_kept, image_digests in overlap.overlapped(write_one, images, overlap.workers()):
+        kept, digests = _nothing(jobs, task)
+        for image_kept, image_digests in overlap.overlapped(write_one, readable, overlap.workers()):
             kept += image_kept
             digests += image_digests
         return kept, digests
 
-    kept, digests = _guarded(write_all)
+    kept, digests = collectives.agree(write_all)
     sum_over_ranks(kept)
     sum_over_ranks(digests)
     sets = []
-    for position, (job, limits) in enumerate(zip(jobs, chosen, strict=True)):
-        content = summary(job, limits, kept[position], task, write.hexadecimal(digests[position]))
+    for position, (job, windows) in enumerate(zip(jobs, chosen, strict=True)):
+        content = summary(job, windows, kept[position], task, write.hexadecimal(digests[position]))
         if collectives.is_main():
             write.write_json(job.out / "thresholds.json", content)
         sets.append(LabelSet(job.setting.rule, job.out, content))
@@ -168,39 +112,46 @@ def make(images: ScoredImages, jobs: Sequence[Job], task: Task) -> list[LabelSet
     return sets
 
 
-def summary(job: Job, limits: Thresholds, kept: np.ndarray, task: Task, labels: str) -> dict[str, Any]:
-    """The content of ``thresholds.json``."""
+def _nothing(jobs: Sequence[Job], task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Kept pixels per job and class, and digest per job, to add to."""
+    return np.zeros((len(jobs), task.num_classes), np.int64), np.zeros((len(jobs), 4), np.int64)
+
+
+def label_of(image: Scored, setting: PseudoLabelConfig, limits: Thresholds) -> np.ndarray:
+    """The pseudo-label of one image: uint8 ``[H, W]``, 255 ignored."""
+    if setting.rule == "cbst":
+        assert image.logits is not None
+        return relabel(setting.scores, image.logits, (image.label.shape[0], image.label.shape[1]), limits.threshold)
+    return counting.mask(image.label, image.key(limits.kind), limits.first, limits.last)
+
+
+def class_rows(class_names: Sequence[str], setting: PseudoLabelConfig, limits: Thresholds) -> list[dict[str, Any]]:
+    """Name, pixels, median and threshold per class; the median is null for CBST and for an absent class."""
+    return [
+        {
+            "name": name,
+            "count": int(limits.count[c]),
+            "median": None if setting.rule == "cbst" or np.isnan(limits.statistic[c]) else float(limits.statistic[c]),
+            "threshold": float(limits.threshold[c]),
+        }
+        for c, name in enumerate(class_names)
+    ]
+
+
+def summary(job: Job, windows: Sequence[Thresholds], kept: np.ndarray, task: Task, labels: str) -> dict[str, Any]:
+    """The content of ``thresholds.json``. With several windows a class has no one median: each window's are listed."""
     setting = job.setting
-    pixels = int(limits.count.sum())
-    bound = {"esl": {"nu": setting.nu}, "ssl": {"mu": setting.mu}, "median": {}, "cbst": {"portion": float(portion_of(setting, task.portion_round))}}
-    classes = []
-    for c, name in enumerate(task.class_names):
-        count = int(limits.count[c])
-        classes.append(
-            {
-                "name": name,
-                "count": count,
-                "median": None if setting.rule == "cbst" else plain(float(limits.statistic[c])),
-                "threshold": float(limits.threshold[c]),
-                "kept": int(kept[c]),
-                "coverage": int(kept[c]) / count if count else 0.0,
-            }
-        )
-    return {
-        "rule": setting.rule,
-        "confidence": limits.kind,
-        **bound[setting.rule],
-        "rank": setting.rank,
-        "ties": setting.ties,
-        "scores": setting.scores,
-        "window": setting.window,
-        "images": len(task.names),
-        "pixels": pixels,
-        "kept": int(kept.sum()),
-        "coverage": int(kept.sum()) / pixels if pixels else 0.0,
-        "classes": classes,
-        "world_size": collectives.world(),
-        **task.about,
-        "labels": labels,
-        "identity": job.identity,
-    }
+    count = np.sum([limits.count for limits in windows], axis=0)
+    bound: dict[str, dict[str, float]] = {"esl": {"nu": setting.nu}, "ssl": {"mu": setting.mu}, "median": {}, "cbst": {"portion": float(portion_of(setting, task.portion_round))}}
+    classes = class_rows(task.class_names, setting, windows[0])
+    for c, row in enumerate(classes):
+        if len(windows) > 1:
+            row.update(count=int(count[c]), median=None, threshold=None)
+        row.update(kept=int(kept[c]), coverage=int(kept[c]) / int(count[c]) if count[c] else 0.0)
+    total = {"images": len(task.names), "pixels": int(count.sum()), "kept": int(kept.sum()), "coverage": int(kept.sum()) / max(int(count.sum()), 1)}
+    content: dict[str, Any] = {"rule": setting.rule, "confidence": windows[0].kind, **bound[setting.rule]}
+    content.update(rank=setting.rank, ties=setting.ties, scores=setting.scores, window=setting.window, **total, classes=classes)
+    if len(windows) > 1:
+        content["windows"] = [class_rows(task.class_names, setting, limits) for limits in windows]
+    content.update(world_size=collectives.world(), **task.about, labels=labels, identity=job.identity)
+    return content

@@ -16,7 +16,7 @@ import torch
 
 from esl_dist.distributed import collectives
 from esl_dist.pseudo_labels import counting
-from esl_dist.pseudo_labels.counting import Cells, ScoreError
+from esl_dist.pseudo_labels.counting import Cells
 from esl_dist.pseudo_labels.keys import HIGH_BINS, Kind, keys, scores
 from esl_dist.pseudo_labels.ranks import HALF, Rank, rank_of
 
@@ -28,14 +28,6 @@ def sum_over_ranks(counts: np.ndarray) -> np.ndarray:
     """Integer counts added over the ranks, in place."""
     collectives.all_reduce_(torch.from_numpy(counts))
     return counts
-
-
-def raise_together(error: str | None) -> None:
-    """Raise the first rank's ``ValueError`` on every rank, so that none waits for one that has stopped."""
-    errors = [(rank, text) for rank, text in enumerate(collectives.gather_json(error)) if text]
-    if errors:
-        rank, text = errors[0]
-        raise ValueError(text if collectives.world() == 1 else f"rank {rank}: {text}")
 
 
 def ranks_of(counts: np.ndarray, rank: Callable[[int], int]) -> np.ndarray:
@@ -80,16 +72,15 @@ def class_quantiles(shards: Iterable[Shard], num_classes: int, rule: Rank = "kee
 
     Raises ``ValueError`` on all ranks for a score that is NaN, infinite or above 1.0078, or a label outside the classes.
     """
-    error = None
-    high = np.zeros((num_classes, HIGH_BINS), np.int64)
     if iter(shards) is shards:
         shards = list(shards)
-    try:
+    high = np.zeros((num_classes, HIGH_BINS), np.int64)
+
+    def first_pass() -> None:
         for label, key in _pixels(shards, num_classes):
             counting.count_high(high, label, key)
-    except ScoreError as reason:
-        error = str(reason)
-    raise_together(error)
+
+    collectives.agree(first_pass)
     sum_over_ranks(high)
     bins, rest = locate(high, ranks_of(high.sum(1), lambda n: rank_of(rule, n, kind, share)))
     cells = Cells.of(bins)

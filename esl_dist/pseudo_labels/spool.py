@@ -30,7 +30,7 @@ VERSION = 1
 class Record(NamedTuple):
     """One spooled image: ``arrays`` has ``label`` and scores ``[H, W]``, or ``logits [C, h, w]``; ``size`` is (H, W)."""
 
-    index: int
+    id: int
     name: str
     size: tuple[int, int]
     arrays: dict[str, np.ndarray]
@@ -55,7 +55,9 @@ class ShardInfo(NamedTuple):
 
 
 def _compress(label: np.ndarray) -> bytes:
-    return zlib.compress(np.ascontiguousarray(label), 1)
+    """What HDF5's gzip filter would store; zlib's run-length strategy is as fast as level 1 and half the size on label maps."""
+    stream = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    return stream.compress(label.data) + stream.flush()
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def pack(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def checksum(arrays: Mapping[str, np.ndarray]) -> int:
     crc = 0
     for name in sorted(arrays):
-        crc = zlib.crc32(arrays[name].reshape(-1).view(np.uint8), crc)
+        crc = zlib.crc32(arrays[name].data, crc)
     return crc
 
 
@@ -81,7 +83,6 @@ class ShardWriter:
         self.path = path
         self.aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self.images = 0
-        self.bytes = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = h5py.File(self.aside, "w")
         self.file.attrs["version"] = VERSION
@@ -91,20 +92,23 @@ class ShardWriter:
         self.file.attrs["scores"] = layout.scores
         self.file.attrs["key"] = uuid.uuid4().hex
 
-    def add(self, index: int, name: str, size: tuple[int, int], packed: dict[str, Any]) -> None:
+    def add(self, index: int, name: str, size: tuple[int, int], packed: dict[str, Any]) -> int:
+        """Append one image; the number of bytes stored."""
         group = self.file.create_group(f"images/{index}")
         group.attrs["name"], group.attrs["size"], group.attrs["crc"] = name, size, packed["crc"]
+        stored = 0
         for key, array in packed["arrays"].items():
             if key == "label":
                 dataset = group.create_dataset(key, array.shape, array.dtype, chunks=array.shape, compression="gzip", compression_opts=1)
                 dataset.id.write_direct_chunk((0, 0), packed["compressed"])
-                self.bytes += len(packed["compressed"])
+                stored += len(packed["compressed"])
             else:
                 group.create_dataset(key, data=array)
-                self.bytes += array.nbytes
+                stored += array.nbytes
         self.images += 1
+        return stored
 
-    def close(self, high: Mapping[str, np.ndarray]) -> Path:
+    def close(self, high: Mapping[Any, np.ndarray]) -> Path:
         for kind, histogram in high.items():
             self.file.create_dataset(f"high/{kind}", data=histogram, compression="gzip", compression_opts=1)
         self.file.close()

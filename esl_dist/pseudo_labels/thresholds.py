@@ -60,14 +60,12 @@ class Thresholds:
     last: np.ndarray
 
 
-def decided_by_bound(setting: PseudoLabelConfig, bins: np.ndarray) -> np.ndarray:
-    """Whether a class's threshold is nu (or mu) whatever the lower digit of its median is: bool ``[C]``."""
+def bound_key(setting: PseudoLabelConfig) -> int | None:
+    """nu rounded down, or mu rounded up, to a float32's key."""
     bound = fixed_bound(setting)
     if bound is None:
-        return np.zeros(len(bins), bool)
-    if kind_of(setting) == "entropy":
-        return (bins >= 0) & ((bins << 16 | 0xFFFF) <= at_most(bound))
-    return (bins >= 0) & (bins << 16 >= at_least(bound))
+        return None
+    return at_most(bound) if kind_of(setting) == "entropy" else at_least(bound)
 
 
 def thresholds(setting: PseudoLabelConfig, counts: np.ndarray, found: np.ndarray) -> Thresholds:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
+import struct
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-RLE = 3  # zlib's run-length strategy: fastest, and smallest on label maps
-
+UP_FILTER = 2  # PNG specification, section 9.2
 
 def label_path(folder: Path, name: str) -> Path:
     """``<folder>/labels/<name>.png``; ``ValueError`` for a name that would leave the folder."""
@@ -24,10 +23,24 @@ def label_path(folder: Path, name: str) -> Path:
 
 
 def png(label: np.ndarray) -> bytes:
-    """uint8 ``[H, W]`` as an 8-bit grey PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(label).save(buffer, "PNG", compress_type=RLE)
-    return buffer.getvalue()
+    """uint8 ``[H, W]`` as an 8-bit grey PNG.
+
+    Every row is stored as its difference to the row above ("up" filter) and compressed by zlib's run-length strategy, Pillow's
+    ``compress_type=3``: on label maps a third of Pillow's time, which tries all five filters on every row, and a smaller file.
+    """
+    height, width = label.shape
+    rows = np.empty((height, width + 1), np.uint8)
+    rows[:, 0] = UP_FILTER
+    rows[0, 1:] = label[0]
+    np.subtract(label[1:], label[:-1], out=rows[1:, 1:])
+    stream = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = stream.compress(rows.data) + stream.flush()
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def replace(path: Path, data: bytes) -> None:

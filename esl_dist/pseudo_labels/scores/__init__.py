@@ -1,33 +1,151 @@
-"""Scores of the pixels of one image: label, normalised entropy and maximum probability from low-resolution logits."""
+"""Scores of the pixels of one image: label, normalised entropy and maximum probability from low-resolution logits.
+
+``exact`` has one specification (``spec``, numpy) and implementations with its very bits: ``kernel`` (Triton, CUDA), ``compiled``
+(numba, CPU) and ``eager`` (torch, anywhere). ``library`` is torch's own functions, as in the published code.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from esl_dist.pseudo_labels.scores import eager, library
+from esl_dist.pseudo_labels.counting import ScoreError, count_high
+from esl_dist.pseudo_labels.keys import HIGH_BINS, KEY_LIMIT, Kind, keys
+from esl_dist.pseudo_labels.scores import eager, library, spec
+
+log = logging.getLogger(__name__)
+
+Histograms = Mapping[Kind, Tensor]
+"""int64 ``[C, HIGH_BINS]`` per confidence, on the logits' device."""
 
 
 class Scores(NamedTuple):
-    """``label`` uint8, ``entropy`` and ``probability`` float32 in [0, 1], each ``[H, W]`` on one device."""
+    """``label`` uint8, ``entropy`` and ``probability`` float32 (finite, 0 or more), each ``[H, W]`` on one device."""
 
     label: Tensor
     entropy: Tensor
     probability: Tensor
 
+    def of(self, kind: Kind) -> Tensor:
+        return self.entropy if kind == "entropy" else self.probability
 
-Scorer = Callable[[Tensor, tuple[int, int]], Scores]
-"""Logits float32 ``[C, h, w]`` and the output's (height, width) to its scores."""
+
+def empty(size_hw: tuple[int, int]) -> Scores:
+    """Memory for the scores of one image: filling the same again spares the system fresh pages for each."""
+    return Scores(torch.empty(size_hw, dtype=torch.uint8), torch.empty(size_hw), torch.empty(size_hw))
 
 
-def scorer(mode: str) -> tuple[str, Scorer]:
-    """The name of the implementation and the function, for ``scores: exact | library``."""
+Scorer = Callable[[Tensor, tuple[int, int], Histograms | None, Scores | None], Scores]
+"""Logits float32 ``[C, h, w]`` and the output's (height, width) to its scores; counts them into the histograms, may use the memory given."""
+
+
+def _count(scores: Scores, high: Histograms | None) -> Scores:
+    for kind, histogram in (high or {}).items():
+        if histogram.device.type == "cpu":
+            count_high(histogram.numpy(), scores.label.numpy().reshape(-1), keys(scores.of(kind).numpy()).reshape(-1))
+        else:
+            cell = scores.label.long() * HIGH_BINS + (scores.of(kind).view(torch.int32) >> 16)
+            histogram += torch.bincount(cell.flatten(), minlength=histogram.numel()).view_as(histogram)
+    return scores
+
+
+def _eager(logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None) -> Scores:
+    return _count(Scores(*eager.score(logits, size_hw)), high)
+
+
+def _library(logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None) -> Scores:
+    label, entropy, probability = library.score(logits, size_hw)
+    bad = int(np.count_nonzero(keys(entropy.cpu().numpy()) >= KEY_LIMIT))
+    if bad:
+        raise ScoreError(f"{bad} of {entropy.numel()} entropies are NaN (a probability underflowed to 0, where the published log gives NaN); use pseudo_labels.scores=exact")
+    return _count(Scores(label, entropy.clamp_min_(0), probability), high)
+
+
+def _compiled() -> Scorer | None:
+    try:
+        from esl_dist.pseudo_labels.scores import compiled
+    except ImportError:
+        return None
+
+    def score(logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None) -> Scores:
+        result = out or empty(size_hw)
+        counted = [high[kind].numpy() if high and kind in high else compiled.NOT_COUNTED for kind in ("entropy", "probability")]
+        compiled.score(logits.numpy(), *(t.numpy() for t in result), *counted)
+        return result
+
+    return score
+
+
+def _kernel() -> Scorer | None:
+    try:
+        from esl_dist.pseudo_labels.scores import kernel
+    except ImportError:
+        return None
+
+    def score(logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None) -> Scores:
+        counted = high or {}
+        return Scores(*kernel.score(logits, size_hw, counted.get("entropy"), counted.get("probability")))
+
+    return score
+
+
+def scorer(mode: str, device: torch.device | str = "cpu") -> tuple[str, Scorer]:
+    """The implementation that this machine runs, named, for ``scores: exact | library``.
+
+    Raises ``ValueError`` where the exact one does not give the specified bits of the golden tile here.
+    """
+    place = torch.device(device)
     if mode == "library":
-        return "library (torch)", lambda logits, size_hw: Scores(*library.score(logits, size_hw))
-    return "exact (torch eager)", lambda logits, size_hw: Scores(*eager.score(logits, size_hw))
+        return "library (torch softmax, interpolate, log)", _library
+    fast = _kernel() if place.type == "cuda" else _compiled()
+    if fast is None:
+        package, extra = ("triton", "") if place.type == "cuda" else ("numba", " (pip install 'esl_dist[fast]')")
+        log.info("scores run in torch eager, several times slower: %s is not installed%s", package, extra)
+    name = "torch eager" if fast is None else "Triton" if place.type == "cuda" else "numba"
+    score = fast or _eager
+    check_golden_tile(name, score, place)
+    return f"exact ({name})", score
+
+
+def relabel(mode: str, logits: Tensor, size_hw: tuple[int, int], thresholds: np.ndarray) -> np.ndarray:
+    """CBST's labels ``argmax_c P_c / t_c``, 255 where that ratio is below 1: uint8 ``[H, W]``, float32 ``thresholds [C]`` above 0."""
+    prob_chw = (library if mode == "library" else eager).probabilities(logits, size_hw)
+    return eager.relabel(prob_chw, torch.from_numpy(thresholds).to(logits.device)).cpu().numpy()
+
+
+def golden_logits() -> np.ndarray:
+    """Fixed float32 logits ``[5, 6, 7]`` from integers alone: near-uniform, peaked, tied and far-apart pixels."""
+    state = np.arange(5 * 6 * 7, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
+    z = (state >> np.uint64(20)).astype(np.float32) / np.float32(256) - np.float32(8)
+    z = z.reshape(5, 6, 7)
+    z[:, 0, 0] = 0
+    z[:, 1, 1] *= np.float32(16)
+    z[:, 2] *= np.float32(1 / 64)
+    return z
+
+
+GOLDEN_SIZE = (23, 31)
+GOLDEN_SHA256 = "70341fc537f1d9acadf2d1efd2a23e960a6763a9911a2e2511270928eb99d9f6"
+
+
+def tile_hash(label: np.ndarray, entropy: np.ndarray, probability: np.ndarray) -> str:
+    return hashlib.sha256(label.tobytes() + entropy.tobytes() + probability.tobytes()).hexdigest()
+
+
+def check_golden_tile(name: str, score: Scorer, device: torch.device) -> None:
+    """Compare the specification with its published hash and ``score`` with the specification, bit for bit."""
+    expected = tile_hash(*spec.score(golden_logits(), GOLDEN_SIZE))
+    found = score(torch.from_numpy(golden_logits()).to(device), GOLDEN_SIZE, None, None)
+    got = tile_hash(*(t.cpu().numpy() for t in found))
+    for who, value in (("numpy", expected), (name, got)):
+        if value != GOLDEN_SHA256:
+            raise ValueError(f"pseudo_labels.scores: {who} does not give the specified bits on this machine, so labels would differ from other machines'; set pseudo_labels.scores=library")
 
 
 def check_finite(logits: Tensor, name: str) -> None:

@@ -55,7 +55,7 @@ class _Log:
         return torch.add(f, y, out=out).add_(e.mul_(LN2_HIGH))
 
 
-def _wide_probabilities(logits_chw: Tensor, width: int) -> Tensor:
+def wide_probabilities(logits_chw: Tensor, width: int) -> Tensor:
     """Softmax, interpolated along the width only: float32 ``[C, h, W]``."""
     e = _exp(logits_chw - logits_chw.amax(0))
     total = e[0].clone()
@@ -71,7 +71,7 @@ def score(logits_chw: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor,
     """Label (uint8), normalised entropy and maximum probability (float32), each ``[H, W]`` on the logits' device."""
     height, width = size_hw
     device = logits_chw.device
-    wide = _wide_probabilities(logits_chw.float(), width)
+    wide = wide_probabilities(logits_chw.float(), width)
     top, bottom, weight = (torch.as_tensor(table.copy(), device=device) for table in positions(wide.shape[1], height))
     label = torch.zeros(size_hw, dtype=torch.uint8, device=device)
     entropy = torch.zeros(size_hw, device=device)
@@ -93,3 +93,22 @@ def score(logits_chw: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor,
             torch.maximum(best[strip], q, out=best[strip])
             entropy[strip].sub_(log(q, p).mul_(q))
     return label, entropy.mul_(float(inverse_log(len(wide)))).clamp_min_(0), best
+
+
+def relabel(prob_chw: Tensor, thresholds: Tensor) -> Tensor:
+    """CBST's labels from probabilities ``[C, H, W]``: uint8 ``argmax_c P_c / t_c``, 255 where that ratio is below 1."""
+    label = torch.zeros(prob_chw.shape[1:], dtype=torch.uint8, device=prob_chw.device)
+    best = torch.full(label.shape, -1.0, device=label.device)
+    for index, plane in enumerate(prob_chw):
+        ratio = plane / thresholds[index]
+        label.masked_fill_(ratio > best, index)
+        torch.maximum(best, ratio, out=best)
+    return label.masked_fill_(best < 1, 255)
+
+
+def probabilities(logits_chw: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Softmax upsampled as probabilities, float32 ``[C, H, W]``, the bits of ``spec.probabilities``."""
+    wide = wide_probabilities(logits_chw.float(), size_hw[1])
+    top, bottom, weight = (torch.as_tensor(table.copy(), device=wide.device) for table in positions(wide.shape[1], size_hw[0]))
+    a = wide.index_select(1, top)
+    return wide.index_select(1, bottom).sub_(a).mul_(weight[:, None]).add_(a)

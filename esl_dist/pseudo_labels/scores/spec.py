@@ -27,7 +27,8 @@ def log(q: np.ndarray) -> np.ndarray:
     y = p * f * z
     y = y + e * f32(LN2_LOW)
     y = y - f32(0.5) * z
-    return (f + y) + e * f32(LN2_HIGH)
+    result: np.ndarray = (f + y) + e * f32(LN2_HIGH)
+    return result
 
 
 def exp(x: np.ndarray) -> np.ndarray:
@@ -50,7 +51,8 @@ def softmax(logits_chw: np.ndarray) -> np.ndarray:
     total = e[0].copy()
     for plane in e[1:]:
         total = total + plane
-    return e / total
+    p: np.ndarray = e / total
+    return p
 
 
 def probabilities(logits_chw: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
@@ -62,7 +64,8 @@ def probabilities(logits_chw: np.ndarray, size_hw: tuple[int, int]) -> np.ndarra
     a, b = p[:, :, left], p[:, :, right]
     wide = (b - a) * weight_x + a
     a, b = wide[:, top], wide[:, bottom]
-    return (b - a) * weight_y[:, None] + a
+    q: np.ndarray = (b - a) * weight_y[:, None] + a
+    return q
 
 
 def score(logits_chw: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -80,3 +83,17 @@ def score(logits_chw: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray,
         best = np.where(wins, plane, best)
         total = total - plane * log(plane)
     return label, np.maximum(total * inverse_log(len(q)), f32(0)), best
+
+
+def relabel(logits_chw: np.ndarray, size_hw: tuple[int, int], thresholds: np.ndarray) -> np.ndarray:
+    """CBST's labels: uint8 ``argmax_c P_c / t_c`` (the first maximum), 255 where that ratio is below 1; float32 ``thresholds [C]``."""
+    q = probabilities(logits_chw, size_hw)
+    label = np.zeros(size_hw, np.uint8)
+    best = np.full(size_hw, f32(-1))
+    for index, plane in enumerate(q):
+        ratio = plane / f32(thresholds[index])
+        wins = ratio > best
+        label[wins] = index
+        best = np.where(wins, ratio, best)
+    label[best < f32(1)] = 255
+    return label
