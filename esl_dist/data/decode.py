@@ -90,7 +90,6 @@ def _opencv() -> ModuleType | None:
         import cv2
     except ImportError:
         return None
-    cv2.setNumThreads(0)
     module: ModuleType = cv2
     return module
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +18,6 @@ from esl_dist.data.dataset import DataError, Dataset
 from esl_dist.data.sampler import index_at
 from esl_dist.data.transforms import augment, resize_image, resize_label
 from esl_dist.data.workers import Produced
-
-log = logging.getLogger(__name__)
 
 _ATTEMPTS = 16
 """Replacements tried for one position before the last error is raised: a set this broken is not worth training on."""
@@ -47,6 +45,17 @@ class InferenceBatch(NamedTuple):
     """The real ones, in order; at most ``batch``."""
     labels: list[NDArray[np.uint8]] | None
     """uint8 train ids at each label's own size, if asked for."""
+
+
+@contextmanager
+def _naming(dataset: Dataset, index: int) -> Iterator[None]:
+    """An error that is no ``DataError`` is a fault of the program or the machine: it is not survived, but says at which sample it came."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise RuntimeError(f"{dataset.names[index]}: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -91,20 +100,15 @@ class _TrainBatches:
                 continue
             image, label = augment(image, label, seed=self.seed, position=position, mirror=self.mirror, blur=self.blur)
             return image, label, candidate, problems
-        raise DataError(f"{len(problems)} samples in a row cannot be read; the last: {problems[-1]}")
+        raise DataError(f"{problems[-1]} (and {len(problems) - 1} samples before it cannot be read either)")
 
     def _read(self, index: int) -> tuple[Tensor, Tensor | None]:
-        try:
+        with _naming(self.dataset, index):
             image = resize_image(self.dataset.image(index), self.size)
             if not self.labels:
                 return image, None
-            name = self.dataset.names[index]
-            label = self.dataset.label(index) if self.label_dir is None else decode.read_ids(self.label_dir / f"{name}.png")
+            label = self.dataset.label(index) if self.label_dir is None else decode.read_ids(self.label_dir / f"{self.dataset.names[index]}.png")
             return image, resize_label(label, self.size)
-        except DataError:
-            raise
-        except Exception as error:
-            raise RuntimeError(f"{self.dataset.names[index]}: {type(error).__name__}: {error}") from error
 
 
 class TrainStream(Iterator[Batch]):
@@ -177,10 +181,13 @@ class _InferenceBatches:
     def __call__(self, number: int) -> InferenceBatch:
         indices = list(self.indices[number * self.batch : (number + 1) * self.batch])
         images = torch.zeros((self.batch, 3, self.size[1], self.size[0]), dtype=torch.uint8)
+        labels = []
         for slot, index in enumerate(indices):
-            images[slot] = resize_image(self.dataset.image(index), self.size)
-        labels = [self.dataset.label(index) for index in indices] if self.with_labels else None
-        return InferenceBatch(images, indices, labels)
+            with _naming(self.dataset, index):
+                images[slot] = resize_image(self.dataset.image(index), self.size)
+                if self.with_labels:
+                    labels.append(self.dataset.label(index))
+        return InferenceBatch(images, indices, labels if self.with_labels else None)
 
 
 def inference_batches(

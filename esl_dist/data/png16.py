@@ -88,38 +88,55 @@ def _chunks(data: bytes) -> tuple[_Header, bytes]:
 def _unfilter(filters: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Undo the scanline filters: uint8 ``[H, W, bytes per pixel]`` to the same shape.
 
-    Runs of rows that only use None, Sub and Up go row by row. Average and Paeth depend on the pixel to the left *after* filtering: a run
-    that has them is walked along anti-diagonals, all its rows at once, since a pixel only needs its left, upper and upper-left neighbours.
+    None, Sub and Up are sums along rows or columns. Average and Paeth depend on the finished pixel to the left: a picture that has them is
+    walked along anti-diagonals, all rows at once, since a pixel needs only its left, upper and upper-left neighbours.
     """
     if filters.max(initial=0) > 4:
         raise ValueError(f"unknown scanline filter {int(filters.max())}")
+    if (filters > 2).any():
+        return _unfilter_diagonals(filters, rows)
+    done = rows.copy()
+    for y, kind in enumerate(filters):
+        if kind == 1:
+            np.cumsum(rows[y], axis=0, dtype=np.uint8, out=done[y])
+        elif kind == 2 and y > 0:
+            done[y] += done[y - 1]
+    return done
+
+
+def _unfilter_diagonals(filters: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """As ``_unfilter``, for any mixture of the five filters.
+
+    Pixel (y, x) lies at ``skewed[x + y + 2, y + 1]``, so that a diagonal and its three neighbours are contiguous; what was never written is the
+    zero pixel left of and above the picture.
+    """
     height, width, pixel = rows.shape
-    done = np.zeros((height + 1, width + 1, pixel), np.uint8)  # a zero row above and a zero pixel to the left
-    start = 0
-    while start < height:
-        simple = filters[start] < 3
-        stop = start + 1
-        while stop < height and (filters[stop] < 3) == simple:
-            stop += 1
-        if simple:
-            for y in range(start, stop):
-                row = np.cumsum(rows[y], axis=0, dtype=np.uint8) if filters[y] == 1 else rows[y]
-                done[y + 1, 1:] = row + done[y, 1:] if filters[y] == 2 else row
-        else:
-            _unfilter_diagonals(filters[start:stop], rows[start:stop], done[start : stop + 1])
-        start = stop
-    return np.ascontiguousarray(done[1:, 1:])
-
-
-def _unfilter_diagonals(filters: NDArray[np.uint8], rows: NDArray[np.uint8], done: NDArray[np.uint8]) -> None:
-    """Fill ``done[1:, 1:]`` for rows of Average (3) and Paeth (4); ``done[0]`` is the finished row above."""
-    height, width, _ = rows.shape
-    paeth_rows = (filters == 4)[:, None]
+    skewed = np.zeros((height + width + 1, height + 1, pixel), np.int16)
+    for y in range(height):
+        skewed[y + 2 : y + 2 + width, y + 1] = rows[y]
+    # All bits set in the rows of a filter, none elsewhere: a prediction is picked by "and".
+    masks = {kind: np.repeat(-(filters == kind).astype(np.int16), pixel).reshape(height, pixel) for kind in range(1, 5) if (filters == kind).any()}
     for diagonal in range(height + width - 1):
-        y = np.arange(max(0, diagonal - width + 1), min(height, diagonal + 1))
-        x = diagonal - y
-        left, up, corner = (done[y + 1, x].astype(np.int16), done[y, x + 1].astype(np.int16), done[y, x].astype(np.int16))
-        by_left, by_up, by_corner = np.abs(up - corner), np.abs(left - corner), np.abs(left + up - 2 * corner)
-        nearest = np.where((by_left <= by_up) & (by_left <= by_corner), left, np.where(by_up <= by_corner, up, corner))
-        predicted = np.where(paeth_rows[y], nearest, (left + up) >> 1)
-        done[y + 1, x + 1] = (rows[y, x] + predicted) & 255
+        top, bottom = max(0, diagonal - width + 1), min(height, diagonal + 1)
+        left, up, corner = skewed[diagonal + 1, top + 1 : bottom + 1], skewed[diagonal + 1, top:bottom], skewed[diagonal, top:bottom]
+        here = skewed[diagonal + 2, top + 1 : bottom + 1]
+        for kind, mask in masks.items():
+            here += _predicted(kind, left, up, corner) & mask[top:bottom]
+        here &= 255
+    return np.stack([skewed[y + 2 : y + 2 + width, y + 1] for y in range(height)]).astype(np.uint8)
+
+
+def _predicted(kind: int, left: NDArray[np.int16], up: NDArray[np.int16], corner: NDArray[np.int16]) -> NDArray[np.int16]:
+    """What filters 1-4 (Sub, Up, Average, Paeth) add to a byte."""
+    if kind == 1:
+        return left
+    if kind == 2:
+        return up
+    if kind == 3:
+        return (left + up) >> 1
+    by_left, by_up = up - corner, left - corner
+    by_corner = np.abs(by_left + by_up)
+    np.abs(by_left, out=by_left)
+    np.abs(by_up, out=by_up)
+    nearest: NDArray[np.int16] = np.where(by_left <= np.minimum(by_up, by_corner), left, np.where(by_up <= by_corner, up, corner))
+    return nearest

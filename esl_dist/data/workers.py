@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import signal
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -56,6 +59,21 @@ def _as_it_is(item: Any) -> Any:
     return item
 
 
+def _in_worker(_: int) -> None:
+    """A signal to the whole group asks the trainer to save and leave; its loader must live until it says so.
+
+    A worker whose trainer is killed notices by itself within seconds (torch's watchdog).
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _close(produced: weakref.ref[Produced[Any]]) -> None:
+    alive = produced()
+    if alive is not None:
+        alive.close()
+
+
 class Produced(Iterator[T], Generic[T]):
     """Iterates ``function(start), function(start + 1), …`` up to ``stop`` (None: endless).
 
@@ -76,9 +94,12 @@ class Produced(Iterator[T], Generic[T]):
                 num_workers=workers,
                 prefetch_factor=prefetch,
                 collate_fn=_as_it_is,
+                worker_init_fn=_in_worker,
                 pin_memory=torch.cuda.is_available(),
             )
             self._iterator = iter(loader)
+            # The interpreter's own end would wait for workers that nobody told to stop.
+            atexit.register(_close, weakref.ref(self))
 
     def __next__(self) -> T:
         if self._iterator is None:
