@@ -1,0 +1,83 @@
+"""From a file to a flat mapping of tensors, whoever wrote it. Nothing pickled is executed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PREFIXES = ("module.", "Scale.")
+_SCALAR = np.float64(0).__reduce__()[0]
+# A best mIoU beside the weights (MaxSquare) is a numpy number: plain data, under the names of old and new numpy.
+_NUMPY_SCALARS: list[Any] = [
+    *((_SCALAR, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64")),
+]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A checkpoint's tensors under their keys without wrapper and prefix, and what was around them."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    sha256: str
+    wrapped: bool
+    """Whether the tensors sat under a top-level ``state_dict``."""
+    prefixes: tuple[str, ...]
+    """Prefixes that every key had, outermost first: ``module.`` (DataParallel), ``Scale.`` (the converted Caffe ResNet)."""
+    own: bool
+    """Whether this package wrote the file, as part of a checkpoint folder."""
+
+
+def read(path: str | Path) -> Stored:
+    """The tensors of a checkpoint file, on the CPU.
+
+    Raises:
+        ValueError: no such file, unreadable or truncated, Python objects beside tensors, or no state dict; one line with the way out.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; name the file with the weights in it")
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read the checkpoint: {error.strerror}; check model.checkpoint") from None
+    content = _unpickled(path)
+    wrapped = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
+    entries = content["state_dict"] if wrapped and isinstance(content, dict) else content
+    if not isinstance(entries, dict) or not any(isinstance(value, Tensor) for value in entries.values()):
+        found = f"a dict of {', '.join(map(str, list(entries)[:4])) or 'nothing'}" if isinstance(entries, dict) else f"a {type(entries).__name__}"
+        raise ValueError(f"{path}: holds {found}, no weights; save the network's state_dict() there, alone or under the key state_dict")
+    tensors = {str(key): value for key, value in entries.items() if isinstance(value, Tensor)}
+    prefixes: list[str] = []
+    while common := next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in tensors)), None):
+        prefixes.append(common)
+        tensors = {key.removeprefix(common): value for key, value in tensors.items()}
+    own = path.name == "segmenter.pt" and (path.parent / "manifest.json").is_file()
+    return Stored(path, tensors, digest, wrapped, tuple(prefixes), own)
+
+
+def _unpickled(path: Path) -> object:
+    try:
+        with torch.serialization.safe_globals(_NUMPY_SCALARS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file may fail anywhere in the unpickler
+        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
+            raise ValueError(f"{path}: holds Python objects beside tensors, which are not executed; save its state_dict() alone") from None
+        raise ValueError(f"{path}: is truncated, or no PyTorch checkpoint ({type(error).__name__}); fetch it again") from None
+
+
+def refuse_not_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """ValueError naming the first tensor with an infinity or a NaN."""
+    for key, value in tensors.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f"{path}: {key} has values that are not finite; the file is damaged or its training diverged")
