@@ -151,34 +151,32 @@ class Facade:
 
 
 def _dress(facade: Facade, u: NDArray[np.float32], v: NDArray[np.float32], detail: NDArray[np.float32], light: float) -> NDArray[np.float32]:
-    """Colour ``[h, w, 3]`` of a facade at ``u`` metres along (``[1, w]``) and ``v`` metres up (``[h, w]`` or ``[h, 1]``)."""
+    """Colour ``[h, w, 3]`` of a facade at ``u`` metres along (``[1, w]``) and ``v`` metres up (``[h, w]`` or ``[h, 1]``); ``detail`` in [0, 1]."""
     base = 3.6 if facade.shop is not None else 0.8
     across, up = u * np.float32(1 / facade.bay), (v - np.float32(base)) * np.float32(1 / facade.storey)
     iu, iv = np.floor(across), np.floor(up)
     fu, fv = across - iu, up - iv
-    part = np.zeros(np.broadcast_shapes(u.shape, v.shape), np.uint8)
     top = np.float32(facade.height)
-    window = ((fu > 0.24) & (fu < 0.76)) & ((fv > 0.26) & (fv < 0.80) & (iv >= 0) & (v < top - 0.7))
-    frame = ((fu > 0.17) & (fu < 0.83)) & ((fv > 0.18) & (fv < 0.86) & (iv >= 0) & (v < top - 0.55))
-    part[np.broadcast_to(frame, part.shape)] = 2
-    part[np.broadcast_to(window, part.shape)] = 1
+    floors = (iv >= 0) & (v < top - 0.6)
+    window = (np.abs(fu - np.float32(0.5)) < 0.26) & ((np.abs(fv - np.float32(0.53)) < 0.27) & floors)
+    frame = (np.abs(fu - np.float32(0.5)) < 0.33) & ((np.abs(fv - np.float32(0.53)) < 0.35) & floors)
+    part = frame.view(np.uint8) * np.uint8(2) - window.view(np.uint8)  # 0 wall, 1 glass, 2 frame and cornice, 3 awning, 4 roof
     if facade.shop is not None:
-        part[np.broadcast_to((v > 0.5) & (v < 2.5) & (fu > 0.08) & (fu < 0.92), part.shape)] = 1
+        part[(np.abs(fu - np.float32(0.5)) < 0.42) & ((v > 0.5) & (v < 2.5))] = 1
         part[np.broadcast_to((v >= 2.5) & (v < 3.2), part.shape)] = 3
-    part[np.broadcast_to(v > top, part.shape)] = 4
+    if facade.roof_height:
+        part[np.broadcast_to(v > top, part.shape)] = 4
     part[np.broadcast_to((v > top - 0.3) & (v <= top), part.shape)] = 2
     wall = np.array(facade.wall, np.float32)
     glass = np.array(facade.glass, np.float32)
-    far = glass * np.float32(0.35) + wall * np.float32(0.65)
-    colours = np.stack(
-        [wall, glass, wall * np.float32(1.14), np.array(facade.shop or facade.wall, np.float32), np.array(facade.roof, np.float32)]
-    ) * np.float32(light)
+    colours = np.stack([wall, glass, wall * np.float32(1.14), np.array(facade.shop or facade.wall, np.float32), np.array(facade.roof, np.float32)])
     pane = noise_tiles()[0][(iu.astype(np.int32) * 7 + facade.seed) % TILE, (iv.astype(np.int32) * 13 + facade.seed) % TILE]
-    course = noise_tiles()[0][(v * np.float32(9)).astype(np.int32) % TILE, (u * np.float32(4)).astype(np.int32) % TILE]
-    tone = np.float32(1.0) + np.where(part == 1, pane * np.float32(0.45), course * np.float32(0.07))
+    tone = (np.float32(1.0) + pane * np.array([0.0, 0.45, 0.0, 0.0, 0.0], np.float32)[part]) * np.float32(light)
     result: NDArray[np.float32] = colours[part] * tone[..., None]
-    # Windows narrower than a pixel would flicker: far away they melt into the wall.
-    result[part == 1] = (result * detail[..., None] + far * np.float32(light) * (1 - detail[..., None]))[part == 1]
+    if detail.min() < 1:
+        # Windows narrower than a pixel would flicker: far away they melt into the wall.
+        far = (glass * np.float32(0.35) + wall * np.float32(0.65)) * np.float32(light)
+        result = far + (result - far) * np.maximum(np.broadcast_to(detail, part.shape), part == 4)[..., None]
     return result
 
 
@@ -192,7 +190,7 @@ def building(canvas: Canvas, facade: Facade, side: int, x: float, near: float, f
         z = np.clip(np.float32(focal * offset) / (canvas.xs[window[1]] - np.float32(canvas.vanish)), np.float32(near), np.float32(far))
         v = np.float32(canvas.camera_height) - (canvas.ys[window[0]] - np.float32(horizon))[:, None] * (z * np.float32(1 / focal))[None]
         mask = (v >= 0) & (v < total)
-        detail = np.broadcast_to(np.clip((np.float32(70) - z) * np.float32(1 / 40), 0, 1)[None], v.shape)
+        detail = np.clip((np.float32(70) - z) * np.float32(1 / 40), 0, 1)[None]
         colour = _dress(facade, (z - np.float32(near))[None], v, detail, lights[0])
         canvas.paint(window, mask, colour[mask], c.BUILDING, far)
         canvas.depth[window][mask] = np.broadcast_to(z[None], v.shape)[mask]
@@ -208,7 +206,7 @@ def building(canvas: Canvas, facade: Facade, side: int, x: float, near: float, f
         u = np.abs(canvas.xs[window[1]] - np.float32(start)) * np.float32(1 / scale)
         v = np.float32(canvas.camera_height) - (canvas.ys[window[0]] - np.float32(horizon)) * np.float32(1 / scale)
         shape = (len(v), len(u))
-        colour = _dress(facade, u[None], v[:, None], np.full(shape, min(max((70 - near) / 40, 0.0), 1.0), np.float32), lights[1])
+        colour = _dress(facade, u[None], v[:, None], np.full((1, 1), min(max((70 - near) / 40, 0.0), 1.0), np.float32), lights[1])
         canvas.paint(window, np.ones(shape, np.bool_), colour.reshape(-1, 3), c.BUILDING, near)
 
 

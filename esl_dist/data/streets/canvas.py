@@ -7,6 +7,7 @@ additions, multiplications, divisions and comparisons, which IEEE 754 defines to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -78,7 +79,10 @@ class Canvas:
             return None
         count = len(points)
         edges = [(py[i] - py[(i + 1) % count], px[(i + 1) % count] - px[i], px[i] * py[(i + 1) % count] - px[(i + 1) % count] * py[i]) for i in range(count)]
-        turn = -1.0 if sum(e[2] for e in edges) < 0 else 1.0
+        area = 0.0
+        for edge in edges:  # not sum(): newer Pythons add floats with compensation
+            area += edge[2]
+        turn = -1.0 if area < 0 else 1.0
         lines = np.array(edges) * turn
         rows = lines[:, 1, None] * self.ys[window[0]] + lines[:, 2, None]
         columns = lines[:, 0, None] * self.xs[window[1]]
@@ -133,7 +137,7 @@ class Canvas:
         (x0, y0), (x1, y1) = self.project(start), self.project(end)
         half = max(radius * self.pixels_per_metre(z), least)
         dx, dy = x1 - x0, y1 - y0
-        length = (dx * dx + dy * dy) ** 0.5
+        length = math.sqrt(dx * dx + dy * dy)
         if length < 1e-6:
             dx, dy, length = 0.0, 1.0, 1.0
         ox, oy = -dy / length * half, dx / length * half

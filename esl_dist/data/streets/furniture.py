@@ -41,7 +41,7 @@ class Upright:
 def lamp(canvas: Canvas, x: float, z: float, m: Materials, dice: Dice) -> None:
     """A street lamp with its arm over the road, or a bare mast."""
     u, height, colour = Upright(canvas, x, z), dice.between((4.5, 7.5)), dice.pick(m.poles)
-    u.mast(height, 0.12, colour)
+    u.mast(height, 0.15, colour)
     if dice.chance(0.7):
         reach = -1.6 if x > 0 else 1.6
         canvas.limb((x, height - 0.1, z), (x + reach, height + 0.25, z), 0.07, colour, c.POLE, z)
@@ -51,11 +51,11 @@ def lamp(canvas: Canvas, x: float, z: float, m: Materials, dice: Dice) -> None:
 def traffic_light(canvas: Canvas, x: float, z: float, m: Materials, dice: Dice) -> None:
     """A post with its signal head, now and then a second one on an arm over the road."""
     u, height, colour, lit = Upright(canvas, x, z), dice.between((3.0, 3.8)), dice.pick(m.poles), dice.pick((0, 0, 1, 2, 2))
-    u.mast(height, 0.09, colour)
+    u.mast(height, 0.11, colour)
     heads = [(0.0, height - 0.55)]
     if dice.chance(0.45):
         reach, y = (-2.6 if x > 0 else 2.6), height + 1.6
-        u.mast(y, 0.11, colour)
+        u.mast(y, 0.13, colour)
         canvas.limb((x, y, z), (x + reach, y + 0.1, z), 0.08, colour, c.POLE, z)
         heads.append((reach, y - 0.2))
     for dx, y in heads:
@@ -68,7 +68,7 @@ def sign(canvas: Canvas, x: float, z: float, m: Materials, dice: Dice) -> None:
     """A prohibition disc, a warning triangle, a blue square or a direction board on a post."""
     u, kind, height = Upright(canvas, x, z), dice.pick((0, 0, 1, 2, 3)), dice.between((2.2, 2.9))
     white: Colour = (0.94, 0.94, 0.92)
-    u.mast(height, 0.07, dice.pick(m.poles))
+    u.mast(height, 0.08, dice.pick(m.poles))
     if kind == 0:
         u.round(0.0, height, 0.44, m.signs[0], c.SIGN)
         u.round(0.0, height, 0.30, white if dice.chance(0.7) else m.signs[0], c.SIGN)

@@ -122,7 +122,7 @@ class _Builder:
         if not open_front and draw < d.fence + d.wall:
             fence = draw < d.fence
             label, colour = (c.FENCE, dice.pick(m.fences)) if fence else (c.WALL, scaled(dice.pick(m.walls), 1 + d.variety * dice.between((-1, 1))))
-            height = dice.between((1.0, 1.7)) if fence else dice.between((1.0, 2.4))
+            height = dice.between((1.3, 2.1)) if fence else dice.between((1.3, 2.6))
             start, end = plot.near, plot.far - dice.between((0.0, 2.0))
             self.queue.append((end, partial(backdrop.barrier, canvas, label, colour, sign, border + 0.05, start, end, height, light)))
         room = (border + 0.9, border + plot.setback - 0.5) if plot.kind == "building" else (border + 1.0, border + 11.0)
@@ -165,7 +165,7 @@ class _Builder:
         for _ in range(dice.count(d.parked)):
             side = dice.side()
             x = side * (road - 0.75)
-            z = 2.3 + self._distance(x, 3.5, 35.0)
+            z = 2.3 + self._distance(x, 5.0, 35.0)
             if self._free(x, z, 0.95, 5.2):
                 frame = vehicles.Frame(x, z, (0.0, 1.0 if side > 0 or dice.chance(0.3) else -1.0), canvas.eye)
                 self._later(z - 2.3, partial(vehicles.car, canvas, frame, m, dice, self.sun))
@@ -188,7 +188,7 @@ class _Builder:
                 curb, wide = street.road + street.side(side).verge, street.side(side).sidewalk
                 on_road = draw is people.rider or (draw is people.motorcycle and dice.chance(0.5))
                 x = side * (street.road - dice.between((0.5, 1.6)) if on_road else curb + dice.between((0.4, max(wide - 0.3, 0.5))))
-                z = self._distance(x, 4.5, 18.0)
+                z = self._distance(x, 4.2, 13.0)
                 if draw is people.person and street.crossing is not None and dice.chance(0.3):
                     x, z = dice.between((-street.road, street.road)), street.crossing + dice.between((0.2, 2.2))
                 if self._free(x, z, half, 2 * half):
@@ -197,11 +197,11 @@ class _Builder:
 
     def _roadside(self) -> None:
         d, dice, street = self.domain, self.dice, self.street
-        for draw, mean, far in ((furniture.traffic_light, d.lights, 16.0), (furniture.sign, d.signs, 14.0), (furniture.lamp, d.lamps, 30.0)):
+        for draw, mean, far in ((furniture.traffic_light, d.lights, 16.0), (furniture.sign, d.signs, 14.0), (furniture.lamp, d.lamps, 20.0)):
             for _ in range(dice.count(mean)):
                 side = dice.side()
                 x = side * (street.road + dice.between((0.4, 0.8)))
-                z = self._distance(x, 6.0, far)
+                z = self._distance(x, 5.5, far)
                 if self._free(x, z, 0.3, 1.2):
                     self._later(z, partial(draw, self.canvas, x, z, d.materials, dice))
         for _ in range(dice.count(d.trees)):
