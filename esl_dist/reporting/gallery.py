@@ -69,7 +69,7 @@ def _panels(maps: dict[str, NDArray[np.uint8]], prediction: NDArray[np.uint8] | 
         panels.append(Panel("Target image", pictures.photo(image, size)))
         if target.labelled:
             truth = resize_label(target.label(i), (width, height)).numpy()
-            panels.append(Panel("Ground truth", pictures.label_map(truth, protocol.palette, size), "not seen in training"))
+            panels.append(Panel("Ground truth", pictures.label_map(truth, protocol.palette, size), "for comparison only"))
     if prediction is not None:
         panels.append(Panel("Prediction", pictures.label_map(prediction, protocol.palette, size), _wrong("before selection", prediction, truth)))
     for key, label in maps.items():

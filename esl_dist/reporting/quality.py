@@ -35,7 +35,7 @@ class SetQuality:
         columns = self.confusion if c is None else self.confusion[:, [c]]
         right = np.trace(self.confusion) if c is None else self.confusion[c, c]
         total = int(columns.sum())
-        return 1 - int(right) / total if total else None
+        return (total - int(right)) / total if total else None
 
 
 @dataclass

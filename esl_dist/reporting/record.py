@@ -45,6 +45,8 @@ class StageRecord:
     """BN statistics -> best mIoU seen while training, where it was scored more than once."""
     steps: int | None
     seconds: float | None
+    world: int | None
+    """Ranks that trained it."""
 
     def miou(self, statistics: str) -> float | None:
         """mIoU 0-1, None where not scored."""
@@ -123,12 +125,14 @@ def _stage(path: Path, stage: StagePlan, events: Iterable[dict[str, Any]]) -> St
     folder = path / stage.folder
     metrics = {kind: _read_json(file) for kind in STATISTICS if (file := folder / f"metrics-{kind}.json").is_file()}
     done = _read_json(folder / "done.json") if (folder / "done.json").is_file() else {}
+    manifest = folder / "checkpoints" / str(done.get("checkpoint")) / "manifest.json"
+    meta = _read_json(manifest).get("meta", {}) if manifest.is_file() else {}
     best = {}
     for kind in STATISTICS:
         scored = {e["step"]: e["miou"] for e in events if e.get("event") == "eval" and e.get("stage") == stage.folder and e.get("bn_statistics") == kind and e.get("miou") is not None}
         if len(scored) > 1:
             best[kind] = max(scored.values())
-    return StageRecord(stage.folder, _title(stage), stage.kind, metrics, best, done.get("step"), done.get("seconds"))
+    return StageRecord(stage.folder, _title(stage), stage.kind, metrics, best, done.get("step"), done.get("seconds"), meta.get("world"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -18,13 +18,14 @@ from markupsafe import Markup
 
 import esl_dist
 from esl_dist.config.load import dump
+from esl_dist.engine.atomic import write_text
 from esl_dist.labels import protocol
 from esl_dist.reporting import tables
 from esl_dist.reporting.chart import Series, line_chart
 from esl_dist.reporting.gallery import gallery, open_target
 from esl_dist.reporting.pictures import DROPPED
 from esl_dist.reporting.quality import compare
-from esl_dist.reporting.record import RunRecord, StageRecord, read_run
+from esl_dist.reporting.record import RunRecord, StageRecord, label_title, read_run
 
 log = logging.getLogger(__name__)
 
@@ -79,14 +80,6 @@ def environment() -> Environment:
     return made
 
 
-def write_text(path: Path, text: str) -> None:
-    """The file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
-
-
 def _content(run: RunRecord) -> dict[str, Any]:
     kinds = run.statistics()
     classes = protocol(run.config.data.protocol)
@@ -110,6 +103,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "labels": tables.label_table(run, measured) if run.label_sets else None,
         "measured": measured,
         "gallery": rows,
+        "first_labels": f"{label_title(next(iter(run.label_sets)))} labels" if run.label_sets else "",
         "no_images": problem,
         "charts": _charts(run),
         "colours": _colours(run),
@@ -168,11 +162,13 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
     heads = "two heads" if model.multi_level else "one head"
     width, height = data.target.size
     times = [float(e["time"]) for e in run.events if isinstance(e.get("time"), int | float)]
+    worlds = sorted({stage.world for stage in run.stages if stage.world is not None})
+    ranks = f"{' and '.join(map(str, worlds))} rank{'s' if worlds != [1] else ''}, " if worlds else ""
     facts = [
         ("Domains", f"{data.source.dataset} → {data.target.dataset}, {data.protocol} classes, target at {width}×{height}"),
         ("Network", f"DeepLab-v2, layers {'-'.join(map(str, model.layers))}, width {model.width}, {heads} of {model.aspp_branches} branches"),
         ("Optimiser", f"lr {config.optim.lr:g}, {config.optim.batch} source + {config.optim.batch} target images per rank and pass, accumulate {config.optim.accumulate}"),
-        ("Settings", f"protocol {config.protocol}, seed {config.run.seed}, precision {config.run.precision}, labels made with {config.extract.bn_statistics} BN statistics"),
+        ("Run", f"{ranks}protocol “{config.protocol}”, seed {config.run.seed}, precision {config.run.precision}, labels made with {config.extract.bn_statistics} BN statistics"),
     ]
     if times:
         facts.append(("Log", f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(min(times)))} to {time.strftime('%Y-%m-%d %H:%M', time.gmtime(max(times)))} UTC"))

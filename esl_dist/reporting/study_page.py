@@ -6,7 +6,8 @@ import csv
 import io
 from pathlib import Path
 
-from esl_dist.reporting.report import environment, write_text
+from esl_dist.engine.atomic import write_text
+from esl_dist.reporting.report import environment
 from esl_dist.reporting.spread import Difference, Spread
 from esl_dist.reporting.study_table import Row, Study
 from esl_dist.reporting.tables import STATISTICS_TITLES
@@ -15,7 +16,7 @@ from esl_dist.reporting.tables import STATISTICS_TITLES
 def write_study(study: Study, out: Path) -> list[Path]:
     """Write ``out`` with the suffixes .md, .csv and .html; returns the three paths."""
     paths = [out.with_suffix(suffix) for suffix in (".md", ".csv", ".html")]
-    page = environment().get_template("study.html.j2").render(study=study, titles=STATISTICS_TITLES, spread_text=spread_text, interval_text=interval_text)
+    page = environment().get_template("study.html.j2").render(study=study, titles=STATISTICS_TITLES, spread_text=spread_text, interval_text=interval_text, signed=signed)
     for path, text in zip(paths, (markdown(study), to_csv(study), page), strict=True):
         write_text(path, text)
     return paths
@@ -26,14 +27,15 @@ def markdown(study: Study) -> str:
     parts = [_about(study)]
     for table in study.tables:
         best = any(row.best for row in table.rows)
-        head = ["method", "seeds", "mIoU, last", *(["mIoU, best"] if best else []), *table.classes]
+        star = any(row.star for row in table.rows)
+        head = ["method", "seeds", "mIoU, last", *(["mIoU, best"] if best else []), *(["mIoU*, last"] if star else []), *table.classes]
         lines = [f"### {STATISTICS_TITLES[table.statistics]}", "", _line(head), _line(["---", *["---:"] * (len(head) - 1)])]
         for row in table.rows:
-            cells = [_name(row), str(row.last.n), spread_text(row.last), *([spread_text(row.best)] if best else [])]
+            cells = [_name(row), str(row.last.n), spread_text(row.last), *([spread_text(row.best)] if best else []), *([spread_text(row.star)] if star else [])]
             lines.append(_line([*cells, *("–" if s is None else f"{s.mean:.1f}" for s in row.iou)]))
         if table.comparisons:
             lines += ["", _line(["paired difference of mIoU", "seeds", "mean", "95 % interval"]), _line(["---", "---:", "---:", "---:"])]
-            lines += [_line([c.text, str(c.difference.n), f"{c.difference.mean:+.2f}", interval_text(c.difference)]) for c in table.comparisons]
+            lines += [_line([c.text, str(c.difference.n), signed(c.difference.mean), interval_text(c.difference)]) for c in table.comparisons]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -63,7 +65,12 @@ def spread_text(value: Spread | None) -> str:
 
 def interval_text(difference: Difference) -> str:
     """``+0.2 … +1.1``; one seed has no interval."""
-    return "–" if difference.low is None else f"{difference.low:+.2f} … {difference.high:+.2f}"
+    return "–" if difference.low is None or difference.high is None else f"{signed(difference.low)} … {signed(difference.high)}"
+
+
+def signed(points: float) -> str:
+    """``+0.31`` or ``−0.31``, with a minus as wide as the plus."""
+    return f"{points:+.2f}".replace("-", "−")
 
 
 def _about(study: Study) -> str:

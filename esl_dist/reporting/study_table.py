@@ -36,6 +36,8 @@ class Row:
     last: Spread
     best: Spread | None
     """Best checkpoint of each run by the split that is reported: optimistic, and given apart for that reason."""
+    star: Spread | None
+    """mIoU* (13 of the 16 classes), for 16-class networks."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class StudyTable:
     @property
     def top(self) -> float | None:
         """The best mean mIoU of a method that saw no target labels."""
-        return max((row.last.mean for row in self.rows if row.kind != "oracle"), default=None)
+        return max((row.last.mean for row in self.rows if row.kind not in ("initial", "oracle")), default=None)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ def _row(group: str, stages: dict[int, StageRecord], kind: str, classes: Sequenc
     assert last is not None
     best = [100 * r.best[kind] for r in records if kind in r.best]
     # A best over some of the seeds would be compared with a last over all of them.
-    return Row(group, records[0].title, records[0].kind, stages, tuple(ious), last, spread(best) if len(best) == len(records) else None)
+    star = spread([100 * r.metrics[kind]["miou_star"] for r in records if r.metrics[kind].get("miou_star") is not None])
+    return Row(group, records[0].title, records[0].kind, stages, tuple(ious), last, spread(best) if len(best) == len(records) else None, star)
 
 
 def _comparisons(rows: Sequence[Row], kind: str) -> list[Comparison]:
@@ -159,7 +162,8 @@ def _comparisons(rows: Sequence[Row], kind: str) -> list[Comparison]:
         seeds = sorted(one.by_seed.keys() & two.by_seed.keys())
         if seeds:
             values: Callable[[Row], list[float]] = lambda row, seeds=seeds: [_miou(row.by_seed[seed], kind) for seed in seeds]  # type: ignore[misc]  # noqa: E731
-            found.append(Comparison(f"{_named(one)} − {_named(two)}", paired(values(one), values(two))))
+            if values(one) != values(two):  # the same stage of both groups, where the options that differ do not reach it
+                found.append(Comparison(f"{_named(one)} − {two.method if one.group == two.group else _named(two)}", paired(values(one), values(two))))
     return found
 
 

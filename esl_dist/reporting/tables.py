@@ -26,7 +26,9 @@ class Cell:
 
     @property
     def gain_text(self) -> str:
-        return "" if self.gain is None else f"{self.gain:+.1f}"
+        if self.gain is None:
+            return ""
+        return "±0.0" if abs(self.gain) < 0.05 else f"{self.gain:+.1f}".replace("-", "−")
 
     @property
     def tone(self) -> str:
@@ -44,14 +46,14 @@ class StageRow:
 
 
 def summary(run: RunRecord, kinds: Sequence[str]) -> list[StageRow]:
-    """One row per stage, one cell per BN statistics; the best method is marked, the oracle is not a method."""
+    """One row per stage, one cell per BN statistics; the best method is marked."""
     stages = [stage for stage in run.stages if stage.metrics]
     base = run.baseline()
     columns = [_cells([_percent(s.miou(kind)) for s in stages], _percent(base.miou(kind)) if base else None, [_competes(s) for s in stages]) for kind in kinds]
     rows = []
     for i, stage in enumerate(stages):
         best = tuple(Cell(_percent(stage.best.get(kind))) for kind in kinds)
-        cells = tuple(_without_gain(column[i]) if stage is base else column[i] for column in columns)
+        cells = tuple(_without_gain(column[i]) if stage.kind in ("initial", "source") else column[i] for column in columns)
         rows.append(StageRow(stage, cells, best))
     return rows
 
@@ -75,7 +77,7 @@ def class_table(run: RunRecord, kind: str) -> ClassTable:
 
     def row(score: Callable[[StageRecord], float | None]) -> tuple[Cell, ...]:
         cells = _cells([_percent(score(s)) for s in stages], _percent(score(base)) if base else None, competes)
-        return tuple(_without_gain(c) if s is base else c for c, s in zip(cells, stages, strict=True))
+        return tuple(_without_gain(c) if s.kind in ("initial", "source") else c for c, s in zip(cells, stages, strict=True))
 
     rows = tuple((name, row(lambda s, name=name: s.metrics[kind]["iou"].get(name))) for name in names)  # type: ignore[misc]
     return ClassTable(STATISTICS_TITLES[kind], tuple(stages), rows, row(lambda s: s.miou(kind)))
@@ -152,7 +154,8 @@ def _mark_cleanest(cells: Sequence[LabelCell]) -> tuple[LabelCell, ...]:
 
 
 def _competes(stage: StageRecord) -> bool:
-    return stage.kind != "oracle"
+    """The oracle sees target labels, the initial weights are nobody's result."""
+    return stage.kind not in ("initial", "oracle")
 
 
 def _cells(values: Sequence[float | None], base: float | None, competes: Sequence[bool]) -> list[Cell]:
