@@ -148,7 +148,7 @@ def test_synthia(tmp_path: Path, folder: str) -> None:
 def test_synthia_with_several_label_folders_asks_which(tmp_path: Path) -> None:
     synthia(tmp_path)
     synthia(tmp_path, "parsed_LABELS")
-    with pytest.raises(ValueError, match="several label folders .*choose one with labels=GT/LABELS"):
+    with pytest.raises(ValueError, match=r"several label folders .*choose one with labels=GT/LABELS"):
         opened(tmp_path, "synthia", "16")
     assert opened(tmp_path, "synthia", "16", labels="parsed_LABELS").label(0).shape == (8, 16)
     with pytest.raises(ValueError, match="labels=GT/COLOR is unknown"):
@@ -228,7 +228,7 @@ def test_withheld_labels_are_not_looked_for(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "trainannot")
     data = opened(tmp_path, "camvid", "10", split="train", labelled=False)
     assert not data.labelled and data.image(0).shape == (8, 16, 3)
-    with pytest.raises(ValueError, match="no folder .*trainannot"):
+    with pytest.raises(ValueError, match=r"no folder .*trainannot"):
         opened(tmp_path, "camvid", "10", split="train")
 
 
