@@ -21,7 +21,8 @@ def iou(confusion: Confusion) -> NDArray[np.float64]:
     """
     hit = np.diag(confusion).astype(np.float64)
     union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
-    return np.divide(hit, union, out=np.full(len(hit), np.nan), where=union > 0)
+    values: NDArray[np.float64] = np.divide(hit, union, out=np.full(len(hit), np.nan), where=union > 0)
+    return values
 
 
 def mean_iou(values: NDArray[np.float64]) -> float:

@@ -75,7 +75,7 @@ def _metrics(miou: float, kind: str, stream: np.random.RandomState) -> dict[str,
     return {"miou": sum(known) / len(known), "iou": iou, "bn_statistics": kind, "split": "test", "images": 200, "at": "native", "confusion": []}
 
 
-def _log_stage(log, stage: str, clock: float, stream: np.random.RandomState) -> float:  # noqa: ANN001
+def _log_stage(log, stage: str, clock: float, stream: np.random.RandomState) -> float:
     for step in range(20, 241, 20):
         clock += 2.5
         values = {f"loss/{name}": (0.7 if name.startswith(("adv", "d_")) else 2 * 0.99**step + 0.4) + 0.05 * stream.standard_normal() for name in LOSSES[stage]}
