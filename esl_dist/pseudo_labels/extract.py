@@ -63,7 +63,7 @@ def extract(
     report: Callable[[str], None] = lambda line: None,
     device: torch.device | str = "cpu",
 ) -> list[LabelSet]:
-    """Make every label set of ``settings`` (name, rule, folder under ``out``) from one inference pass. Collective.
+    """Make every label set of ``settings`` (name, rule, its own folder) from one inference pass. Collective.
 
     ``forward`` takes uint8 images ``[B, 3, H, W]`` and returns float32 logits ``[B, C, h, w]``. ``fingerprint`` holds what decides
     the logits (checkpoint SHA-256, model, sizes); this function adds libraries, device and a canary. A finished, identical label
@@ -90,7 +90,7 @@ def extract(
             raise ValueError(f"{folder} holds one class per pixel, but pseudo_labels.rule=cbst compares all; extract with extract.spool=logits")
         fingerprint = {**layout.given, **fingerprint}
     task = Task(source.names, class_names, portion_round, {"size": how.partition(" ")[2], "checkpoint": fingerprint.get("checkpoint"), "fingerprint": fingerprint})
-    jobs = [Job(name, setting, out / path, identity(setting, task)) for name, setting, path in settings]
+    jobs = [Job(name, setting, path, identity(setting, task)) for name, setting, path in settings]
     done = {job.name: finished(job, task) for job in jobs}
     todo = [job for job in jobs if done[job.name] is None]
     for job in jobs:
