@@ -122,7 +122,5 @@ def _write_tensors(path: Path, value: Any) -> dict[str, Any]:
         buffered = io.BufferedWriter(file, 1 << 20)
         torch.save(value, buffered)
         buffered.flush()
-        file.sync()
-        record = {"sha256": file.sha256, "size": file.size}
         buffered.detach()
-    return record
+    return {"sha256": file.sha256, "size": file.size}
