@@ -84,8 +84,8 @@ class Domain:
     wall: float = 0.34
     crossing: float = 0.35
     # traffic and furniture
-    parked: float = 2.6
-    driving: float = 1.6
+    parked: float = 3.4
+    driving: float = 2.0
     trucks: float = 0.6
     buses: float = 0.5
     motorcycles: float = 1.2
@@ -164,8 +164,8 @@ TARGET = Domain(
     plots=(0.70, 0.20, 0.10),
     fence=0.54,
     wall=0.36,
-    parked=3.6,
-    driving=1.4,
+    parked=4.6,
+    driving=1.8,
     trucks=0.65,
     buses=0.5,
     motorcycles=1.2,

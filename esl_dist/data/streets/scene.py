@@ -165,7 +165,7 @@ class _Builder:
         for _ in range(dice.count(d.parked)):
             side = dice.side()
             x = side * (road - 0.75)
-            z = 2.3 + self._distance(x, 5.0, 35.0)
+            z = 2.3 + self._distance(x, 4.0, 35.0)
             if self._free(x, z, 0.95, 5.2):
                 frame = vehicles.Frame(x, z, (0.0, 1.0 if side > 0 or dice.chance(0.3) else -1.0), canvas.eye)
                 self._later(z - 2.3, partial(vehicles.car, canvas, frame, m, dice, self.sun))
