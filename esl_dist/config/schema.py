@@ -9,17 +9,39 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from esl_dist.config.domains import DataConfig, DomainConfig, StreetsConfig
+from esl_dist.config.domains import require as _require
+
+__all__ = [
+    "OBJECTIVES",
+    "RULES",
+    "STAGE_NAMES",
+    "AlignConfig",
+    "BnStatistics",
+    "CheckpointConfig",
+    "Config",
+    "DataConfig",
+    "DomainConfig",
+    "EvalConfig",
+    "ExtractConfig",
+    "GuardConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "Precision",
+    "PseudoLabelConfig",
+    "RunConfig",
+    "SelfTrainConfig",
+    "StreetsConfig",
+    "SupervisedConfig",
+    "TrackingConfig",
+]
+
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 BnStatistics = Literal["running", "target"]
 
 STAGE_NAMES = ("initial", "source", "align", "selftrain", "oracle")
 OBJECTIVES = ("none", "bn", "adaptsegnet", "advent", "minent", "maxsquare", "iw_maxsquare")
 RULES = ("esl", "ssl", "median", "cbst")
-
-
-def _require(condition: bool, key: str, message: str) -> None:
-    if not condition:
-        raise ValueError(f"{key}: {message}")
 
 
 @dataclass(frozen=True)
@@ -61,83 +83,6 @@ class RunConfig:
             known = {"align": OBJECTIVES, "selftrain": RULES}.get(name, ())
             _require(not variant or variant in known, "run.stages", f"{entry!r}: {name} takes {', '.join(known) or 'no variant'} after the colon")
         _require(len(set(self.stages)) == len(self.stages), "run.stages", "names a stage twice")
-
-
-@dataclass(frozen=True)
-class DomainConfig:
-    """One set of images, as its owner ships it."""
-
-    dataset: Literal["gta5", "synthia", "cityscapes", "mapillary", "crosscity", "camvid"] = "gta5"
-    """Whose layout and label encoding the folder has."""
-    root: str = ""
-    """The folder, relative to ``data.root``."""
-    split: str = ""
-    """The owner's name of the split (``train``, ``val``, …); empty for sets without splits."""
-    list: str = ""
-    """Text file with one image per line (as the owner names them) in place of the split's whole content."""
-    labels: str = ""
-    """Where a data set has several label folders or cities: which one (SYNTHIA ``GT/LABELS``, CrossCity ``Rome``)."""
-    labelled: bool = True
-    """False where the labels are withheld: nothing then looks for them."""
-    size: tuple[int, int] = (1280, 720)
-    """Width and height that images are resized to."""
-
-    def __post_init__(self) -> None:
-        _require(min(self.size) >= 16, "size", f"must be at least 16 pixels each way, not {self.size[0]}x{self.size[1]}")
-
-
-@dataclass(frozen=True)
-class StreetsConfig:
-    """The embedded pair, written by ``python -m esl_dist.streets`` before the first stage when it is not there."""
-
-    make: bool = False
-    """Generate the pair under ``data.root`` when it is missing."""
-    seed: int = 0
-    """Seed of the scenes."""
-    size: tuple[int, int] = (256, 128)
-    """Width and height of an image."""
-    source_train: int = 400
-    """Labelled source images."""
-    target_train: int = 400
-    """Target images to adapt to (labels are written for the oracle and the report only)."""
-    target_val: int = 60
-    """Target images to tune on."""
-    target_test: int = 200
-    """Target images that results are reported on."""
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """The two domains, the label protocol and what is done to an image."""
-
-    root: str = "data"
-    """Folder that relative domain roots start from."""
-    protocol: Literal["19", "16", "13", "crosscity13", "7", "7-nature", "10"] = "19"
-    """Class protocol of the network (see ``esl_dist/labels``)."""
-    source: DomainConfig = field(default_factory=lambda: DomainConfig(dataset="gta5", root="gta5", size=(1280, 720)))
-    """The labelled, synthetic domain."""
-    target: DomainConfig = field(default_factory=lambda: DomainConfig(dataset="cityscapes", root="cityscapes", split="train", size=(1024, 512)))
-    """The unlabelled, real domain; its labels are read by the oracle stage only."""
-    streets: StreetsConfig = field(default_factory=StreetsConfig)
-    """The embedded pair of domains."""
-    mean: tuple[float, float, float] = (104.00698793, 116.66876762, 122.67891434)
-    """Subtracted from the channels, B, G, R, range 0-255."""
-    scale: float = 1.0
-    """Divides the channels after the mean is subtracted (1 in the published code)."""
-    mirror: float = 0.0
-    """Probability of a horizontal flip."""
-    blur: float = 0.0
-    """Probability of a Gaussian blur (MaxSquare uses 0.5)."""
-    workers: int = 2
-    """Loader processes per rank; 0 loads in the training process."""
-    bad_samples: int = 10
-    """Unreadable images or labels that are skipped and counted before the run stops."""
-
-    def __post_init__(self) -> None:
-        for name in ("mirror", "blur"):
-            _require(0 <= getattr(self, name) <= 1, f"data.{name}", "is a probability between 0 and 1")
-        _require(self.scale > 0, "data.scale", "must be positive")
-        _require(self.workers >= 0, "data.workers", "must be 0 or more")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ that trains must be called through its wrapper, a frozen one through ``inner``; 
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -25,7 +26,10 @@ def wrap(network: nn.Module, runtime: Runtime) -> nn.Module:
     if runtime.world == 1:
         return network
     devices = [runtime.device.index] if runtime.device.type == "cuda" else None
-    return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+    with warnings.catch_warnings():
+        # Newer releases call the option forward_sync_buffers; the oldest supported one (2.11) does not know that name.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def inner(network: nn.Module) -> nn.Module:
