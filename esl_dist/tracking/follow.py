@@ -161,6 +161,7 @@ def main() -> int:
     _die_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when this ends
+    os.nice(10)  # training first
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("alembic").setLevel(logging.ERROR)
     state = MirrorState.load(run_dir)

@@ -15,8 +15,8 @@ from esl_dist.tracking.state import METRICS, MirrorState, without_password
 
 log = logging.getLogger(__name__)
 
-# A local database is made at the first run, which takes seconds; a server either answers or is down.
-CLOSE_LOCAL_S, CLOSE_SERVER_S = 40.0, 10.0
+# A short run may end while MLflow is still being imported and its database made; a killed one has less time to leave its machine.
+CLOSE_S, CLOSE_KILLED_S = 30.0, 10.0
 
 
 def tracking_uri(config: TrackingConfig, run_dir: Path) -> str:
@@ -62,7 +62,7 @@ class Mirror:
     def close(self, status: str, timeout_s: float | None = None) -> bool:
         """Send the rest and the run's ``status`` (FINISHED, FAILED, KILLED); False if that took too long or failed, and says what to do."""
         if timeout_s is None:
-            timeout_s = CLOSE_LOCAL_S if self._uri.startswith("sqlite:") else CLOSE_SERVER_S
+            timeout_s = CLOSE_KILLED_S if status == "KILLED" else CLOSE_S
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # it may have ended by itself, or hang in a call
             self._process.communicate(f"{status}\n".encode(), timeout=timeout_s)
         if self._process.poll() == 0:

@@ -198,7 +198,8 @@ def test_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("mode", "status"), [("ok", "ok"), ("500", "warning"), ("hang", "warning"), ("refused", "warning")])
 def test_tracking_server(mode: str, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow", reason="the extra 'track' is not installed")
-    monkeypatch.setattr(tracker, "TIMEOUT_S", 0.5)
+    if mode == "hang":
+        monkeypatch.setattr(tracker, "TIMEOUT_S", 0.5)
     server = MlflowServer().start()
     try:
         server.mode = mode
@@ -209,7 +210,7 @@ def test_tracking_server(mode: str, status: str, monkeypatch: pytest.MonkeyPatch
                 uri = f"http://127.0.0.1:{s.getsockname()[1]}"
         began = time.monotonic()
         found = tracker.tracking(config(tracking=TrackingConfig(uri=uri)), RUNTIME)[0]
-        assert found.status == status and time.monotonic() - began < 3
+        assert found.status == status and time.monotonic() - began < 10
     finally:
         server.stop()
 

@@ -80,7 +80,7 @@ class MlflowServer:
             return 200, {"run": run}
         return 404, {"error_code": "ENDPOINT_NOT_FOUND", "message": call}
 
-    def wait(self, condition: Any, seconds: float = 30) -> None:
+    def wait(self, condition: Any, seconds: float = 90) -> None:
         """Until ``condition()`` holds."""
         end = time.monotonic() + seconds
         while not condition():
