@@ -64,6 +64,12 @@ class FolderDataset:
     def labelled(self) -> bool:
         return self.label_files is not None
 
+    @property
+    def illegal(self) -> NDArray[np.bool_]:
+        """Whether a stored id is one that the data set does not have: ``[256]``."""
+        illegal: NDArray[np.bool_] = self.lookup == _ILLEGAL
+        return illegal
+
     def __len__(self) -> int:
         return len(self.names)
 
