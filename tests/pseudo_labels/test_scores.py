@@ -14,7 +14,6 @@ import torch
 
 from esl_dist.pseudo_labels import confidence, scores
 from esl_dist.pseudo_labels.scores import eager, library, spec
-
 from tests.ranks import ROOT
 
 FAMILIES = ("random", "near-uniform", "one-hot", "huge gap", "tied", "constant", "peaked")
@@ -80,8 +79,9 @@ from esl_dist.pseudo_labels.keys import HIGH_BINS
 from esl_dist.pseudo_labels.scores import kernel, spec
 from tests.pseudo_labels.test_scores import CASES, FAMILIES, differing, logits
 result = []
-for seed, (c, h, w, height, width) in enumerate(CASES):
-    for family in FAMILIES if height * width < 3000 else ("random", "huge gap"):
+whole = sys.argv[1] == "all"
+for seed, (c, h, w, height, width) in enumerate(CASES if whole else [(7, 5, 6, 17, 20), (16, 2, 3, 9, 140), (19, 3, 2, 2, 3)]):
+    for family in FAMILIES:
         z = logits(family, c, h, w, seed)
         high = [torch.zeros(c, HIGH_BINS, dtype=torch.int64) for _ in range(2)]
         expected, found = spec.score(z, (height, width)), kernel.score(torch.from_numpy(z), (height, width), *high)
@@ -94,13 +94,14 @@ print(json.dumps(result))
 """
 
 
-def test_the_triton_kernel_has_the_bits_of_the_specification_in_its_interpreter() -> None:
+@pytest.mark.parametrize("cases", ["few", pytest.param("all", marks=pytest.mark.slow)])
+def test_the_triton_kernel_has_the_bits_of_the_specification_in_its_interpreter(cases: str) -> None:
     pytest.importorskip("triton", reason="triton is not installed")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", TRITON], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", TRITON, cases], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     wrong = json.loads(done.stdout)
-    assert len(wrong) > 30 and not any(wrong)
+    assert len(wrong) == len(FAMILIES) * (3 if cases == "few" else len(CASES)) and not any(wrong)
 
 
 @pytest.mark.parametrize("capability", [80, 90])
@@ -116,8 +117,9 @@ def test_the_compiled_triton_kernel_fuses_no_multiply_add(capability: int) -> No
     constants = {"NUM_CLASSES": 19, "BINS": 16257, "COUNT_ENTROPY": True, "COUNT_PROBABILITY": True, "ROWS": kernel.ROWS, "COLUMNS": kernel.COLUMNS}
     source = ASTSource(fn=kernel._scores, signature={**types, **dict.fromkeys(constants, "constexpr")}, constexprs=constants)
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"enable_fp_fusion": False})
-    assert not re.search(r"\bfma\.", made.asm["ptx"])
-    assert re.search(r"\bmul(\.rn)?\.f32", made.asm["ptx"]), "the search looks at the right code"
+    # ".rn" forbids the assembler to contract; a fused build of the same kernel has fma.rn and plain mul.f32
+    assert set(re.findall(r"\b(?:fma|mul|add|sub)\S*f32", made.asm["ptx"])) <= {"mul.rn.f32", "add.rn.f32", "sub.rn.f32"}
+    assert "mul.rn.f32" in made.asm["ptx"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here: the compiled kernel is not run")
