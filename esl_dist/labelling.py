@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -47,7 +48,7 @@ def make_labels(
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     # A spool belongs to one network: another round's teacher gets a folder of its own.
     spool = out / "spool" / digest[:12]
-    settings = [(name, dataclasses.replace(config.pseudo_labels, rule=rule), out / name) for name, rule in rules.items()]
+    settings = [(name, dataclasses.replace(config.pseudo_labels, rule=cast(Any, rule)), out / name) for name, rule in rules.items()]
     with runtime.fixed_forward(), predictor.statistics(options.bn_statistics, statistics_batches(config, target)):
         return extract(
             predictor,

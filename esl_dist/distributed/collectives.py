@@ -109,7 +109,7 @@ def agree(action: Callable[[], T]) -> T:
     failed = [(number, text) for number, text in enumerate(problems) if text]
     if failed:
         number, text = failed[0]
-        error = ValueError(text if len(failed) == world() else f"rank {number}: {text}")
-        error.every_rank = True  # type: ignore[attr-defined]
-        raise error
+        agreed = ValueError(text if len(failed) == world() else f"rank {number}: {text}")
+        agreed.every_rank = True  # type: ignore[attr-defined]
+        raise agreed
     return cast(T, result)

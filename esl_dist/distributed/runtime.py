@@ -8,14 +8,18 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from esl_dist.config.schema import RunConfig
 from esl_dist.distributed import collectives
 
 log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=nn.Module)
 
 # Before the first step a rank may still be reading data or compiling, so its peers wait longer for it.
 FIRST_STEP_TIMEOUT_S = 300
@@ -100,6 +104,11 @@ class Runtime:
         """The autocast region of a forward, or nothing in fp32 and tf32."""
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision or self.precision)
         return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
+
+    def place(self, network: M) -> M:
+        """The network on this rank's device, its convolutions in channels-last order."""
+        network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network
 
     def close(self) -> None:
         if collectives.is_up():

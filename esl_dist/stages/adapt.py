@@ -67,7 +67,7 @@ class Adaptation:
 
         labels = self.passes.labels(pair.source.labels)
         with ddp.sync_if(self.segmenter, last and not learns_target):
-            source = upsample_both(self.passes.forward(self.segmenter, pair.source.images), labels.shape[1:])
+            source = upsample_both(self.passes.forward(self.segmenter, pair.source.images), (labels.shape[1], labels.shape[2]))
             loss, losses = cross_entropy(source, labels, valid_s, (1.0, self.source_aux), "source")
             self.passes.backward(loss)
         source = _detached(source)

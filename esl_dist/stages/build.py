@@ -12,8 +12,9 @@ from esl_dist.config.schema import Config
 from esl_dist.distributed import ddp
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
-from esl_dist.models import build_discriminator, build_segmenter, weights
+from esl_dist.models import build_discriminator, build_segmenter
 from esl_dist.models.deeplabv2 import DeepLabV2
+from esl_dist.models.weights import load as load_weights
 from esl_dist.stages.adapt import Adaptation, SelfTraining
 from esl_dist.stages.objectives import adversarial, build_objective
 from esl_dist.stages.passes import Passes
@@ -36,7 +37,7 @@ def build_stage(plan: StagePlan, config: Config, runtime: Runtime, initial: Mapp
     reaches_aux = config.align.source_aux > 0 or plan.objective in ("advent", "adaptsegnet", "minent") or ":" in plan.objective
     if config.model.multi_level and not reaches_aux and plan.kind != "selftrain":
         train_aux_head(segmenter, False)
-    network = ddp.wrap(_placed(segmenter, runtime), runtime)
+    network = ddp.wrap(runtime.place(segmenter), runtime)
     passes = Passes(runtime, config.data.mean, config.data.scale, scaler.scale)
     if plan.kind in ("initial", "source", "oracle"):
         return Supervised(network, passes, num_classes, config.align.source_aux)
@@ -45,7 +46,7 @@ def build_stage(plan: StagePlan, config: Config, runtime: Runtime, initial: Mapp
     if adversarial(plan.objective):
         for offset, head in enumerate(heads, start=1):
             made = build_discriminator(config.model, num_classes, config.run.seed + offset)
-            discriminators[head] = ddp.wrap(_placed(made, runtime).train(), runtime)
+            discriminators[head] = ddp.wrap(runtime.place(made).train(), runtime)
     objective = build_objective(plan.objective, config.align, config.model.multi_level, discriminators)
     self_training = SelfTraining(config.selftrain.weight, config.selftrain.weight_aux) if plan.kind == "selftrain" else None
     return Adaptation(network, passes, num_classes, objective, config.align.source_aux, self_training)
@@ -56,7 +57,7 @@ def _segmenter(config: Config, num_classes: int, initial: Mapping[str, Any] | No
     if initial is not None:
         segmenter.load_state_dict(initial)
     elif config.model.checkpoint:
-        weights.load(config.model.checkpoint, segmenter, config.model.layout)
+        load_weights(config.model.checkpoint, segmenter, config.model.layout)
     segmenter.train()
     return segmenter
 
@@ -68,5 +69,3 @@ def train_aux_head(segmenter: DeepLabV2, trains: bool) -> None:
             parameter.requires_grad_(trains)
 
 
-def _placed(network: nn.Module, runtime: Runtime) -> nn.Module:
-    return network.to(runtime.device, memory_format=torch.channels_last)

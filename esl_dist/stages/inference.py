@@ -15,7 +15,8 @@ from esl_dist.data.transforms import normalise
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
-from esl_dist.models import build_segmenter, weights
+from esl_dist.models import build_segmenter
+from esl_dist.models.weights import load as load_weights
 
 
 class Predictor:
@@ -39,8 +40,8 @@ class Predictor:
         """
         network = build_segmenter(config.model, protocol(config.data.protocol).num_classes, config.run.seed)
         file = checkpoint / "segmenter.pt" if checkpoint.is_dir() else checkpoint
-        weights.load(file, network, config.model.layout)
-        return cls(network.to(runtime.device, memory_format=torch.channels_last), config, runtime, precision)
+        load_weights(file, network, config.model.layout)
+        return cls(runtime.place(network), config, runtime, precision)
 
     @torch.inference_mode()
     def __call__(self, images_u8: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class Supervised:
             with ddp.sync_if(self.segmenter, pair is micro[-1]):
                 outputs = self.passes.forward(self.segmenter, pair.source.images)
                 labels = self.passes.labels(pair.source.labels)
-                loss, parts = cross_entropy(upsample_both(outputs, labels.shape[1:]), labels, valid, (1.0, self.aux_weight), "source")
+                loss, parts = cross_entropy(upsample_both(outputs, (labels.shape[1], labels.shape[2])), labels, valid, (1.0, self.aux_weight), "source")
                 self.passes.backward(loss)
             add_losses(losses, parts)
         return losses

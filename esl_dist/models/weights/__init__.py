@@ -42,7 +42,8 @@ def load(path: str | Path, model: DeepLabV2 | Discriminator, layout: str = "auto
         raise ValueError(f"branches: 2 or 4, not {branches}")
     stored = read(path)
     report = load_discriminator(stored, model) if isinstance(model, Discriminator) else load_segmenter(stored, model, layout, branches)
-    _log.info("%s", report)
+    # Our own checkpoints are read after every stage: nothing about them is news.
+    _log.log(logging.DEBUG if report.layout == "esl_dist" else logging.INFO, "%s", report)
     for note in report.notes:
         _log.warning("%s: %s", report.file, note)
     return report
