@@ -95,7 +95,7 @@ class FolderDataset:
 
     def label(self, index: int) -> Image:
         ids = self.raw_label(index)
-        train_ids: Image = self.lookup[ids]
+        train_ids: Image = np.take(self.lookup, ids)
         if (train_ids == _ILLEGAL).any():
             assert self.label_files is not None
             illegal = [str(i) for i in np.unique(ids) if self.lookup[i] == _ILLEGAL]
