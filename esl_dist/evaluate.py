@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from esl_dist.metrics.ensemble import Predict, flipped, multi_scale, weighted
 from esl_dist.metrics.evaluate import evaluate, write_metrics
 from esl_dist.stages.inference import Predictor
 from esl_dist.tracking.console import setup_logging
-
-log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,14 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                     predict, scored, num_classes=table.num_classes, input_size=options.input_size, batch=options.batch, at=options.at,
                     images=options.images, class_names=table.classes, workers=data.workers,
                 )  # fmt: skip
-            for name, value in zip(table.classes, result.iou, strict=True):
-                log.info("%-16s %s", name, f"{100 * value:6.2f}" if value == value else "     –")
-            log.info("mIoU %.2f over %d images, %s BN statistics, %s size", 100 * result.miou, result.images, kind, options.at)
             out: Path = arguments.out if number == 0 else arguments.out.with_name(f"{arguments.out.stem}-{kind}{arguments.out.suffix}")
             if runtime.is_main:
+                for name, value in zip(table.classes, result.iou, strict=True):
+                    print(f"{name:16} " + (f"{100 * value:6.2f}" if value == value else "     –"))
                 extra = {"bn_statistics": kind, "split": options.split, "protocol": table.name, "checkpoints": [str(p) for p in arguments.checkpoint]}
                 write_metrics(result, out, {**extra, "weights": weights, "flip": arguments.flip, "scales": scales})
-                log.info("written: %s", out)
+                print(f"{'mean':16} {100 * result.miou:6.2f}  over {result.images} images, {kind} BN statistics, {options.at} size; written: {out}", flush=True)
     return 0
 
 

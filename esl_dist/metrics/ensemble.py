@@ -26,7 +26,7 @@ def multi_scale(predict: Predict, scales: Sequence[float]) -> Predict:
         ValueError: no scale, or one that is not positive.
     """
     if not scales or min(scales) <= 0:
-        raise ValueError(f"eval scales: must be positive factors of the input size, such as 0.75,1,1.25; not {list(scales)}")
+        raise ValueError(f"--scales: must be positive factors of the input size, such as 0.75,1,1.25; not {list(scales)}")
 
     def every(images: torch.Tensor) -> torch.Tensor:
         height, width = images.shape[-2:]
@@ -43,7 +43,7 @@ def weighted(predicts: Sequence[Predict], weights: Sequence[float]) -> Predict:
         ValueError: not one weight per network, a negative weight, or all zero.
     """
     if len(predicts) != len(weights) or not predicts or min(weights) < 0 or sum(weights) <= 0:
-        raise ValueError(f"ensemble: needs one weight of 0 or more per checkpoint, not all 0; got {len(predicts)} checkpoints and weights {list(weights)}")
+        raise ValueError(f"--weight: give one of 0 or more per --checkpoint, not all 0; got {len(predicts)} checkpoint(s) and {list(weights)}")
     return lambda images: _mean([predict(images) for predict in predicts], weights)
 
 

@@ -98,7 +98,7 @@ def _predictions(run: RunRecord, names: list[str]) -> dict[str, NDArray[np.uint8
     """Argmax label maps of the network that made the first label set, from the spool it left, as far as that is still there."""
     options = run.config.extract
     root = Path(options.spool_dir) if options.spool_dir else run.path / "pseudo_labels" / "spool"
-    teachers = [str(content.get("fingerprint", {}).get("checkpoint_sha256", ""))[:12] for content in run.label_sets.values()]
+    teachers = [str(content.get("checkpoint", ""))[:12] for content in run.label_sets.values()]
     found: dict[str, NDArray[np.uint8]] = {}
     if not teachers or not re.fullmatch("[0-9a-f]{12}", teachers[0]):
         return found

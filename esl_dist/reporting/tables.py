@@ -160,7 +160,7 @@ def _competes(stage: StageRecord) -> bool:
 
 def _cells(values: Sequence[float | None], base: float | None, competes: Sequence[bool]) -> list[Cell]:
     known = [v for v, c in zip(values, competes, strict=True) if c and v is not None]
-    top = max(known) if len(known) > 1 else None
+    top = max(known) if known and max(known) > min(known) else None  # where all are equal none is best
     return [Cell(v, None if v is None or base is None else v - base, c and v is not None and v == top) for v, c in zip(values, competes, strict=True)]
 
 

@@ -89,7 +89,7 @@ def _labels(folder: Path, config: Config, stream: np.random.RandomState) -> None
     truth_config = dataclasses.replace(config.data.target, labelled=True)
     target = open_dataset(truth_config, config.data.root, config.data.protocol)
     names = protocol("19").classes
-    layout = Layout("scores", {"checkpoint_sha256": CHECKPOINT}, {"checkpoint_sha256": CHECKPOINT}, "exact 256x128")
+    layout = Layout("scores", {"checkpoint": CHECKPOINT}, {"checkpoint": CHECKPOINT}, "exact 256x128")
     spool = ShardWriter(folder / "spool" / CHECKPOINT[:12] / "rank0-0000.h5", layout)
     kept = {rule: np.zeros(19, np.int64) for rule in ("esl", "ssl")}
     count = np.zeros(19, np.int64)
@@ -115,7 +115,7 @@ def _labels(folder: Path, config: Config, stream: np.random.RandomState) -> None
             {"name": n, "count": int(c), "median": float(stream.random_sample()) if c else None, "threshold": 0.1 + 0.3 * float(stream.random_sample()), "kept": int(k)}
             for n, c, k in zip(names, count, kept[rule], strict=True)
         ]
-        content = {"rule": rule, "nu": 0.1, "mu": 0.9, "classes": entries, "fingerprint": {"checkpoint_sha256": CHECKPOINT}}
+        content = {"rule": rule, "nu": 0.1, "mu": 0.9, "classes": entries, "checkpoint": CHECKPOINT}
         (folder / rule / "thresholds.json").write_text(json.dumps(content))
 
 
