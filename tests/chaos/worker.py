@@ -1,0 +1,76 @@
+"""A rank of ``esl_dist.train`` that can be made to fail: ``torchrun … -m tests.chaos.worker [arguments of esl_dist.train]``.
+
+``ESL_CHAOS_FAULT`` is JSON: ``{"fault": "stall" | "nan" | "perturb", "rank": 1, "step": 5}``; steps are counted over all stages from the
+start of the process. How the rank ended is written to ``$ESL_CHAOS_OUT/rank<r>.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from esl_dist.config import cli
+from esl_dist.distributed import ddp
+from esl_dist.engine.update import Updater
+from esl_dist.train import main
+
+RANK = int(os.environ.get("RANK", "0"))
+taken = 0
+last: dict[str, Any] = {}
+
+
+def faulty_step(step: Any) -> Any:
+    fault = json.loads(os.environ.get("ESL_CHAOS_FAULT", "{}"))
+
+    def wrapped(self: Updater, index: int, micro: Sequence[Any], stop: bool = False) -> Any:
+        global taken
+        taken += 1
+        last["step"] = index + 1
+        hit = fault and fault["rank"] == RANK and fault["step"] == taken
+        if hit and fault["fault"] == "stall":
+            time.sleep(3600)
+        if hit and fault["fault"] == "nan":
+            spoil_gradient(self)
+        result = step(self, index, micro, stop)
+        if hit and fault["fault"] == "perturb":
+            next(ddp.inner(self.stage.networks["segmenter"]).parameters()).data.view(-1)[0] += 1e-3
+        return result
+
+    return wrapped
+
+
+def spoil_gradient(updater: Updater) -> None:
+    """The next gradient of this rank holds one NaN, after the ranks have averaged theirs."""
+    stage = updater.stage
+    plain = stage.step
+
+    def spoiled(micro: Sequence[Any]) -> Any:
+        losses = plain(micro)
+        gradients = [p.grad for p in ddp.inner(stage.networks["segmenter"]).parameters() if p.grad is not None]
+        gradients[-1].view(-1)[0] = torch.nan
+        stage.step = plain  # type: ignore[method-assign]
+        return losses
+
+    stage.step = spoiled  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    Updater.step = faulty_step(Updater.step)  # type: ignore[method-assign]
+    code: Any = 1
+    try:
+        cli.run(main)
+    except SystemExit as end:
+        code = end.code
+        raise
+    finally:
+        out = os.environ.get("ESL_CHAOS_OUT")
+        if out:
+            Path(out, f"rank{RANK}.json").write_text(json.dumps({"code": code, **last}))
+        sys.stdout.flush()
