@@ -14,7 +14,7 @@ from esl_dist.engine.guards import die_with_parent
 from esl_dist.labelling import make_labels
 from esl_dist.tracking.console import setup_logging
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("esl_dist.extract")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from esl_dist.reporting.report import terminal_table, write_report
 from esl_dist.tracking import Tracker
 from esl_dist.tracking.console import setup_logging
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("esl_dist.train")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
