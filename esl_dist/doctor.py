@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from esl_dist.config import cli, load
 from esl_dist.config.schema import Config
-from esl_dist.diagnostics import group, machine, numerics, storage, tracker
+from esl_dist.diagnostics import datacheck, group, machine, numerics, storage, tracker
 from esl_dist.diagnostics.check import Check, Probe, run
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import die_with_parent
 from esl_dist.tracking.console import setup_logging
 
-# A check that hangs is a finding: nothing here needs longer than this.
-COLLECTIVE_S, HINT_AFTER_S = 30, 15
+# A check that hangs is a finding: nothing here needs longer than this, reading up to three sets of images included.
+COLLECTIVE_S, HINT_AFTER_S, READ_SET_S = 60, 15, 8.0
 PROBES: tuple[Probe, ...] = (
     machine.versions,
     machine.device,
@@ -34,9 +34,7 @@ PROBES: tuple[Probe, ...] = (
 
 def datasets(config: Config, runtime: Runtime) -> list[Check]:
     """The folders of both domains, once per machine (they may be local to it)."""
-    from esl_dist.diagnostics import datacheck
-
-    return datacheck.check(config) if runtime.local_rank == 0 else []
+    return datacheck.check(config, READ_SET_S) if runtime.local_rank == 0 else []
 
 
 def main(argv: Sequence[str] | None = None) -> int:
