@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import signal
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -59,13 +60,20 @@ def _as_it_is(item: Any) -> Any:
     return item
 
 
-def _in_worker(_: int) -> None:
-    """A signal to the whole group asks the trainer to save and leave; its loader must live until it says so.
+_GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
 
-    A worker whose trainer is killed notices by itself within seconds (torch's watchdog).
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started inside never hear the signals with which a scheduler asks a whole group to save and leave.
+
+    The trainer does, and needs its loader until it has. A worker whose trainer is killed notices within seconds (torch's watchdog).
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _close(produced: weakref.ref[Produced[Any]]) -> None:
@@ -84,7 +92,8 @@ class Produced(Iterator[T], Generic[T]):
     def __init__(self, function: Callable[[int], T], *, start: int, stop: int | None, workers: int, prefetch: int = 2) -> None:
         numbers = _Numbers(start, stop)
         self._iterator: Any = None
-        if workers == 0:
+        self._alone = workers == 0
+        if self._alone:
             self._iterator = map(function, numbers)
         else:
             loader = DataLoader(
@@ -94,26 +103,44 @@ class Produced(Iterator[T], Generic[T]):
                 num_workers=workers,
                 prefetch_factor=prefetch,
                 collate_fn=_as_it_is,
-                worker_init_fn=_in_worker,
                 pin_memory=torch.cuda.is_available(),
             )
-            self._iterator = iter(loader)
+            with _deaf():
+                self._iterator = iter(loader)
             # The interpreter's own end would wait for workers that nobody told to stop.
             atexit.register(_close, weakref.ref(self))
 
     def __next__(self) -> T:
         if self._iterator is None:
             raise StopIteration
-        item = next(self._iterator)
+        item = next(self._iterator) if self._alone else self._received()
         if isinstance(item, _Failed):
             self.close()
             raise item.error
         produced: T = item
         return produced
 
+    def _received(self) -> Any:
+        """The next item from a worker. What the function raises comes as an item, so an exception here is the end of a worker."""
+        try:
+            return next(self._iterator)
+        except (RuntimeError, OSError, EOFError) as error:
+            reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+            raise RuntimeError(f"a loader process ended unexpectedly ({reason}); it was killed or ran out of memory: try fewer data.workers") from error
+
     def close(self) -> None:
         """End the workers and wait for them; calling it again does nothing."""
         iterator, self._iterator = self._iterator, None
         shut_down = getattr(iterator, "_shutdown_workers", None)
-        if shut_down is not None:
-            shut_down()
+        if shut_down is None:
+            return
+        workers = list(getattr(iterator, "_workers", ()))
+        try:
+            # A worker that died was reported where its batch was missed; torch reports it again from a signal handler.
+            with contextlib.suppress(RuntimeError):
+                shut_down()
+        finally:
+            for worker in workers:
+                if worker.is_alive():  # stuck in a read
+                    worker.kill()
+                worker.join()
