@@ -62,9 +62,16 @@ def run(
     lines: list[str] | None = None,
     checkpoint: str = "c0ffee",
     output_size: Callable[[int], tuple[int, int]] | None = None,
+    batch: int = 4,
+    watch: Callable[[], None] = lambda: None,
 ) -> list[LabelSet]:
-    """Extract with ``settings`` into ``out/0``, ``out/1``, …"""
-    forward, source = table(logits)
+    """Extract with ``settings`` into ``out/0``, ``out/1``, …; ``watch`` is called before every forward."""
+    look_up, source = table(logits, batch)
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        watch()
+        return look_up(images)
+
     if output_size is not None:
         source = TargetImages(source.names, source.batches, source.input_size, output_size)
     num_classes = logits[0].shape[0]
@@ -76,7 +83,7 @@ def run(
         num_classes=num_classes,
         class_names=[f"class {c}" for c in range(num_classes)],
         settings=[(f"{i}", setting, out / f"{i}") for i, setting in enumerate(settings or (PseudoLabelConfig(),))],
-        config=ExtractConfig(size=size, spool=spool, shard=shard, spool_dir=spool_dir),  # type: ignore[arg-type]
+        config=ExtractConfig(size=size, batch=batch, spool=spool, shard=shard, spool_dir=spool_dir),  # type: ignore[arg-type]
         fingerprint={"checkpoint": checkpoint},
         from_spool=from_spool,
         report=(lines if lines is not None else []).append,
