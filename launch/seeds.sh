@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/venv.sh
+install_into_venv track,gpu,report,fast
 seeds=${1:-1 2 3}
 [ $# -gt 0 ] && shift
 gpus=$("$PY" -c 'import torch; print(torch.cuda.device_count())')
