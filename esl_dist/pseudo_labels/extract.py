@@ -118,7 +118,7 @@ def _stored_layout(folder: Path, given: dict[str, Any]) -> storage.Layout:
     """The layout of a spool that must be there and of the network that the caller names, if he names one."""
     def look() -> storage.Layout | None:
         _, layout = storage.listing(folder, None)
-        reason = layout and prints.difference({key: layout.given.get(key) for key in given}, given)
+        reason = layout and prints.difference(given, {key: layout.given.get(key) for key in given})
         if reason:
             raise ValueError(f"{folder} was written by another run ({reason}); extract again without --from-spool")
         return layout

@@ -69,9 +69,9 @@ def logits_of(forward: Forward, source: TargetImages, indices: Sequence[int]) ->
 
 
 class Progress:
-    """A line every few seconds: images, images per second, time left, bytes spooled; of rank 0, which stands for all."""
+    """A line every few seconds: images, images per second, time left where the total is known, bytes spooled, all of this rank."""
 
-    def __init__(self, total: int, report: Callable[[str], None]) -> None:
+    def __init__(self, total: int | None, report: Callable[[str], None]) -> None:
         self.total, self.report = total, report
         self.started = self.last = time.monotonic()
         self.done = self.bytes = 0
@@ -83,9 +83,10 @@ class Progress:
         if now - self.last >= REPORT_EVERY_S or self.done == self.total:
             self.last = now
             rate = self.done / max(now - self.started, 1e-9)
-            left = (self.total - self.done) / rate
             ranks = f" on each of {collectives.world()} ranks" if collectives.world() > 1 else ""
-            self.report(f"inference: {self.done}/{self.total} images{ranks}, {rate:.1f} images/s, {left:.0f} s left, {self.bytes / 1e6:.1f} MB spooled")
+            known = "" if self.total is None else f"/{self.total}"
+            left = "" if self.total is None else f", {(self.total - self.done) / rate:.0f} s left"
+            self.report(f"inference: {self.done}{known} images{ranks}, {rate:.1f} images/s{left}, {self.bytes / 1e6:.1f} MB spooled")
 
 
 def require_space(folder: Path, needed: int) -> None:

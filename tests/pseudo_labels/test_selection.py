@@ -94,7 +94,7 @@ def test_ranks_of_every_rule_for_every_small_class() -> None:
 
 def test_keep_keeps_at_least_half_and_no_tighter_threshold_does() -> None:
     draw = np.random.RandomState(3)
-    for n in list(range(1, 40)) + [997]:
+    for n in [*range(1, 40), 997]:
         values = draw.randint(0, max(2, n // 2), n).astype(np.float32) / 1000
         label = np.zeros(n, np.uint8)
         nu = class_quantiles([(label, values)], 1)[0]
