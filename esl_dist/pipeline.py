@@ -30,6 +30,7 @@ from esl_dist.metrics.evaluate import evaluate, write_metrics
 from esl_dist.stages.build import build_stage
 from esl_dist.stages.inference import Predictor
 from esl_dist.stages.plan import StagePlan, plan
+from esl_dist.stages.provenance import check_options, result_options
 from esl_dist.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Pipeline:
             runtime=self.runtime,
             tracker=self.tracker,
             stop=self.stop,
-            meta={"stage": stage.folder, "seed": self.config.run.seed, "global_batch": optim.batch * optim.accumulate * self.runtime.world},
+            meta={"stage": stage.folder, "seed": self.config.run.seed},
         )
         self.tracker.event("stage", stage=stage.folder, status="start", steps=stage.steps)
         loop.run()
@@ -219,33 +220,9 @@ class Pipeline:
         return path.is_file() and json.loads(path.read_text()).get("weights_sha256") == done["weights_sha256"]
 
     def _options(self, stage: StagePlan) -> dict[str, Any]:
-        """What the stage's result depends on: if any of it changes, the result on disk is another one's."""
-        sections = {"initial": [], "source": [], "oracle": [], "align": ["align"], "selftrain": ["align", "selftrain", "pseudo_labels", "extract"]}
-        chosen = load.flat(self.config, "data", "model", "optim", *sections[stage.kind])
-        for key in ("data.workers", "data.bad_samples", "extract.spool_dir", "align.steps", "selftrain.steps", "selftrain.rounds", "align.objective", "pseudo_labels.rule"):
-            chosen.pop(key, None)
-        chosen |= {"run.seed": self.config.run.seed, "run.precision": self.runtime.precision, "steps": stage.steps}
-        chosen |= {"init": stage.init, "objective": stage.objective, "rule": stage.rule, "teacher": stage.teacher}
-        for role in ("init", "teacher"):
-            record = self.run_dir / str(chosen[role]) / "done.json"
-            if chosen[role] and record.is_file():
-                chosen[f"{role}.weights"] = json.loads(record.read_text())["weights_sha256"]
-        return chosen
-
-
-def check_options(path: Path, options: dict[str, Any]) -> None:
-    """Refuse to go on in a folder whose content was made with other options.
-
-    Raises:
-        ValueError: names the first option that differs.
-    """
-    if not path.is_file():
-        return
-    before = json.loads(path.read_text())
-    now = json.loads(json.dumps(options))
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            raise ValueError(f"{path.parent}: was made with {key}={before.get(key)}, now it is {now.get(key)}; choose another run.name, or delete that folder to make it again")
+        records = {folder: self.run_dir / folder / "done.json" for folder in (stage.init, stage.teacher) if folder}
+        weights = {folder: json.loads(path.read_text())["weights_sha256"] for folder, path in records.items() if path.is_file()}
+        return result_options(self.config, stage, self.runtime.precision, self.runtime.world, weights)
 
 
 def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_tracker: Callable[[], Tracker]) -> Pipeline:

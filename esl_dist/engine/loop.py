@@ -12,7 +12,7 @@ import torch
 
 from esl_dist.config.schema import Config
 from esl_dist.data.loader import Batch
-from esl_dist.distributed import collectives, ddp
+from esl_dist.distributed import ddp
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine import checkpoint
 from esl_dist.engine.guards import StopFlag, compare_replicas
@@ -107,12 +107,6 @@ class Loop:
         ddp.scatter_buffers(self.updater.stage.networks["segmenter"], state["bn_ranks"])
         self.updater.load_state(state["optim"])
         step = int(meta["step"])
-        global_batch = self.config.optim.batch * self.config.optim.accumulate * self.runtime.world
-        if int(meta["global_batch"]) != global_batch:
-            raise ValueError(
-                f"{found}: was saved with a global batch of {meta['global_batch']}, this run has {global_batch} "
-                "(ranks x optim.batch x optim.accumulate); keep the product to go on"
-            )
         self.tracker.truncate(self.name, step)
         if step < self.steps:
             log.info("%s: going on from step %d of %d", self.name, step, self.steps)
