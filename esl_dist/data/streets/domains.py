@@ -84,18 +84,18 @@ class Domain:
     wall: float = 0.34
     crossing: float = 0.35
     # traffic and furniture
-    parked: float = 3.4
-    driving: float = 2.0
+    parked: float = 2.8
+    driving: float = 1.6
     trucks: float = 0.6
     buses: float = 0.5
     motorcycles: float = 1.2
     bicycles: float = 1.5
-    riders: float = 2.0
-    persons: float = 5.4
+    riders: float = 1.7
+    persons: float = 4.6
     lamps: float = 2.2
     lights: float = 1.5
     signs: float = 1.8
-    trees: float = 3.4
+    trees: float = 3.0
     # look
     variety: float = 0.12
     """How far a material's brightness strays from one object to the next."""
@@ -144,7 +144,7 @@ _DUSTY = replace(
     cargo=((0.78, 0.78, 0.77), (0.42, 0.48, 0.56), (0.62, 0.46, 0.30)),
     tops=((0.20, 0.21, 0.25), (0.34, 0.30, 0.30), (0.46, 0.24, 0.22), (0.58, 0.56, 0.52), (0.24, 0.30, 0.40)),
     trousers=((0.18, 0.19, 0.24), (0.15, 0.15, 0.16), (0.32, 0.29, 0.26)),
-    zenith=(0.52, 0.66, 0.85),
+    zenith=(0.58, 0.69, 0.84),
     haze=(0.80, 0.81, 0.81),
 )
 
@@ -164,30 +164,30 @@ TARGET = Domain(
     plots=(0.70, 0.20, 0.10),
     fence=0.54,
     wall=0.36,
-    parked=4.6,
-    driving=1.8,
+    parked=3.8,
+    driving=1.5,
     trucks=0.65,
     buses=0.5,
     motorcycles=1.2,
     bicycles=1.9,
-    riders=2.2,
-    persons=6.0,
+    riders=1.9,
+    persons=5.6,
     lamps=2.4,
     lights=1.6,
     signs=2.0,
     trees=4.0,
     variety=0.15,
-    sun=0.45,
+    sun=0.35,
     clouds=0.5,
     contrast=0.40,
     fine={c.VEGETATION: 0.20, c.TERRAIN: 0.13, c.ROAD: 0.08, c.BUILDING: 0.08, c.SIDEWALK: 0.08, c.SKY: 0.01, c.WALL: 0.11, c.FENCE: 0.08},
-    blotch=0.07,
-    exposure=(0.94, 1.20),
-    tint=(1.04, 1.0, 0.94),
-    saturation=0.96,
-    curve=0.08,
-    extinction=(0.003, 0.008),
+    blotch=0.08,
+    exposure=(0.90, 1.15),
+    tint=(1.05, 1.0, 0.93),
+    saturation=0.90,
+    curve=0.10,
+    extinction=(0.004, 0.010),
     vignette=0.15,
-    noise=0.018,
+    noise=0.022,
     blur=1,
 )

@@ -23,7 +23,7 @@ from esl_dist.data.streets.scene import Scene, render
 
 MANIFEST = "streets.json"
 JOURNAL = "streets.partial.jsonl"
-GRAMMAR = 1
+GENERATOR = 2
 """Raised with every change that alters a pixel, so that an older pair is not taken for a new one."""
 
 
@@ -58,7 +58,7 @@ def pixel_hash(scene: Scene) -> str:
 
 def _settings(config: StreetsConfig) -> dict[str, Any]:
     return {
-        "grammar": GRAMMAR,
+        "generator": GENERATOR,
         "seed": config.seed,
         "size": list(config.size),
         "source_train": config.source_train,
