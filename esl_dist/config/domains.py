@@ -30,6 +30,8 @@ class DomainConfig:
     """False where the labels are withheld: nothing then looks for them."""
     size: tuple[int, int] = (1280, 720)
     """Width and height that images are resized to."""
+    fit: Literal["stretch", "pad"] = "stretch"
+    """stretch: to ``size``, whatever the image's shape; pad: keep its shape, fill up with black at the right or the bottom (Mapillary)."""
 
     def __post_init__(self) -> None:
         require(min(self.size) >= 16, "size", f"must be at least 16 pixels each way, not {self.size[0]}x{self.size[1]}")

@@ -16,7 +16,7 @@ from torch import Tensor
 from esl_dist.data import decode
 from esl_dist.data.dataset import DataError, Dataset
 from esl_dist.data.sampler import index_at
-from esl_dist.data.transforms import augment, resize_image, resize_label
+from esl_dist.data.transforms import Fit, augment, fit_image, fit_label
 from esl_dist.data.workers import Produced
 
 _ATTEMPTS = 16
@@ -73,6 +73,7 @@ class _TrainBatches:
     blur: float
     labels: bool
     label_dir: Path | None
+    fit: Fit
 
     def __call__(self, number: int) -> Batch:
         step, micro = divmod(number, self.accumulate)
@@ -104,11 +105,11 @@ class _TrainBatches:
 
     def _read(self, index: int) -> tuple[Tensor, Tensor | None]:
         with _naming(self.dataset, index):
-            image = resize_image(self.dataset.image(index), self.size)
+            image = fit_image(self.dataset.image(index), self.size, self.fit)
             if not self.labels:
                 return image, None
             label = self.dataset.label(index) if self.label_dir is None else decode.read_ids(self.label_dir / f"{self.dataset.names[index]}.png")
-            return image, resize_label(label, self.size)
+            return image, fit_label(label, self.size, self.fit)
 
 
 class TrainStream(Iterator[Batch]):
@@ -125,6 +126,7 @@ class TrainStream(Iterator[Batch]):
         labels: read labels.
         label_dir: pseudo-labels ``<label_dir>/<name>.png`` (train ids, 255 = ignore), paired by name, in place of the set's own.
         prefetch: micro-batches that each worker keeps ready.
+        fit: how images and labels meet ``size``.
 
     Raises:
         ValueError: labels are asked for and withheld, or a pseudo-label is missing. On iteration: too many unreadable samples in a row.
@@ -147,13 +149,14 @@ class TrainStream(Iterator[Batch]):
         labels: bool = True,
         label_dir: Path | None = None,
         prefetch: int = 2,
+        fit: Fit = "stretch",
     ) -> None:
         assert 0 <= rank < world and batch >= 1 and accumulate >= 1 and start_step >= 0
         if label_dir is not None:
             _require_labels(dataset, label_dir)
         elif labels and not dataset.labelled:
             raise ValueError("these images have no labels to train on; set labelled=true where they exist, or drop the stage that learns from them")
-        batches = _TrainBatches(dataset, size, seed, batch, rank, world, accumulate, mirror, blur, labels, label_dir)
+        batches = _TrainBatches(dataset, size, seed, batch, rank, world, accumulate, mirror, blur, labels, label_dir, fit)
         self._batches = Produced(batches, start=start_step * accumulate, stop=None, workers=workers, prefetch=prefetch)
 
     def __next__(self) -> Batch:
@@ -177,6 +180,7 @@ class _InferenceBatches:
     size: tuple[int, int]
     batch: int
     with_labels: bool
+    fit: Fit
 
     def __call__(self, number: int) -> InferenceBatch:
         indices = list(self.indices[number * self.batch : (number + 1) * self.batch])
@@ -184,21 +188,21 @@ class _InferenceBatches:
         labels = []
         for slot, index in enumerate(indices):
             with _naming(self.dataset, index):
-                images[slot] = resize_image(self.dataset.image(index), self.size)
+                images[slot] = fit_image(self.dataset.image(index), self.size, self.fit)
                 if self.with_labels:
                     labels.append(self.dataset.label(index))
         return InferenceBatch(images, indices, labels if self.with_labels else None)
 
 
 def inference_batches(
-    dataset: Dataset, indices: Sequence[int], *, size: tuple[int, int], batch: int, workers: int = 0, with_labels: bool = False
+    dataset: Dataset, indices: Sequence[int], *, size: tuple[int, int], batch: int, workers: int = 0, with_labels: bool = False, fit: Fit = "stretch"
 ) -> Iterator[InferenceBatch]:
     """Every given sample once, in order, in batches of one shape.
 
     Raises:
         DataError: a sample cannot be read. Nothing is skipped here: an image without a label, or a score over fewer images, would go unseen.
     """
-    batches = _InferenceBatches(dataset, tuple(indices), size, batch, with_labels)
+    batches = _InferenceBatches(dataset, tuple(indices), size, batch, with_labels, fit)
     produced = Produced(batches, start=0, stop=-(-len(indices) // batch), workers=workers)
     try:
         yield from produced

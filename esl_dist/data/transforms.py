@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,12 @@ from esl_dist.data.sampler import uniform
 
 MAX_SIGMA = 1.0
 """Blur strength is uniform in [0, MAX_SIGMA) pixels, as in MaxSquare."""
+
+Fit = Literal["stretch", "pad"]
+"""How an image meets a size of another shape: stretched, or kept in shape and filled up at the right or the bottom."""
+
+_STRIDE = 8
+"""Output stride of the network: padding begins on its grid, so that logits can be cut where the image ends."""
 
 _ONE = 1 << 11  # a blur kernel's sum; 255 * _ONE**2 still fits int32
 
@@ -41,6 +48,49 @@ def resize_label(label: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
     if label.shape == (size[1], size[0]):
         return torch.from_numpy(label.copy())
     return torch.from_numpy(np.array(Image.fromarray(label).resize(size, Image.Resampling.NEAREST)))
+
+
+def content_size(native: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
+    """Width and height that an image of ``native`` (width, height) takes of the canvas ``size``.
+
+    Padding keeps the image's shape to within half an output stride: a side that does not fill the canvas is a multiple of 8 pixels.
+    """
+    if fit == "stretch":
+        return size
+    scale = min(size[0] / native[0], size[1] / native[1])
+    width, height = (min(side, max(_STRIDE, _STRIDE * round(scale * n / _STRIDE))) for n, side in zip(native, size, strict=True))
+    return (size[0], height) if scale == size[0] / native[0] else (width, size[1])
+
+
+def fit_image(image: NDArray[np.uint8], size: tuple[int, int], fit: Fit) -> Tensor:
+    """As ``resize_image``, the content at the top left of a canvas of ``size``, the rest black (0)."""
+    height, width = image.shape[:2]
+    return _on_canvas(resize_image(image, content_size((width, height), size, fit)), size, 0)
+
+
+def fit_label(label: NDArray[np.uint8], size: tuple[int, int], fit: Fit) -> Tensor:
+    """As ``resize_label``, the content at the top left of a canvas of ``size``, the rest 255 (ignored)."""
+    height, width = label.shape
+    return _on_canvas(resize_label(label, content_size((width, height), size, fit)), size, 255)
+
+
+def _on_canvas(content: Tensor, size: tuple[int, int], fill: int) -> Tensor:
+    height, width = content.shape[-2:]
+    if (width, height) == size:
+        return content
+    canvas = content.new_full((*content.shape[:-2], size[1], size[0]), fill)
+    canvas[..., :height, :width] = content
+    return canvas
+
+
+def cut_padding(logits: Tensor, native: tuple[int, int], size: tuple[int, int], fit: Fit) -> Tensor:
+    """The part of ``[..., h, w]`` logits of a canvas of ``size`` that looks at the image of ``native`` (width, height), not at its padding.
+
+    Upsampled with ``align_corners=True``, its corners fall on the image's corners to within a pixel of the canvas.
+    """
+    width, height = content_size(native, size, fit)
+    rows, columns = (round((n - 1) * (cells - 1) / (side - 1)) + 1 for n, side, cells in ((height, size[1], logits.shape[-2]), (width, size[0], logits.shape[-1])))
+    return logits[..., :rows, :columns]
 
 
 def augment(image: Tensor, label: Tensor | None, *, seed: int, position: int, mirror: float, blur: float) -> tuple[Tensor, Tensor | None]:

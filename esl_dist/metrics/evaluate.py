@@ -15,7 +15,7 @@ import torch
 
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.loader import inference_batches
-from esl_dist.data.transforms import resize_label
+from esl_dist.data.transforms import Fit, content_size, cut_padding, resize_label
 from esl_dist.distributed import collectives
 from esl_dist.metrics.confusion import confusion_matrix
 from esl_dist.metrics.scores import Confusion, iou, mean_iou, merged_scores, subset_scores
@@ -80,6 +80,7 @@ def evaluate(
     class_names: Sequence[str],
     images: int = 0,
     workers: int = 0,
+    fit: Fit = "stretch",
 ) -> EvaluationResult:
     """Score ``predict`` on a labelled dataset, sharded over the ranks; all ranks call it and get the same result.
 
@@ -90,6 +91,7 @@ def evaluate(
         batch: images per forward; the last batch is padded to it and the padding is not scored.
         at: ``native`` scores at each label's own size, ``crop`` at ``input_size`` with nearest-neighbour labels.
         images: score the first so many only; 0 scores all.
+        fit: how an image meets ``input_size``; padding is neither scored nor does it reach the logits that are.
 
     Raises:
         ValueError: the set has no labels, or an image or label cannot be read (on every rank, with the file's name).
@@ -100,22 +102,23 @@ def evaluate(
     total = min(images, len(dataset)) if images else len(dataset)
     mine = range(total)[collectives.rank() :: collectives.world()]
     # A rank that cannot read its image must not leave the others waiting in the all-reduce.
-    counts = collectives.agree(lambda: _score(predict, dataset, list(mine), num_classes, input_size, batch, at, workers))
+    counts = collectives.agree(lambda: _score(predict, dataset, list(mine), num_classes, input_size, batch, at, workers, fit))
     collectives.all_reduce_(counts)
     return EvaluationResult(counts.numpy(), tuple(class_names), total, at)
 
 
 def _score(
-    predict: Predict, dataset: Dataset, indices: list[int], num_classes: int, input_size: tuple[int, int], batch: int, at: str, workers: int
+    predict: Predict, dataset: Dataset, indices: list[int], num_classes: int, input_size: tuple[int, int], batch: int, at: str, workers: int, fit: Fit
 ) -> torch.Tensor:
     counts: torch.Tensor | None = None
-    for loaded in inference_batches(dataset, indices, size=input_size, batch=batch, workers=workers, with_labels=True):
+    for loaded in inference_batches(dataset, indices, size=input_size, batch=batch, workers=workers, with_labels=True, fit=fit):
         logits = predict(loaded.images)
         assert loaded.labels is not None and logits.shape[1] == num_classes
         for slot in range(len(loaded.indices)):
             native = loaded.labels[slot]
-            label = torch.from_numpy(native) if at == "native" else resize_label(native, input_size)
-            prediction = upsampled_argmax(logits[slot], (label.shape[1], label.shape[0]))
+            size = (native.shape[1], native.shape[0])
+            label = torch.from_numpy(native) if at == "native" else resize_label(native, content_size(size, input_size, fit))
+            prediction = upsampled_argmax(cut_padding(logits[slot], size, input_size, fit), (label.shape[1], label.shape[0]))
             found = confusion_matrix(label.to(logits.device), prediction, num_classes)
             counts = found if counts is None else counts + found
     return torch.zeros((num_classes, num_classes), dtype=torch.int64) if counts is None else counts.cpu()
