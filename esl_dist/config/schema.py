@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from esl_dist.config.alignment import OBJECTIVES, AlignConfig, TermConfig
 from esl_dist.config.domains import DataConfig, DomainConfig, StreetsConfig
 from esl_dist.config.domains import require as _require
 
@@ -33,6 +34,7 @@ __all__ = [
     "SelfTrainConfig",
     "StreetsConfig",
     "SupervisedConfig",
+    "TermConfig",
     "TrackingConfig",
 ]
 
@@ -40,7 +42,6 @@ Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 BnStatistics = Literal["running", "target"]
 
 STAGE_NAMES = ("initial", "source", "align", "selftrain", "oracle")
-OBJECTIVES = ("none", "bn", "adaptsegnet", "advent", "minent", "maxsquare", "iw_maxsquare")
 RULES = ("esl", "ssl", "median", "cbst")
 
 
@@ -164,39 +165,6 @@ class SupervisedConfig:
 
 
 @dataclass(frozen=True)
-class AlignConfig:
-    """Adversarial or entropy alignment: source cross-entropy plus a loss on unlabelled target images."""
-
-    objective: str = "advent"
-    """none, bn (target batches through batch norm, no loss: the control), adaptsegnet, advent, minent, maxsquare, iw_maxsquare, or ``package.module:function``."""
-    steps: int = 120_000
-    """Optimiser steps."""
-    init: Literal["initial", "source"] = "initial"
-    """Weights to start from."""
-    gan: Literal["bce", "ls"] = "bce"
-    """Discriminator loss: binary cross-entropy or least squares."""
-    weight: float = 1e-3
-    """Weight of the objective on the main head (published: 1e-3, LS-GAN 0.01, MaxSquare 0.1)."""
-    weight_aux: float = 2e-4
-    """Weight of the objective on the aux head."""
-    source_aux: float = 0.1
-    """Weight of the source cross-entropy on the aux head (main: 1)."""
-    iw_ratio: float = 0.2
-    """Exponent alpha of the image-wise class weights of ``iw_maxsquare``."""
-    self_guidance: bool = False
-    """MaxSquare's Multi: the aux head learns confident averaged predictions."""
-    guidance_threshold: float = 0.95
-    """Probability above which a pixel guides."""
-    guidance_weight: float = 0.1
-    """Weight of guidance relative to ``weight``."""
-
-    def __post_init__(self) -> None:
-        _require(self.steps >= 1, "align.steps", "must be 1 or more")
-        known = self.objective in OBJECTIVES or self.objective.count(":") == 1
-        _require(known, "align.objective", f"unknown {self.objective!r}; one of {', '.join(OBJECTIVES)} or package.module:function")
-
-
-@dataclass(frozen=True)
 class PseudoLabelConfig:
     """Which pixels of the target become labels."""
 
@@ -214,6 +182,8 @@ class PseudoLabelConfig:
     """Which order statistic is the median: keep = the tightest that keeps at least half; reference = the published code's."""
     ties: Literal["keep", "drop"] = "keep"
     """Pixels exactly at the threshold: kept (code) or dropped (the paper's strict sign)."""
+    temperature: float = 1.0
+    """The logits are divided by it before the softmax of the scores; above 1 softens them. Thresholds nu and mu mean the softened scores."""
     scores: Literal["exact", "library"] = "exact"
     """exact: the same bits on every machine; library: torch's interpolate, softmax and log, as the published code."""
     window: int = 0
@@ -223,6 +193,7 @@ class PseudoLabelConfig:
         for name in ("nu", "mu", "portion"):
             _require(0 <= getattr(self, name) <= 1, f"pseudo_labels.{name}", f"must be between 0 and 1, not {getattr(self, name)}")
         _require(self.window >= 0, "pseudo_labels.window", "must be 0 or more")
+        _require(self.temperature > 0, "pseudo_labels.temperature", "must be above 0; 1 leaves the scores as they are")
 
 
 @dataclass(frozen=True)
@@ -259,8 +230,10 @@ class SelfTrainConfig:
     """Optimiser steps per round."""
     rounds: int = 1
     """Times that labels are made and the network re-trained."""
-    init: Literal["initial", "source", "align"] = "initial"
-    """Weights every round starts from (the paper: initial)."""
+    init: Literal["initial", "source", "align", "teacher"] = "initial"
+    """Weights every round starts from (the paper: initial); ``teacher`` goes on from the network that made its labels."""
+    ema: float = 0.0
+    """Decay of an exponential moving average of the weights; above 0 that average is a round's result: scored, and teacher of the next round."""
     weight: float = 1.0
     """Weight of the target cross-entropy on the main head."""
     weight_aux: float = 0.1
@@ -271,6 +244,7 @@ class SelfTrainConfig:
     def __post_init__(self) -> None:
         _require(self.steps >= 1, "selftrain.steps", "must be 1 or more")
         _require(self.rounds >= 1, "selftrain.rounds", "must be 1 or more")
+        _require(0 <= self.ema < 1, "selftrain.ema", f"must be 0 (off) or more and below 1, not {self.ema}")
 
 
 @dataclass(frozen=True)

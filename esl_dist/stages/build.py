@@ -16,7 +16,7 @@ from esl_dist.models import build_discriminator, build_segmenter
 from esl_dist.models.deeplabv2 import DeepLabV2
 from esl_dist.models.weights import load as load_weights
 from esl_dist.stages.adapt import Adaptation, SelfTraining
-from esl_dist.stages.objectives import adversarial, build_objective
+from esl_dist.stages.objectives import build_objective, discriminated, reaches_aux
 from esl_dist.stages.passes import Passes
 from esl_dist.stages.plan import StagePlan
 from esl_dist.stages.supervised import Supervised
@@ -34,19 +34,17 @@ def build_stage(plan: StagePlan, config: Config, runtime: Runtime, initial: Mapp
         if runtime.device.type != "cuda":
             raise ValueError("model.bn: sync needs CUDA; use train or frozen on CPU")
         segmenter = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
-    reaches_aux = config.align.source_aux > 0 or plan.objective in ("advent", "adaptsegnet", "minent") or ":" in plan.objective
-    if config.model.multi_level and not reaches_aux and plan.kind != "selftrain":
+    learns_aux = config.align.source_aux > 0 or plan.kind == "selftrain" or reaches_aux(plan.objective, config.align)
+    if config.model.multi_level and not learns_aux:
         train_aux_head(segmenter, False)
     network = ddp.wrap(runtime.place(segmenter), runtime)
     passes = Passes(runtime, config.data.mean, config.data.scale, scaler.scale)
     if plan.kind in ("initial", "source", "oracle"):
         return Supervised(network, passes, num_classes, config.align.source_aux)
-    heads = ("main", "aux") if config.model.multi_level else ("main",)
     discriminators = {}
-    if adversarial(plan.objective):
-        for offset, head in enumerate(heads, start=1):
-            made = build_discriminator(config.model, num_classes, config.run.seed + offset)
-            discriminators[head] = ddp.wrap(runtime.place(made).train(), runtime)
+    for head in discriminated(plan.objective, config.align, config.model.multi_level):
+        made = build_discriminator(config.model, num_classes, config.run.seed + (1 if head == "main" else 2))
+        discriminators[head] = ddp.wrap(runtime.place(made).train(), runtime)
     objective = build_objective(plan.objective, config.align, config.model.multi_level, discriminators)
     self_training = SelfTraining(config.selftrain.weight, config.selftrain.weight_aux) if plan.kind == "selftrain" else None
     return Adaptation(network, passes, num_classes, objective, config.align.source_aux, self_training)
@@ -67,5 +65,3 @@ def train_aux_head(segmenter: DeepLabV2, trains: bool) -> None:
     for name, parameter in segmenter.named_parameters():
         if name.startswith("layer5."):
             parameter.requires_grad_(trains)
-
-

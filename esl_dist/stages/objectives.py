@@ -1,21 +1,21 @@
 """Alignment objectives: what is asked of the network on unlabelled target images.
 
-An objective sees the target's logits at crop size and gives a loss; an adversarial one also trains its discriminators.
+An objective is a sum of weighted terms on the target's logits at crop size; adversarial terms also train their discriminators.
 Any function ``f(logits_main, logits_aux) -> loss`` (aux None for one head) named ``package.module:function`` in the
-configuration is an objective too.
+configuration is a term too.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from esl_dist.config.schema import AlignConfig
+from esl_dist.config.schema import AlignConfig, TermConfig
 from esl_dist.distributed import ddp
 from esl_dist.losses import (
     domain_loss,
@@ -27,21 +27,46 @@ from esl_dist.losses import (
     self_information,
 )
 from esl_dist.models.deeplabv2 import Outputs
-from esl_dist.stages.passes import Losses, Passes, frozen
+from esl_dist.stages.passes import Losses, Passes, add_losses, frozen
 
 SOURCE, TARGET = 0, 1
 
 
-class Objective(Protocol):
-    """A loss on target logits (crop size), with the discriminators that it trains, if any."""
-
-    discriminators: Mapping[str, nn.Module]
+class Term(Protocol):
+    """One summand of an objective."""
 
     def target_loss(self, logits: Outputs, passes: Passes) -> tuple[Tensor, Losses]:
-        """Weighted loss of this rank's target batch (a mean over its images) and unweighted parts."""
+        """Weighted loss of this rank's target batch (a mean over its images) and its unweighted parts."""
+
+
+@dataclass
+class Objective:
+    """The sum of its terms."""
+
+    terms: Sequence[Term]
+
+    @property
+    def discriminators(self) -> Mapping[str, nn.Module]:
+        """By head, as wrapped; at most one term has any."""
+        return {head: network for term in self._adversarial() for head, network in term.discriminators.items()}
+
+    def target_loss(self, logits: Outputs, passes: Passes) -> tuple[Tensor, Losses]:
+        total, parts = logits.main.new_zeros(()), Losses()
+        for term in self.terms:
+            loss, named = term.target_loss(logits, passes)
+            total = total + loss
+            add_losses(parts, named)
+        return total, parts
 
     def discriminator_pass(self, source: Outputs, target: Outputs, passes: Passes, share: float, last: bool) -> Losses:
         """Forward and backward of the discriminators on detached logits, weighted by ``share``."""
+        parts = Losses()
+        for term in self._adversarial():
+            add_losses(parts, term.discriminator_pass(source, target, passes, share, last))
+        return parts
+
+    def _adversarial(self) -> Iterator[Adversarial]:
+        return (term for term in self.terms if isinstance(term, Adversarial))
 
 
 def probabilities(logits: Tensor) -> Tensor:
@@ -101,15 +126,14 @@ class Adversarial:
 
 @dataclass
 class Direct:
-    """An objective without discriminators: a weighted function of each head's probabilities."""
+    """A weighted function of each head's probabilities."""
 
     loss: Callable[[Tensor], Tensor]
     name: str
     weights: Mapping[str, float]
-    discriminators: Mapping[str, nn.Module] = field(default_factory=dict)
 
     def target_loss(self, logits: Outputs, passes: Passes) -> tuple[Tensor, Losses]:
-        parts: Losses = {}
+        parts = Losses()
         total = logits.main.new_zeros(())
         for head, weight in self.weights.items():
             value = self.loss(probabilities(_head(logits, head)))
@@ -117,77 +141,88 @@ class Direct:
             total = total + weight * value
         return total, parts
 
-    def discriminator_pass(self, source: Outputs, target: Outputs, passes: Passes, share: float, last: bool) -> Losses:
-        return {}
-
 
 @dataclass
-class Guided:
-    """MaxSquare's "Multi": beside ``base``, the aux head learns what both heads are confident of together (self-produced guidance)."""
+class Guidance:
+    """MaxSquare's "Multi": the aux head learns what both heads are confident of together (self-produced guidance).
 
-    base: Direct
+    A mean over the guided pixels of all ranks, so N ranks equal one process with the same images. Of one micro-batch: how many
+    pixels guide is known only after its forward, and the gradient of the micro-batch before is taken by then. With
+    ``optim.accumulate`` the term is therefore the mean of the micro-batches' means, each weighing alike whatever it guides.
+    """
+
     weight: float
     threshold: float
-    discriminators: Mapping[str, nn.Module] = field(default_factory=dict)
 
     def target_loss(self, logits: Outputs, passes: Passes) -> tuple[Tensor, Losses]:
         assert logits.aux is not None, "self-guidance needs two heads"
-        total, parts = self.base.target_loss(logits, passes)
         with torch.no_grad():
             labels = guidance_labels(probabilities(logits.main), probabilities(logits.aux), self.threshold)
         valid = passes.globally_valid([labels], logits.aux.shape[1])
         guidance = segmentation_loss(logits.aux, labels, valid)
-        parts["guidance_aux"] = guidance.detach()
-        return total + self.weight * guidance, parts
-
-    def discriminator_pass(self, source: Outputs, target: Outputs, passes: Passes, share: float, last: bool) -> Losses:
-        return {}
+        return self.weight * guidance, {"guidance_aux": guidance.detach()}
 
 
 @dataclass
 class UserTerm:
-    """A user's own ``f(logits_main, logits_aux) -> loss``."""
+    """A user's own ``f(logits_main, logits_aux) -> loss``, a mean over this rank's images."""
 
     function: Callable[[Tensor, Tensor | None], Tensor]
     weight: float
-    discriminators: Mapping[str, nn.Module] = field(default_factory=dict)
 
     def target_loss(self, logits: Outputs, passes: Passes) -> tuple[Tensor, Losses]:
         value = self.function(logits.main, logits.aux)
         return self.weight * value, {self.function.__name__: value.detach()}
 
-    def discriminator_pass(self, source: Outputs, target: Outputs, passes: Passes, share: float, last: bool) -> Losses:
-        return {}
+
+def terms_of(name: str, config: AlignConfig) -> list[TermConfig]:
+    """The weighted terms of objective ``name``: itself and ``align.also``; empty for ``none`` and ``bn``."""
+    return [] if name in ("none", "bn") else [TermConfig(name, config.weight, config.weight_aux), *config.also]
 
 
-def adversarial(name: str) -> bool:
-    """Whether the objective trains discriminators."""
-    return name in ("advent", "adaptsegnet")
+def heads_of(term: TermConfig, multi_level: bool) -> dict[str, float]:
+    """Weight of each head that the term acts on."""
+    weights = {"main": term.weight, "aux": term.weight_aux if multi_level else 0.0}
+    return {head: weight for head, weight in weights.items() if weight > 0}
+
+
+def discriminated(name: str, config: AlignConfig, multi_level: bool) -> list[str]:
+    """The heads that need a discriminator."""
+    return [head for term in terms_of(name, config) if term.adversarial for head in heads_of(term, multi_level)]
+
+
+def reaches_aux(name: str, config: AlignConfig) -> bool:
+    """Whether any loss of a two-headed network's alignment reaches the aux head."""
+    terms = terms_of(name, config)
+    return any(term.weight_aux > 0 or ":" in term.objective for term in terms) or bool(terms and config.self_guidance)
 
 
 def build_objective(name: str, config: AlignConfig, multi_level: bool, discriminators: Mapping[str, nn.Module]) -> Objective | None:
-    """The objective that ``name`` means (``none`` and ``bn`` mean no loss: None).
+    """The objective that ``name`` and ``config`` mean (``none`` and ``bn`` mean no loss: None).
 
     Args:
-        discriminators: by head (``main``, ``aux``), wrapped; empty unless ``adversarial(name)``.
+        discriminators: wrapped, one for each of the heads ``discriminated`` names.
 
     Raises:
         ValueError: ``package.module:function`` that cannot be imported.
     """
-    weights = {"main": config.weight, "aux": config.weight_aux} if multi_level else {"main": config.weight}
-    if name in ("none", "bn"):
-        return None
-    if adversarial(name):
-        view = weighted_information if name == "advent" else probabilities
+    terms = [_term(term, config, heads_of(term, multi_level), discriminators) for term in terms_of(name, config)]
+    if terms and config.self_guidance:
+        terms.append(Guidance(config.weight * config.guidance_weight, config.guidance_threshold))
+    return Objective(terms) if terms else None
+
+
+def _term(term: TermConfig, config: AlignConfig, weights: Mapping[str, float], discriminators: Mapping[str, nn.Module]) -> Term:
+    if term.adversarial:
+        view = weighted_information if term.objective == "advent" else probabilities
         return Adversarial(discriminators, view, weights, config.gan)
-    if name == "minent":
+    if term.objective == "minent":
         return Direct(entropy_loss, "entropy", weights)
-    if name in ("maxsquare", "iw_maxsquare"):
-        # MaxSquare acts on the main head alone; its aux head learns by guidance or from the source only.
-        loss = max_square_loss if name == "maxsquare" else lambda prob: image_weighted_max_square_loss(prob, config.iw_ratio)
-        direct = Direct(loss, "maxsquare", {"main": config.weight})
-        return Guided(direct, config.weight * config.guidance_weight, config.guidance_threshold) if config.self_guidance else direct
-    return UserTerm(_import_function(name), config.weight)
+    if term.objective == "maxsquare":
+        return Direct(max_square_loss, "maxsquare", weights)
+    if term.objective == "iw_maxsquare":
+        return Direct(lambda prob: image_weighted_max_square_loss(prob, config.iw_ratio), "iw_maxsquare", weights)
+    return UserTerm(_import_function(term.objective), term.weight)
 
 
 def _import_function(name: str) -> Callable[[Tensor, Tensor | None], Tensor]:

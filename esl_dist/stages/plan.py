@@ -32,7 +32,16 @@ class StagePlan:
     @property
     def labels(self) -> str:
         """Name of its label set under ``pseudo_labels/``."""
-        return self.rule + (f"-r{self.round}" if self.round > 1 else "")
+        return _label_set(self.rule, self.round)
+
+    @property
+    def labels_before(self) -> str:
+        """Name of the label set of the round before; empty in the first."""
+        return _label_set(self.rule, self.round - 1) if self.round > 1 else ""
+
+
+def _label_set(rule: str, number: int) -> str:
+    return rule + (f"-r{number}" if number > 1 else "")
 
 
 def plan(config: Config) -> list[StagePlan]:
@@ -57,11 +66,12 @@ def _rounds(config: Config, entry: str, folder: str, rule: str, before: list[Sta
     objective = config.selftrain.objective
     if objective == "same":
         objective = next((s.objective for s in before if s.folder == aligned), "none")
-    init = {"initial": _initial(before), "source": _last(before, "source"), "align": aligned}[config.selftrain.init]
+    start = {"initial": _initial(before), "source": _last(before, "source"), "align": aligned}.get(config.selftrain.init)
     teacher = aligned or _last(before, "source") or _initial(before)
     rounds = []
     for number in range(1, config.selftrain.rounds + 1):
         name = folder + (f"-r{number}" if number > 1 else "")
+        init = teacher if start is None else start
         rounds.append(StagePlan(entry, name, "selftrain", config.selftrain.steps, objective, init, rule, teacher, number))
         teacher = name
     return rounds
