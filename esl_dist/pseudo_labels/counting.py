@@ -86,15 +86,16 @@ def count_low(histogram: np.ndarray, cells: Cells, label: np.ndarray, key: np.nd
     histogram += np.bincount(cell, minlength=histogram.size).reshape(histogram.shape)
 
 
-def mask(label: np.ndarray, key: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """``label`` where ``first[label] <= key <= last[label]`` (int64 ``[C]`` each), 255 elsewhere and where it was 255."""
+def mask(label: np.ndarray, key: np.ndarray, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``label`` where ``first[label] <= key <= last[label]`` (int64 ``[C]`` each), else 255; and how often each value is left, int64 ``[256]``."""
     lowest, highest = np.zeros(256, np.int32), np.full(256, -1, np.int32)
     lowest[: len(first)], highest[: len(last)] = first, last
     fast = _compiled()
     if fast is not None:
-        out = np.empty(label.shape, np.uint8)
-        fast.mask(label.reshape(-1), key.reshape(-1).view(np.int32), lowest, highest, out.reshape(-1))
-        return out
+        out, kept = np.empty(label.shape, np.uint8), np.zeros(256, np.int64)
+        fast.mask(label.reshape(-1), key.reshape(-1).view(np.int32), lowest, highest, out.reshape(-1), kept)
+        return out, kept
     signed = key.view(np.int32)
-    kept = (signed >= lowest[label]) & (signed <= highest[label])
-    return np.where(kept, label, np.uint8(IGNORE))
+    inside = (signed >= lowest[label]) & (signed <= highest[label])
+    out = np.where(inside, label, np.uint8(IGNORE))
+    return out, np.bincount(out.reshape(-1), minlength=256)

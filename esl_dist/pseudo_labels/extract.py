@@ -105,7 +105,7 @@ def extract(
             images = _inferred(forward, source, folder, content, how, score, size, kinds, num_classes, config, fingerprint, place, report)
         else:
             images = _spooled(folder, layout, how, score, size, kinds, source.names, place)
-        sets = make(images, todo, task)
+        sets = make(images, todo, task, report)
         if isinstance(images, Inferred):
             _same_canary(forward, source, config, images.canary)
         for made, job in zip(sets, todo, strict=True):

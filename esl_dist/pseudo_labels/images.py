@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -63,6 +64,17 @@ def scored(score: Scorer, index: int, name: str, logits: Tensor, size_hw: tuple[
     return Scored(index, name, result.label.cpu().numpy(), {"entropy": result.entropy.cpu().numpy(), "probability": result.probability.cpu().numpy()}, logits)
 
 
+class Verified:
+    """The files whose checksums have been compared once: later passes over them read faster."""
+
+    def __init__(self) -> None:
+        self.paths: set[Path] = set()
+
+    def read(self, shard: ShardInfo, wanted: Sequence[str]) -> Iterator[spool.Record]:
+        yield from spool.read(shard, wanted, verify=shard.path not in self.paths)
+        self.paths.add(shard.path)
+
+
 @dataclass(frozen=True)
 class SpooledScores:
     """Labels and scores as they were written."""
@@ -71,11 +83,12 @@ class SpooledScores:
     scores: str
     kinds: tuple[Kind, ...]
     ids: range
+    verified: Verified = field(default_factory=Verified)
     costly = False
 
     def __iter__(self) -> Iterator[Scored]:
         for shard in self.shards:
-            for record in spool.read(shard):
+            for record in self.verified.read(shard, ("label", *self.kinds)):
                 if record.id in self.ids:
                     yield Scored(record.id, record.name, record.arrays["label"], {kind: record.arrays[kind] for kind in self.kinds}, None)
 
@@ -96,13 +109,14 @@ class SpooledLogits:
     size: OutputSize
     device: torch.device
     ids: range
+    verified: Verified = field(default_factory=Verified)
     costly = False
 
     def _scored(self, record: spool.Record) -> Scored:
         return scored(self.score, record.id, record.name, torch.from_numpy(record.arrays["logits"]).to(self.device), self.size(record.id))
 
     def __iter__(self) -> Iterator[Scored]:
-        records = (record for shard in self.shards for record in spool.read(shard) if record.id in self.ids)
+        records = (record for shard in self.shards for record in self.verified.read(shard, ("logits",)) if record.id in self.ids)
         return overlap.overlapped(self._scored, records, overlap.workers())
 
     def high(self, kind: Kind) -> np.ndarray | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -141,7 +141,7 @@ def infer(
             stored += writer.add(made.id, names[made.id], size(made.id), made.packed)
             memory.give_back(made.scores)
             progress.step(stored)
-            if writer.images == shard:
+            if len(writer.images) == shard:
                 writer.close(memory.counts(files))
                 writer, files = None, files + 1
         if writer is not None:
@@ -156,7 +156,7 @@ class _Made(NamedTuple):
     """One image on its way into the spool, and the memory that it may give back."""
 
     id: int
-    packed: dict[str, Any]
+    packed: dict[str, np.ndarray]
     scores: Scores | None
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,21 +75,24 @@ def finished(job: Job, task: Task) -> LabelSet | None:
     return LabelSet(job.setting.rule, job.out, content)
 
 
-def make(images: ScoredImages, jobs: Sequence[Job], task: Task) -> list[LabelSet]:
+def make(images: ScoredImages, jobs: Sequence[Job], task: Task, report: Callable[[str], None] = lambda line: None) -> list[LabelSet]:
     """Thresholds, then the PNGs of this rank's images and one ``thresholds.json`` per job. Collective."""
+    started = time.monotonic()
     chosen, readable = choose(images, [job.setting for job in jobs], len(task.names), task.num_classes, task.portion_round)
     if collectives.is_main():
         for job in jobs:
             (job.out / "thresholds.json").unlink(missing_ok=True)  # a set half overwritten must not look finished
     collectives.barrier()
+    selected = time.monotonic()
+    report(f"thresholds: {selected - started:.1f} s")
 
     def write_one(image: Scored) -> tuple[np.ndarray, np.ndarray]:
         kept, digests = _nothing(jobs, task)
         for position, (job, windows) in enumerate(zip(jobs, chosen, strict=True)):
-            label = label_of(image, job.setting, windows[image.id // job.setting.window if job.setting.window else 0])
+            label, left = label_of(image, job.setting, windows[image.id // job.setting.window if job.setting.window else 0])
             data = write.png(label)
             write.replace(write.label_path(job.out, image.name), data)
-            kept[position] = np.bincount(label.reshape(-1), minlength=256)[: task.num_classes]
+            kept[position] = left[: task.num_classes]
             digests[position] = write.digest(image.name, data)
         return kept, digests
 
@@ -109,6 +113,7 @@ def make(images: ScoredImages, jobs: Sequence[Job], task: Task) -> list[LabelSet
             write.write_json(job.out / "thresholds.json", content)
         sets.append(LabelSet(job.setting.rule, job.out, content))
     collectives.barrier()
+    report(f"label files: {len(jobs) * len(task.names)} in {time.monotonic() - selected:.1f} s")
     return sets
 
 
@@ -117,11 +122,12 @@ def _nothing(jobs: Sequence[Job], task: Task) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros((len(jobs), task.num_classes), np.int64), np.zeros((len(jobs), 4), np.int64)
 
 
-def label_of(image: Scored, setting: PseudoLabelConfig, limits: Thresholds) -> np.ndarray:
-    """The pseudo-label of one image: uint8 ``[H, W]``, 255 ignored."""
+def label_of(image: Scored, setting: PseudoLabelConfig, limits: Thresholds) -> tuple[np.ndarray, np.ndarray]:
+    """The pseudo-label of one image, uint8 ``[H, W]`` with 255 ignored, and the pixels of each value, int64 ``[256]``."""
     if setting.rule == "cbst":
         assert image.logits is not None
-        return relabel(setting.scores, image.logits, (image.label.shape[0], image.label.shape[1]), limits.threshold)
+        label = relabel(setting.scores, image.logits, (image.label.shape[0], image.label.shape[1]), limits.threshold)
+        return label, np.bincount(label.reshape(-1), minlength=256)
     return counting.mask(image.label, image.key(limits.kind), limits.first, limits.last)
 
 

@@ -164,7 +164,7 @@ def test_a_spool_of_another_network_or_a_damaged_one_is_refused_by_name(tmp_path
         run(LOGITS, tmp_path, ESL, checkpoint="other")
     file = tmp_path / "spool" / "rank0000-00001.h5"
     with h5py.File(file, "r+") as handle:
-        handle["images/4/entropy"][3, 3] += 0.25
+        handle["entropy/4"][3, 3] += 0.25
     with pytest.raises(ValueError, match=r"rank0000-00001\.h5: image town/004 is damaged"):
         run(LOGITS, tmp_path, PseudoLabelConfig(nu=0.2))
     file.write_bytes(file.read_bytes()[:1000])

@@ -170,7 +170,8 @@ def test_thresholds_and_masks_of_every_rule_equal_brute_force_in_float64() -> No
         found = np.array([int(np.sort(key[label == c])[wanted[c]]) if count[c] else -1 for c in range(num_classes)], np.int64)
         limits = thresholds(setting, count, found)
         expected = brute_force(setting, label, score, num_classes, portion_of(setting, 0))
-        assert (counting.mask(label, key, limits.first, limits.last) == expected).all(), (case, setting)
+        masked, kept = counting.mask(label, key, limits.first, limits.last)
+        assert (masked == expected).all() and (kept == np.bincount(expected, minlength=256)).all(), (case, setting)
 
 
 def test_masks_and_second_pass_counts_without_numba_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +186,7 @@ def test_masks_and_second_pass_counts_without_numba_are_the_same(monkeypatch: py
             monkeypatch.setattr(counting, "_compiled", lambda: None)
         low = cells.empty()
         counting.count_low(low, cells, label, key)
-        found.append((low, counting.mask(label, key, first, last)))
+        found.append((low, *counting.mask(label, key, first, last)))
     assert found[0][0].sum() > 0 and all((a == b).all() for a, b in zip(*found, strict=True))
 
 

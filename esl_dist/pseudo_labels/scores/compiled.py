@@ -150,8 +150,21 @@ def count_low(histogram, slot, label, key):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def mask(label, key, first, last, out):
-    """``out = label`` where ``first[label] <= key <= last[label]`` else 255; flat int32 ``key``, int32 ``first``, ``last`` ``[256]``."""
-    for i in range(label.shape[0]):
+def mask(label, key, first, last, out, kept):
+    """``out = label`` where ``first[label] <= key <= last[label]`` else 255, and int64 ``kept[out] += 1``.
+
+    Flat int32 ``key``; int32 ``first``, ``last`` and int64 ``kept`` of length 256. Four tables, because neighbours are mostly alike
+    and a single counter would wait for itself.
+    """
+    tables = np.zeros((4, 256), np.int64)
+    n = label.shape[0]
+    for i in range(n):
         c = label[i]
         out[i] = c if first[c] <= key[i] and key[i] <= last[c] else np.uint8(255)
+    for i in range(0, n - 3, 4):
+        for j in range(4):
+            tables[j, out[i + j]] += 1
+    for i in range(n - n % 4, n):
+        kept[out[i]] += 1
+    for j in range(4):
+        kept += tables[j]

