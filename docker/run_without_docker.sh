@@ -21,6 +21,7 @@ setup='
   mount -t proc proc "$0/proc"
   mount --rbind /dev "$0/dev"
   mount -t tmpfs -o size=1g tmpfs "$0/dev/shm"
+  touch "$0/etc/hosts" && mount --bind /etc/hosts "$0/etc/hosts"
   mount -o remount,bind,ro "$0"
   root=$0
   shift

@@ -3,10 +3,12 @@
 
     python launch/agent.py [torchrun options] -m esl_dist.train [--config FILE] [section.option=value ...]
 
-Two things that torchrun leaves open. It reads how many hosts there are from what started it: Kubeflow's PET_* (torchrun reads
+Three things that torchrun leaves open. It reads how many hosts there are from what started it: Kubeflow's PET_* (torchrun reads
 those itself), Slurm's SLURM_* with MASTER_ADDR, an existing RANK (then this process becomes that rank), or nothing: one host.
 And on SIGTERM, SIGINT or SIGUSR1 it signals the ranks, not torchrun: they save and leave, torchrun sees them succeed, and the exit
 code is 0, where torchrun itself would give 1 after any signal. Ranks that have not left after ESL_STOP_SECONDS (25) are killed.
+When the host of the rendezvous has vanished, torchrun waits for the kernel to give up its connection, about 15 minutes: after
+ESL_HEAD_SECONDS (120) without ranks and without an answer the agent says so and ends with 1.
 NPROC=N sets the ranks of this host (default: its GPUs, or 2 without), LOCAL_ADDR=IP the address its peers reach it by.
 """
 
@@ -16,6 +18,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -131,6 +134,37 @@ class Stopper:
         return waited < self.seconds
 
 
+class Head:
+    """Whether the host of the rendezvous still answers, asked only while this host has no ranks."""
+
+    def __init__(self, endpoint: str, seconds: float) -> None:
+        host, _, port = endpoint.rpartition(":")
+        self.address = (host.strip("[]"), int(port)) if host and port.isdigit() else None
+        self.seconds = seconds
+        self.silent_since: float | None = None
+        self.next_try = 0.0
+
+    def vanished(self, has_ranks: bool) -> bool:
+        now = time.monotonic()
+        if self.address is None or has_ranks:
+            self.silent_since = None
+        elif now >= self.next_try:
+            self.next_try = now + 5
+            try:
+                socket.create_connection(self.address, timeout=3).close()
+                self.silent_since = None
+            except OSError:
+                self.silent_since = self.silent_since or now
+        return self.silent_since is not None and now - self.silent_since > self.seconds
+
+
+def endpoint(options: Sequence[str]) -> str:
+    """``host:port`` of a rendezvous that another host holds; empty where there is none."""
+    words = [word.lstrip("-").replace("_", "-").partition("=")[::2] for word in options]
+    values = dict(words)
+    return "" if "is-host=1" in values.get("rdzv-conf", "").replace("_", "-") else values.get("rdzv-endpoint", "")
+
+
 def reap(wanted: int) -> int | None:
     """Collect ended children (as PID 1 of a container also strangers' orphans); the exit code of ``wanted`` once it has one."""
     while True:
@@ -144,7 +178,7 @@ def reap(wanted: int) -> int | None:
             return os.waitstatus_to_exitcode(status)
 
 
-def supervise(command: Sequence[str], seconds: float) -> int:
+def supervise(command: Sequence[str], seconds: float, head: Head) -> int:
     """Run torchrun to its end: its exit code, or after a stop signal 0 if the ranks left by themselves."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # none may fall between start and handler
 
@@ -163,6 +197,10 @@ def supervise(command: Sequence[str], seconds: float) -> int:
             print(f"agent: the ranks did not leave within {seconds:g} s of the signal and are killed; the newest checkpoint is the state to go on from", file=sys.stderr, flush=True)
             for pid in (*children(torchrun.pid), torchrun.pid):
                 kill(pid, signal.SIGKILL)
+            return 1
+        if head.vanished(has_ranks=bool(children(torchrun.pid))):
+            print(f"agent: the host of the rendezvous, {':'.join(map(str, head.address or ()))}, has not answered for {head.seconds:g} s: start the same command on all hosts again to go on from the newest checkpoint", file=sys.stderr, flush=True)
+            kill(torchrun.pid, signal.SIGKILL)
             return 1
         time.sleep(POLL_S)
     if stopper.asked is not None and not stopper.ranks:
@@ -183,7 +221,8 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:
         print(f"agent: error: {error}", file=sys.stderr)
         return 2
-    return supervise([sys.executable, "-m", "torch.distributed.run", *implied, *given, *program], float(os.environ.get("ESL_STOP_SECONDS", "25")))
+    head = Head(endpoint([*implied, *given]), float(os.environ.get("ESL_HEAD_SECONDS", "120")))
+    return supervise([sys.executable, "-m", "torch.distributed.run", *implied, *given, *program], float(os.environ.get("ESL_STOP_SECONDS", "25")), head)
 
 
 if __name__ == "__main__":

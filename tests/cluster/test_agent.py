@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -115,3 +116,38 @@ def test_a_killed_agent_takes_torchrun_along(tmp_path: Path) -> None:
     while not (tmp_path / "saved-0").exists():
         assert time.monotonic() < end, "the rank did not hear that its launcher died"
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--rdzv-endpoint=n1:29400", "--rdzv-conf=is_host=0,join_timeout=9"], "n1:29400"),
+        (["--rdzv_endpoint=n1:29400"], "n1:29400"),
+        (["--rdzv-endpoint=n1:29400", "--rdzv-conf=is_host=1"], ""),
+        (["--standalone"], ""),
+    ],
+)
+def test_the_rendezvous_is_watched_from_other_hosts(options: list[str], expected: str) -> None:
+    assert agent.endpoint(options) == expected
+
+
+def test_a_vanished_head_is_noticed_only_without_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        clock = [100.0]
+        monkeypatch.setattr(agent.time, "monotonic", lambda: clock[0])
+        head = agent.Head(address, 10)
+        for _ in range(5):
+            clock[0] += 6
+            assert not head.vanished(has_ranks=False)
+    clock[0] += 6
+    assert not head.vanished(has_ranks=False), "silent, but not for long"
+    clock[0] += 6
+    assert not head.vanished(has_ranks=True)
+    clock[0] += 6
+    assert not head.vanished(has_ranks=False), "counted anew"
+    clock[0] += 11
+    assert head.vanished(has_ranks=False)
+    assert not agent.Head("", 0).vanished(has_ranks=False)

@@ -56,6 +56,7 @@ class Host:
             "LOCAL_ADDR": self.address,
             "GLOO_SOCKET_IFNAME": "eth0",
             "JOIN_TIMEOUT": "120",
+            "ESL_HEAD_SECONDS": "20",
             **extra,
         }
         # ``ip netns exec`` gives the process mounts of its own, so this one is seen nowhere else.

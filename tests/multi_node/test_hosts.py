@@ -124,7 +124,7 @@ def test_a_host_that_returns_loses_nothing(loses: str, tmp_path: Path, data: str
         job = Job(made, tmp_path, "train", *words, f"run.dir={run}")
         job.until(lambda: bool(steps(run)) and steps(run)[-1] >= 30, "step 30")
         made[1].cut()
-        noticed = job.until(lambda: "Restarting worker group" in job.log(0) or "will be restarted" in job.log(0), "notice of the lost host", 60)
+        noticed = job.until(lambda: "failed (exitcode:" in job.log(0), "notice of the lost host", 60)
         assert noticed < 40, "run.timeout_s is 6"
         if loses == "power":
             made[1].power_off()
@@ -146,10 +146,8 @@ def test_a_host_that_is_lost_for_good_leaves_a_run_that_goes_on_elsewhere(tmp_pa
         job.until(lambda: bool(steps(run)) and steps(run)[-1] >= 30, "step 30")
         made[0].cut()  # the host of the rendezvous: the other cannot go on without it
         made[0].power_off()
-        began = time.monotonic()
-        assert job.agents[1].wait(200) != 0
-        assert time.monotonic() - began < 180
-        assert "Error" in job.log(1)
+        assert job.agents[1].wait(120) == 1
+        assert "the host of the rendezvous, 10.77.0.1:29400, has not answered for 20 s" in job.log(1)
     # One rank with two micro-batches is the same global batch.
     on_one_host(1, "train", *words, f"run.dir={run}", "optim.accumulate=2")
     assert steps(run) == list(range(1, STEPS + 1)), "every step once"
@@ -163,7 +161,7 @@ def test_a_host_cut_off_while_labels_are_made(tmp_path: Path, data: str) -> None
         job = Job(made, tmp_path, "train", *words, f"run.dir={run}")
         job.until(lambda: any(e["event"] == "stage" and e["stage"] == "source" and e["status"] == "done" for e in events(run)), "end of the first stage")
         made[1].cut()
-        job.until(lambda: "Restarting worker group" in job.log(0) or "will be restarted" in job.log(0), "notice of the lost host", 120)
+        job.until(lambda: "failed (exitcode:" in job.log(0), "notice of the lost host", 120)
         assert not (run / "pseudo_labels" / "esl" / "thresholds.json").exists(), "cut too late: the labels were already there"
         made[1].mend()
         job.wait(240)
