@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     stack.enter_context(network.statistics(kind, statistics_batches(config, target)))
                 result = evaluate(
                     predict, scored, num_classes=table.num_classes, input_size=options.input_size, batch=options.batch, at=options.at,
-                    images=options.images, class_names=table.classes, workers=data.workers,
+                    images=options.images, class_names=table.classes, workers=data.workers, fit=data.target.fit,
                 )  # fmt: skip
             out: Path = arguments.out if number == 0 else arguments.out.with_name(f"{arguments.out.stem}-{kind}{arguments.out.suffix}")
             if runtime.is_main:

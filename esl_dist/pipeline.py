@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from esl_dist.config import load
-from esl_dist.config.schema import Config
+from esl_dist.config.schema import Config, DomainConfig
 from esl_dist.data import open_dataset
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.loader import TrainStream
 from esl_dist.data.streets import ensure_pair
-from esl_dist.distributed import collectives
+from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine import checkpoint
@@ -26,7 +29,8 @@ from esl_dist.engine.loop import Loop, Streams, new_scaler
 from esl_dist.engine.update import Updater
 from esl_dist.labelling import make_labels, statistics_batches
 from esl_dist.labels import protocol
-from esl_dist.metrics.evaluate import evaluate, write_metrics
+from esl_dist.metrics.evaluate import EvaluationResult, evaluate, write_metrics
+from esl_dist.models import build_segmenter
 from esl_dist.stages.build import build_stage
 from esl_dist.stages.inference import Predictor
 from esl_dist.stages.plan import StagePlan, plan
@@ -92,6 +96,7 @@ class Pipeline:
             tracker=self.tracker,
             stop=self.stop,
             meta={"stage": stage.folder, "seed": self.config.run.seed},
+            score=self._score_while_training(stage, step.networks["segmenter"]),
         )
         self.tracker.event("stage", stage=stage.folder, status="start", steps=stage.steps)
         loop.run()
@@ -107,14 +112,14 @@ class Pipeline:
 
     def _streams(self, stage: StagePlan, start: int, needs_target: bool) -> Streams:
         data = self.config.data
-        labelled, size = (self.target, data.target.size) if stage.kind == "oracle" else (self.source, data.source.size)
+        labelled, domain = (self.target, data.target) if stage.kind == "oracle" else (self.source, data.source)
         # Initial weights see another order, so that no stage repeats it; the stages that are compared share theirs.
         seed = 2 * self.config.run.seed + (1 << 20 if stage.kind == "initial" else 0)
-        source = self._stream(labelled, size, seed, start)
+        source = self._stream(labelled, domain, seed, start)
         if not needs_target:
             return Streams(source, None, source.close)
         label_dir = self.run_dir / "pseudo_labels" / stage.labels / "labels" if stage.kind == "selftrain" else None
-        target = self._stream(self.target, data.target.size, seed + 1, start, labels=label_dir is not None, label_dir=label_dir)
+        target = self._stream(self.target, data.target, seed + 1, start, labels=label_dir is not None, label_dir=label_dir)
 
         def close() -> None:
             source.close()
@@ -122,11 +127,12 @@ class Pipeline:
 
         return Streams(source, target, close)
 
-    def _stream(self, dataset: Dataset, size: tuple[int, int], seed: int, start: int, labels: bool = True, label_dir: Path | None = None) -> TrainStream:
+    def _stream(self, dataset: Dataset, domain: DomainConfig, seed: int, start: int, labels: bool = True, label_dir: Path | None = None) -> TrainStream:
         optim, data = self.config.optim, self.config.data
         return TrainStream(
             dataset,
-            size=size,
+            size=domain.size,
+            fit=domain.fit,
             seed=seed,
             batch=optim.batch,
             rank=self.runtime.rank,
@@ -167,26 +173,53 @@ class Pipeline:
         if not agree(lambda: missing):
             return
         predictor = Predictor.from_checkpoint(self.config, folder / "checkpoints" / done["checkpoint"], self.runtime)
-        table = protocol(self.config.data.protocol)
-        options = self.config.eval
         for kind in missing:
-            with self.runtime.fixed_forward(), predictor.statistics(kind, statistics_batches(self.config, self.target)):
-                result = evaluate(
-                    predictor,
-                    self.scored,
-                    num_classes=table.num_classes,
-                    input_size=options.input_size,
-                    batch=options.batch,
-                    at=options.at,
-                    images=options.images,
-                    class_names=table.classes,
-                )
+            result = self._evaluate(predictor, kind, stage, done["step"])
             if self.runtime.is_main:
-                extra = {"bn_statistics": kind, "split": options.split, "stage": stage.folder, "step": done["step"], "weights_sha256": done["weights_sha256"]}
+                extra = {"bn_statistics": kind, "split": self.config.eval.split, "stage": stage.folder, "step": done["step"], "weights_sha256": done["weights_sha256"]}
                 write_metrics(result, folder / f"metrics-{kind}.json", extra)
-            content = result.to_json(table.classes)
-            self.tracker.event("eval", stage=stage.folder, step=done["step"], split=options.split, bn_statistics=kind, miou=content["miou"], iou=content["iou"])
         collectives.barrier()
+
+    def _score_while_training(self, stage: StagePlan, segmenter: nn.Module) -> Callable[[int], float | None]:
+        """mIoU every ``eval.every`` steps and at the end, with the first of ``eval.bn_statistics``.
+
+        A copy of the network is scored, so that the one that trains cannot tell how often.
+        """
+        every, kind = self.config.eval.every, self.config.eval.bn_statistics[0]
+        if not every or self.scored is None:
+            return lambda step: None
+        copy = self.runtime.place(build_segmenter(self.config.model, protocol(self.config.data.protocol).num_classes, self.config.run.seed))
+
+        def score(step: int) -> float | None:
+            if step % every and step != stage.steps:
+                return None
+            with ddp.averaged_buffers(segmenter):
+                copy.load_state_dict(ddp.inner(segmenter).state_dict())
+            result = self._evaluate(Predictor(copy, self.config, self.runtime), kind, stage, step)
+            return None if math.isnan(result.miou) else result.miou
+
+        return score
+
+    def _evaluate(self, predictor: Predictor, kind: str, stage: StagePlan, step: int) -> EvaluationResult:
+        """Score a network on all ranks and log it."""
+        assert self.scored is not None
+        options, table = self.config.eval, protocol(self.config.data.protocol)
+        with self.runtime.fixed_forward(), predictor.statistics(kind, statistics_batches(self.config, self.target)):
+            result = evaluate(
+                predictor,
+                self.scored,
+                num_classes=table.num_classes,
+                input_size=options.input_size,
+                batch=options.batch,
+                at=options.at,
+                images=options.images,
+                class_names=table.classes,
+                workers=self.config.data.workers,
+                fit=self.config.data.target.fit,
+            )
+        content = result.to_json(table.classes)
+        self.tracker.event("eval", stage=stage.folder, step=step, split=options.split, bn_statistics=kind, miou=content["miou"], iou=content["iou"])
+        return result
 
     # -- what is there ---------------------------------------------------------------------------------------------
 

@@ -55,7 +55,8 @@ class Loop:
     tracker: Tracker
     stop: StopFlag
     meta: Mapping[str, Any]
-    on_step: Callable[[int], None] = lambda step: None
+    score: Callable[[int], float | None] = lambda step: None
+    """The network's score after a step, the same on all ranks; None where that step is not scored. A scored step is saved, the best one is kept."""
 
     def run(self) -> int:
         """Train; returns the number of the step it resumed from (0 for a fresh start).
@@ -81,8 +82,10 @@ class Loop:
                 if step == start:
                     self.runtime.shorten_timeout()
                 self._after_step(step + 1, losses, meter, bad)
-                if status.stop or (step + 1) % self.config.checkpoint.every == 0 or step + 1 == self.steps:
-                    self._save(writer, step + 1, elapsed + meter.total_seconds)
+                with meter.paused():
+                    score = self.score(step + 1)
+                if score is not None or status.stop or (step + 1) % self.config.checkpoint.every == 0 or step + 1 == self.steps:
+                    self._save(writer, step + 1, elapsed + meter.total_seconds, score)
                 if status.stop and step + 1 < self.steps:
                     log.info("%s: stopping at step %d as asked by a signal; the same command goes on from here", self.name, step + 1)
                     raise StoppedBySignal
@@ -108,11 +111,12 @@ class Loop:
         self.updater.load_state(state["optim"])
         step = int(meta["step"])
         self.tracker.truncate(self.name, step)
+        self._keep_if_best(step, meta.get("score"))
         if step < self.steps:
             log.info("%s: going on from step %d of %d", self.name, step, self.steps)
         return step, float(meta["elapsed"])
 
-    def _save(self, writer: checkpoint.Writer, step: int, elapsed: float) -> None:
+    def _save(self, writer: checkpoint.Writer, step: int, elapsed: float, score: float | None) -> None:
         """All ranks take part (their batch-norm statistics are gathered); rank 0 writes."""
         segmenter = self.updater.stage.networks["segmenter"]
         bn_ranks = ddp.gather_buffers(segmenter)
@@ -121,8 +125,23 @@ class Loop:
                 return
             state: dict[str, Any] = {name: ddp.inner(network).state_dict() for name, network in self.updater.stage.networks.items()}
             state |= {"optim": self.updater.state(), "bn_ranks": bn_ranks}
-            meta = {**self.meta, "step": step, "elapsed": elapsed, "world": self.runtime.world}
+            meta = {**self.meta, "step": step, "elapsed": elapsed, "world": self.runtime.world, "score": score}
             writer.submit(step, writer.snapshot(state), meta)
+            if score is not None:
+                writer.wait()
+                self._keep_if_best(step, score)
+
+    def _keep_if_best(self, step: int, score: float | None) -> None:
+        """Mark the checkpoint of ``step`` if none before it scored higher; its score lies in it, so a kill in between loses no mark."""
+        folder = self.folder / "checkpoints"
+        if score is None or not self.runtime.is_main or not (folder / f"step_{step:08d}").is_dir():
+            return
+        known = checkpoint.best(folder)
+        if known is None or known[0] > step or known[1] < score or not (folder / f"step_{known[0]:08d}").is_dir():
+            try:
+                checkpoint.mark_best(folder, step, score)
+            except OSError as error:
+                log.warning("%s: step %d is the best so far (%.4f) but cannot be marked (%s): a later checkpoint may replace it", self.name, step, score, error)
 
     def _after_step(self, step: int, losses: Losses, meter: Throughput, bad: int) -> None:
         if step % self.config.run.log_every == 0 or step == self.steps:
@@ -138,7 +157,6 @@ class Loop:
                 drifted = compare_replicas(ddp.inner(network))
                 if drifted:
                     raise RuntimeError(f"{self.name}: step {step}: the weights of {name} on rank {', '.join(map(str, drifted))} differ from the others; check that machine's memory and restart")
-        self.on_step(step)
 
     def _count_bad_samples(self, micro: list[Pair], new: int, before: int, step: int) -> int:
         """Name this rank's unreadable samples, count all ranks', stop all of them beyond ``data.bad_samples``."""

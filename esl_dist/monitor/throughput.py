@@ -34,6 +34,17 @@ class Throughput:
         finally:
             self._waited += self._clock() - start
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around work between steps that is no training (an evaluation): its time counts nowhere."""
+        start = self._clock()
+        try:
+            yield
+        finally:
+            away = self._clock() - start
+            self._began += away
+            self._interval += away
+
     def step(self) -> None:
         """One step is over."""
         self._steps += 1
