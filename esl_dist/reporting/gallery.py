@@ -105,7 +105,7 @@ def _predictions(run: RunRecord, names: list[str]) -> dict[str, NDArray[np.uint8
     try:
         shards, _ = spool.listing(root / teachers[0], None)
         for shard in shards:
-            for record in spool.read(shard):
+            for record in spool.read(shard, ["label", "logits"]):
                 if record.name in names:
                     found[record.name] = _argmax(record)
     except (ValueError, KeyError) as error:
