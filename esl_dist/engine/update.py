@@ -11,6 +11,7 @@ from torch import nn
 
 from esl_dist.config.schema import GuardConfig, OptimConfig
 from esl_dist.distributed import collectives, ddp
+from esl_dist.engine.ema import Ema
 from esl_dist.engine.optim import Optimizers, build_optimizers, poly, set_rate
 from esl_dist.stages.passes import Losses, Pair
 
@@ -40,18 +41,32 @@ class Status(NamedTuple):
 
 @dataclass
 class Updater:
-    """Applies a stage's gradients. State: the optimisers, the fp16 scaler and the count of refused steps."""
+    """Applies a stage's gradients. State: the optimisers, the fp16 scaler, the count of refused steps and the networks with their average."""
 
     stage: Stage
     config: OptimConfig
     guard: GuardConfig
     decay_steps: int
     scaler: torch.amp.GradScaler
+    ema_decay: float = 0.0
+    """Above 0, an average of the segmenter's weights is the stage's result."""
     optimizers: Optimizers = field(init=False)
+    ema: Ema | None = field(init=False)
     skipped_in_a_row: int = 0
 
     def __post_init__(self) -> None:
         self.optimizers = build_optimizers(self.config, self.stage.networks)
+        self.ema = Ema(self.stage.networks["segmenter"], self.ema_decay) if self.ema_decay else None
+
+    def networks(self) -> nn.ModuleDict:
+        """Every network by its name in a checkpoint, unwrapped.
+
+        ``segmenter`` is the one to use; where weights are averaged that is the average, and ``student`` the one that trains.
+        """
+        networks = {name: ddp.inner(network) for name, network in self.stage.networks.items()}
+        if self.ema:
+            networks |= {"segmenter": self.ema.network, "student": self.ema.student}
+        return nn.ModuleDict(networks)
 
     def step(self, index: int, micro: Sequence[Pair], stop: bool = False) -> tuple[Losses, Status]:
         """Optimiser step ``index`` (0-based). Returns this rank's losses and what all ranks agreed on.
@@ -78,6 +93,8 @@ class Updater:
         for optimizer in self.optimizers.values():
             self.scaler.step(optimizer)
         self.scaler.update()
+        if self.ema:
+            self.ema.update(index)
         return losses, status
 
     def _agree(self, stop: bool, bad: int) -> Status:

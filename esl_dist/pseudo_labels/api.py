@@ -55,7 +55,7 @@ def from_logits(
             if tensor.dim() != 3 or len(tensor) != len(class_names):
                 raise ValueError(f"{name}: expected logits [{len(class_names)}, h, w], one plane per class name, not {list(tensor.shape)}")
             names.append(name)
-            yield len(names) * world - world + rank, tensor
+            yield len(names) * world - world + rank, tensor / setting.temperature
 
     content: spool.Content = "logits" if setting.rule == "cbst" else "scores"
     layout = spool.Layout(content, {"kinds": list(kinds)}, {}, how)
@@ -80,7 +80,7 @@ def from_logits(
     else:
         images = SpooledScores(found, how, kinds, ids)
     task = Task(sorted(everyone), class_names, 0, {"size": f"{size[1]}x{size[0]}", "checkpoint": None})
-    (made,) = make(images, [Job(setting.rule, setting, out, identity(setting, task))], task)
+    (made,), _ = make(images, [Job(setting.rule, setting, out, identity(setting, task))], task)
     shutil.rmtree(folder, ignore_errors=True)
     return made
 

@@ -18,9 +18,11 @@ from esl_dist.pseudo_labels import inference, ownership, scores
 from esl_dist.pseudo_labels import spool as storage
 from esl_dist.pseudo_labels.images import Inferred, OutputSize, ScoredImages, SpooledLogits, SpooledScores
 from esl_dist.pseudo_labels.inference import Forward, TargetImages
+from esl_dist.pseudo_labels.insight import Truth, table
 from esl_dist.pseudo_labels.keys import Kind
 from esl_dist.pseudo_labels.label_sets import Job, LabelSet, Task, finished, identity, make
 from esl_dist.pseudo_labels.thresholds import kind_of
+from esl_dist.pseudo_labels.write import write_json
 
 __all__ = ["LabelSet", "TargetImages", "extract"]
 
@@ -62,13 +64,15 @@ def extract(
     from_spool: bool = False,
     report: Callable[[str], None] = lambda line: None,
     device: torch.device | str = "cpu",
+    truth: Truth | None = None,
 ) -> list[LabelSet]:
     """Make every label set of ``settings`` (name, rule, its own folder) from one inference pass. Collective.
 
     ``forward`` takes uint8 images ``[B, 3, H, W]`` and returns float32 logits ``[B, C, h, w]``. ``fingerprint`` holds what decides
     the logits (checkpoint SHA-256, model, sizes); this function adds libraries, device and a canary. A finished, identical label
     set is recognised and left alone; a spool of a killed run is continued at any number of ranks. ``from_spool`` needs no
-    forward. Raises ``ValueError``, the same on all ranks, for anything the user can mend.
+    forward. ``out/selection.json`` says what there is to learn from the sets that were made (see ``insight``), judged by ``truth``
+    where it is given. Raises ``ValueError``, the same on all ranks, for anything the user can mend.
     """
     assert len(class_names) == num_classes and len({folder for _, _, folder in settings}) == len(settings)
     if len(set(source.names)) != len(source.names):
@@ -77,6 +81,12 @@ def extract(
     if len(modes) != 1:
         raise ValueError("pseudo_labels.scores: rules that share one extraction need the same mode, exact or library")
     mode = modes.pop()
+    temperatures = {setting.temperature for _, setting, _ in settings}
+    if len(temperatures) != 1:
+        raise ValueError("pseudo_labels.temperature: rules that share one extraction need the same temperature")
+    temperature = temperatures.pop()
+    hot, fingerprint = forward, {**fingerprint, "temperature": temperature}
+    forward = hot if temperature == 1 else lambda images: hot(images) / temperature
     place = torch.device(device)
     folder = spool_folder(spool, config)
     rules = [setting for _, setting, _ in settings]
@@ -105,12 +115,14 @@ def extract(
             images = _inferred(forward, source, folder, content, how, score, size, kinds, num_classes, config, fingerprint, place, report)
         else:
             images = _spooled(folder, layout, how, score, size, kinds, source.names, place)
-        sets = make(images, todo, task, report)
+        sets, found = make(images, todo, task, report, truth)
+        if collectives.is_main():
+            write_json(out / "selection.json", found)
+        report(table(found))
         if isinstance(images, Inferred):
             _same_canary(forward, source, config, images.canary)
         for made, job in zip(sets, todo, strict=True):
             done[job.name] = made
-            report(f"labels {job.name}: {100 * made.thresholds['coverage']:.2f} % of {made.thresholds['pixels']} pixels kept")
     return [label_set for job in jobs if (label_set := done[job.name]) is not None]
 
 

@@ -1,0 +1,36 @@
+"""Two label sets of the same images, pixel by pixel: how much a round of self-training changed its own labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from esl_dist.data.decode import read_ids
+from esl_dist.distributed import collectives
+from esl_dist.pseudo_labels.selection import sum_over_ranks
+from esl_dist.pseudo_labels.write import label_path
+
+IGNORED = 255
+
+
+def agreement(before: Path, now: Path, names: Sequence[str]) -> dict[str, float]:
+    """Shares of all pixels, 0-1: ``both_kept`` by the two label folders, and ``agreed`` on (kept by both, with one class). Collective.
+
+    Raises:
+        ValueError: on all ranks, where a label is missing or its size differs.
+    """
+
+    def count() -> np.ndarray:
+        total = np.zeros(3, np.int64)
+        for name in names[collectives.rank() :: collectives.world()]:
+            first, second = (read_ids(label_path(folder, name)) for folder in (before, now))
+            if first.shape != second.shape:
+                raise ValueError(f"{label_path(now, name)}: {second.shape[1]}x{second.shape[0]} pixels, the round before has {first.shape[1]}x{first.shape[0]}; delete both label sets")
+            both = (first != IGNORED) & (second != IGNORED)
+            total += (first.size, np.count_nonzero(both), np.count_nonzero(both & (first == second)))
+        return total
+
+    pixels, both, agreed = sum_over_ranks(collectives.agree(count)).tolist()
+    return {"both_kept": both / max(pixels, 1), "agreed": agreed / max(pixels, 1)}
