@@ -38,6 +38,8 @@ class TargetImages:
     batches: Callable[[Sequence[int]], Iterable[tuple[Sequence[int], Tensor]]]
     input_size: tuple[int, int]
     output_size: OutputSize | None = None
+    cut: Callable[[int, Tensor], Tensor] = lambda index, logits: logits
+    """The part of an image's logits ``[C, h, w]`` that is the image, where its batch holds it padded."""
 
 
 def canary_image(size: tuple[int, int]) -> Tensor:
@@ -65,7 +67,7 @@ def logits_of(forward: Forward, source: TargetImages, indices: Sequence[int]) ->
     for real, images in source.batches(indices):
         logits = forward(images).detach().float()
         for slot, index in enumerate(real):
-            yield int(index), logits[slot]
+            yield int(index), source.cut(int(index), logits[slot])
 
 
 class Progress:

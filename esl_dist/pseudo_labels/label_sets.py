@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.distributed import collectives
-from esl_dist.pseudo_labels import counting, fingerprint, overlap, write
+from esl_dist.pseudo_labels import counting, fingerprint, insight, overlap, write
 from esl_dist.pseudo_labels.images import Scored, ScoredImages
+from esl_dist.pseudo_labels.insight import Evidence, Truth
 from esl_dist.pseudo_labels.passes import choose
+from esl_dist.pseudo_labels.reduced import Reduced
 from esl_dist.pseudo_labels.scores import relabel
 from esl_dist.pseudo_labels.selection import sum_over_ranks
 from esl_dist.pseudo_labels.thresholds import Thresholds, portion_of
@@ -75,46 +77,70 @@ def finished(job: Job, task: Task) -> LabelSet | None:
     return LabelSet(job.setting.rule, job.out, content)
 
 
-def make(images: ScoredImages, jobs: Sequence[Job], task: Task, report: Callable[[str], None] = lambda line: None) -> list[LabelSet]:
-    """Thresholds, then the PNGs of this rank's images and one ``thresholds.json`` per job. Collective."""
+def make(
+    images: ScoredImages, jobs: Sequence[Job], task: Task, report: Callable[[str], None] = lambda line: None, truth: Truth | None = None
+) -> tuple[list[LabelSet], dict[str, Any]]:
+    """Thresholds, then the PNGs of this rank's images and one ``thresholds.json`` per job. Collective.
+
+    Also returns what is to be learned from them (see ``insight``), judged by ``truth`` where it is given.
+    """
+    settings = [job.setting for job in jobs]
     started = time.monotonic()
-    chosen, readable = choose(images, [job.setting for job in jobs], len(task.names), task.num_classes, task.portion_round)
+    chosen = choose(images, settings, len(task.names), task.num_classes, task.portion_round)
     if collectives.is_main():
         for job in jobs:
             (job.out / "thresholds.json").unlink(missing_ok=True)  # a set half overwritten must not look finished
     collectives.barrier()
     selected = time.monotonic()
     report(f"thresholds: {selected - started:.1f} s")
+    # keys that were reduced between two forwards compare with thresholds, but are no scores any more
+    judged_kinds = tuple(chosen.high) if truth is not None and not isinstance(chosen.readable, Reduced) else ()
+    evidence = Evidence(task.num_classes, [setting.rule for setting in settings], judged_kinds)
 
-    def write_one(image: Scored) -> tuple[np.ndarray, np.ndarray]:
+    def write_one(image: Scored) -> _Written:
         kept, digests = _nothing(jobs, task)
-        for position, (job, windows) in enumerate(zip(jobs, chosen, strict=True)):
+        labels = []
+        for position, (job, windows) in enumerate(zip(jobs, chosen.windows, strict=True)):
             label, left = label_of(image, job.setting, windows[image.id // job.setting.window if job.setting.window else 0])
             data = write.png(label)
             write.replace(write.label_path(job.out, image.name), data)
             kept[position] = left[: task.num_classes]
             digests[position] = write.digest(image.name, data)
-        return kept, digests
+            labels.append(label)
+        height, width = image.label.shape
+        return _Written(image, labels, None if truth is None else truth(image.id, (height, width)), kept, digests)
 
     def write_all() -> tuple[np.ndarray, np.ndarray]:
         kept, digests = _nothing(jobs, task)
-        for image_kept, image_digests in overlap.overlapped(write_one, readable, overlap.workers()):
-            kept += image_kept
-            digests += image_digests
+        for written in overlap.overlapped(write_one, chosen.readable, overlap.workers()):
+            kept += written.kept
+            digests += written.digests
+            evidence.add(written.image, written.labels, written.truth)
         return kept, digests
 
     kept, digests = collectives.agree(write_all)
     sum_over_ranks(kept)
     sum_over_ranks(digests)
+    evidence.sum_over_ranks()
     sets = []
-    for position, (job, windows) in enumerate(zip(jobs, chosen, strict=True)):
+    for position, (job, windows) in enumerate(zip(jobs, chosen.windows, strict=True)):
         content = summary(job, windows, kept[position], task, write.hexadecimal(digests[position]))
         if collectives.is_main():
             write.write_json(job.out / "thresholds.json", content)
         sets.append(LabelSet(job.setting.rule, job.out, content))
     collectives.barrier()
     report(f"label files: {len(jobs) * len(task.names)} in {time.monotonic() - selected:.1f} s")
-    return sets
+    return sets, insight.summary([made.thresholds for made in sets], settings, chosen.high, evidence, truth is not None)
+
+
+class _Written(NamedTuple):
+    """One image whose labels are on disk, with what is still to be counted."""
+
+    image: Scored
+    labels: list[np.ndarray]
+    truth: np.ndarray | None
+    kept: np.ndarray
+    digests: np.ndarray
 
 
 def _nothing(jobs: Sequence[Job], task: Task) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,9 +41,25 @@ def first_pass(images: ScoredImages, kinds: Sequence[Kind], num_classes: int) ->
     return high
 
 
+class Selected(NamedTuple):
+    """A setting's thresholds each, the first pass's histograms over all ranks, and what is left to decide where it was kept."""
+
+    thresholds: list[Thresholds]
+    high: dict[Kind, np.ndarray]
+    rest: Reduced | None
+
+
+class Choice(NamedTuple):
+    """Each setting's thresholds per window of images, the images to write labels from, and the whole set's histograms."""
+
+    windows: list[list[Thresholds]]
+    readable: Iterable[Scored]
+    high: dict[Kind, np.ndarray]
+
+
 def select(
     images: ScoredImages, settings: Sequence[PseudoLabelConfig], num_classes: int, portion_round: int = 0, reduce: bool = False
-) -> tuple[list[Thresholds], Reduced | None]:
+) -> Selected:
     """Exact thresholds of every setting over the images of all ranks, in two passes for all of them together. Collective.
 
     With ``reduce`` the second pass also keeps what is left to decide of every image, so that writing needs no third one.
@@ -70,28 +87,30 @@ def select(
     for kind in kinds:
         sum_over_ranks(low[kind])
     found = [order_statistics(low[kind_of(s)], cells[kind_of(s)], b, inside) for (b, inside), s in zip(located, settings, strict=True)]
-    return [thresholds(setting, counts, key) for setting, key in zip(settings, found, strict=True)], rest
+    return Selected([thresholds(setting, counts, key) for setting, key in zip(settings, found, strict=True)], high, rest)
 
 
-def choose(
-    images: ScoredImages, settings: Sequence[PseudoLabelConfig], number: int, num_classes: int, portion_round: int
-) -> tuple[list[list[Thresholds]], Iterable[Scored]]:
-    """Each setting's thresholds per window of images (one window unless ``window`` is set), and the images to write labels from.
+def choose(images: ScoredImages, settings: Sequence[PseudoLabelConfig], number: int, num_classes: int, portion_round: int) -> Choice:
+    """Thresholds of every setting over the ``number`` images of all ranks, one per window of images. Collective.
 
     ``window: N`` takes medians over N images in a row, as the published code does for lack of memory. Its last, incomplete window
-    counts there the rows that were never filled as class 0 with entropy 0; here it holds its own images only. Collective.
+    counts there the rows that were never filled as class 0 with entropy 0; here it holds its own images only.
     """
     reduce = images.costly and all(setting.window == 0 and setting.rule != "cbst" for setting in settings)
     readable: Iterable[Scored] = images
     chosen: list[list[Thresholds]] = [[] for _ in settings]
+    high: dict[Kind, np.ndarray] = {}
     for window in sorted({setting.window for setting in settings}):
         group = [position for position, setting in enumerate(settings) if setting.window == window]
         length = window or number
+        whole: dict[Kind, np.ndarray] = {}
         for start in range(0, number, length):
             part = images if length >= number else images.within(range(start, min(start + length, number)))
-            found, rest = select(part, [settings[position] for position in group], num_classes, portion_round, reduce)
-            if rest is not None:
-                readable = rest
-            for position, limits in zip(group, found, strict=True):
+            found = select(part, [settings[position] for position in group], num_classes, portion_round, reduce)
+            readable = found.rest or readable
+            for kind, counts in found.high.items():
+                whole[kind] = whole[kind] + counts if kind in whole else counts
+            for position, limits in zip(group, found.thresholds, strict=True):
                 chosen[position].append(limits)
-    return chosen, readable
+        high.update(whole)
+    return Choice(chosen, readable, high)
