@@ -14,6 +14,7 @@ from torch import Tensor
 from esl_dist.config.schema import Config
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.loader import inference_batches
+from esl_dist.data.transforms import content_size, cut_padding
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
 from esl_dist.pseudo_labels.extract import LabelSet, TargetImages, extract
@@ -72,16 +73,28 @@ def statistics_batches(config: Config, target: Dataset) -> Iterator[Tensor]:
     count = min(config.extract.bn_images, len(target))
     batch = min(config.extract.batch, count)
     indices = [i * len(target) // count for i in range(count // batch * batch)]
-    for found in inference_batches(target, indices, size=config.data.target.size, batch=batch):
+    for found in inference_batches(target, indices, size=config.data.target.size, batch=batch, fit=config.data.target.fit):
         yield found.images
 
 
 def _target_images(config: Config, target: Dataset) -> TargetImages:
+    """The target set at its training size; padded images are labelled without their padding, so that it counts in no threshold."""
+    domain, canvas = config.data.target, config.extract.size
+
     def batches(indices: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
-        for found in inference_batches(target, indices, size=config.data.target.size, batch=config.extract.batch):
+        for found in inference_batches(target, indices, size=domain.size, batch=config.extract.batch, fit=domain.fit):
             yield found.indices, found.images
 
-    return TargetImages(names=target.names, batches=batches, input_size=config.data.target.size)
+    def output_size(index: int) -> tuple[int, int]:
+        width, height = content_size(target.size(index), canvas, domain.fit)
+        return height, width
+
+    def cut(index: int, logits: Tensor) -> Tensor:
+        return cut_padding(logits, target.size(index), domain.size, domain.fit)
+
+    if domain.fit == "stretch":
+        return TargetImages(target.names, batches, domain.size)
+    return TargetImages(target.names, batches, domain.size, output_size, cut)
 
 
 def _fingerprint(config: Config, digest: str, runtime: Runtime) -> dict[str, object]:
@@ -90,6 +103,7 @@ def _fingerprint(config: Config, digest: str, runtime: Runtime) -> dict[str, obj
         "checkpoint": digest,
         "mean": list(config.data.mean),
         "scale": config.data.scale,
+        "fit": f"{config.data.target.fit} {config.extract.size[0]}x{config.extract.size[1]}" if config.data.target.fit == "pad" else "stretch",
         "bn_statistics": config.extract.bn_statistics,
         "bn_images": config.extract.bn_images,
         "precision": config.extract.precision,
