@@ -64,6 +64,7 @@ def run(
     output_size: Callable[[int], tuple[int, int]] | None = None,
     batch: int = 4,
     watch: Callable[[], None] = lambda: None,
+    truth: Callable[[int, tuple[int, int]], np.ndarray] | None = None,
 ) -> list[LabelSet]:
     """Extract with ``settings`` into ``out/0``, ``out/1``, …; ``watch`` is called before every forward."""
     look_up, source = table(logits, batch)
@@ -87,6 +88,7 @@ def run(
         fingerprint={"checkpoint": checkpoint},
         from_spool=from_spool,
         report=(lines if lines is not None else []).append,
+        truth=truth,
     )
 
 

@@ -1,0 +1,98 @@
+"""``selection.html``: what an extraction teaches about its thresholds, drawn from ``selection.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from esl_dist.engine.atomic import write_text
+from esl_dist.reporting.chart import Series, line_chart
+from esl_dist.reporting.report import environment
+
+_COVERAGE, _PRECISION, _CLASS = "#2563a8", "#2f8f6b", "#9aa3ad"
+_SYMBOL = {"entropy": "ν*", "probability": "μ*"}
+_TITLE = {"entropy": "Entropy (ESL): keep E ≤ max(ν*, median)", "probability": "Maximum probability (SSL): keep p ≥ min(μ*, median)"}
+_SHOWN = 9
+"""Rows of the table of values, spread over the curve."""
+
+
+def write_selection_page(folder: Path) -> Path:
+    """Write ``folder/selection.html`` from the ``selection.json`` that an extraction left there, and return its path.
+
+    Raises:
+        ValueError: there is no such file, or it is damaged.
+    """
+    source = folder / "selection.json"
+    try:
+        found = json.loads(source.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{source}: not there; extract pseudo-labels into {folder} first") from None
+    except ValueError:
+        raise ValueError(f"{source}: not readable as JSON; delete it and extract again") from None
+    path = folder / "selection.html"
+    write_text(path, environment().get_template("selection.html.j2").render(**page(found)))
+    return path
+
+
+def page(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template shows: label sets, curves with a few of their values, reliability, agreement."""
+    names = [row["name"] for row in found["sets"][0]["classes"]]
+    return {
+        "found": found,
+        "facts": _facts(found),
+        "curves": [_curve(kind, curve, names) for kind, curve in found["curves"].items()],
+        "reliability": [_reliability(kind, bins) for kind, bins in (found["reliability"] or {}).items() if bins is not None],
+        "agreement": [(name, 100 * count / max(found["pixels"], 1)) for name, count in (found["agreement"] or {}).items()],
+    }
+
+
+def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = [("images", f"{found['images']}"), ("pixels", f"{found['pixels']:,}".replace(",", " "))]
+    if found["checkpoint"]:
+        facts.append(("checkpoint", str(found["checkpoint"])[:16]))
+    facts.append(("ground truth", "yes: precision and wrong labels are measured" if found["ground_truth"] else "none: coverage only"))
+    return facts
+
+
+def _curve(kind: str, curve: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    bounds = curve["bound"]
+    lines = [Series("coverage", _COVERAGE, bounds, _percent(curve["coverage"]))]
+    if curve["precision"] is not None:
+        lines.append(Series("precision", _PRECISION, bounds, _percent(curve["precision"])))
+    by_class = [
+        Series(name, _CLASS, [b for b, v in zip(bounds, values, strict=True) if v is not None], [100 * v for v in values if v is not None])
+        for name, values in zip(names, zip(*curve["class_coverage"], strict=True), strict=True)
+    ]
+    step = max(1, (len(bounds) - 1) // (_SHOWN - 1))
+    rows = [
+        {"bound": bounds[i], "coverage": _times_100(curve["coverage"][i]), "precision": None if curve["precision"] is None else _times_100(curve["precision"][i])}
+        for i in range(0, len(bounds), step)
+    ]
+    return {
+        "title": _TITLE[kind],
+        "symbol": _SYMBOL[kind],
+        "chart": Markup(line_chart(lines)),
+        "classes": Markup(line_chart(by_class)),
+        "precision": curve["precision"] is not None,
+        "rows": rows,
+    }
+
+
+def _reliability(kind: str, bins: Mapping[str, Any]) -> dict[str, Any]:
+    edges = bins["edges"]
+    points = [((low + high) / 2, 100 * right) for (low, high), right in zip(pairwise(edges), bins["right"], strict=True) if right is not None]
+    chart = line_chart([Series("right", _PRECISION, [x for x, _ in points], [y for _, y in points])])
+    return {"title": "Entropy" if kind == "entropy" else "Maximum probability", "chart": Markup(chart)}
+
+
+def _percent(values: list[float | None]) -> list[float]:
+    return [float("nan") if value is None else 100 * value for value in values]
+
+
+def _times_100(value: float | None) -> float | None:
+    return None if value is None else 100 * value
