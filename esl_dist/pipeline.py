@@ -31,6 +31,7 @@ from esl_dist.labelling import make_labels, statistics_batches
 from esl_dist.labels import protocol
 from esl_dist.metrics.evaluate import EvaluationResult, evaluate, write_metrics
 from esl_dist.models import build_segmenter
+from esl_dist.pseudo_labels.agreement import agreement
 from esl_dist.stages.build import build_stage
 from esl_dist.stages.inference import Predictor
 from esl_dist.stages.plan import StagePlan, plan
@@ -84,7 +85,8 @@ class Pipeline:
         initial = self._weights(stage.init) if stage.init else None
         step = build_stage(stage, self.config, self.runtime, initial, scaler)
         optim = self.config.optim
-        updater = Updater(step, optim, self.config.guard, optim.decay_steps or stage.steps, scaler)
+        ema = self.config.selftrain.ema if stage.kind == "selftrain" else 0.0
+        updater = Updater(step, optim, self.config.guard, optim.decay_steps or stage.steps, scaler, ema)
         loop = Loop(
             name=stage.folder,
             folder=folder,
@@ -96,7 +98,7 @@ class Pipeline:
             tracker=self.tracker,
             stop=self.stop,
             meta={"stage": stage.folder, "seed": self.config.run.seed},
-            score=self._score_while_training(stage, step.networks["segmenter"]),
+            score=self._score_while_training(stage, updater.networks()["segmenter"]),
         )
         self.tracker.event("stage", stage=stage.folder, status="start", steps=stage.steps)
         loop.run()
@@ -160,10 +162,11 @@ class Pipeline:
             rules={s.labels: s.rule for s in stages},
             portion_round=stages[0].round - 1,
         )
-        for made in sets:
+        for stage, made in zip(stages, sets, strict=True):
             kept = sum(entry["kept"] for entry in made.thresholds["classes"])
             total = sum(entry["count"] for entry in made.thresholds["classes"])
-            self.tracker.event("labels", rule=made.rule, stage=stages[0].teacher, coverage=kept / max(total, 1), pixels=total)
+            before = agreement(made.out.with_name(stage.labels_before), made.out, self.target.names) if stage.labels_before else {}
+            self.tracker.event("labels", rule=made.rule, stage=stage.teacher, round=stage.round, coverage=kept / max(total, 1), pixels=total, **before)
 
     def _score(self, stage: StagePlan, folder: Path) -> None:
         if self.scored is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from esl_dist.config.domains import require
@@ -45,7 +45,7 @@ class AlignConfig:
     """Weight of the objective on the main head (published: 1e-3, LS-GAN 0.01, MaxSquare 0.1)."""
     weight_aux: float = 2e-4
     """Weight of the objective on the aux head (published: 2e-4, MaxSquare 0)."""
-    also: tuple[TermConfig, ...] = ()
+    also: list[TermConfig] = field(default_factory=list)
     """Further terms of the loss, added to ``objective`` wherever it is used: ``[{objective: maxsquare, weight: 0.1}]``."""
     source_aux: float = 0.1
     """Weight of the source cross-entropy on the aux head (main: 1)."""

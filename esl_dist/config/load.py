@@ -140,8 +140,7 @@ def _check_keys(layer: Any, schema: type, prefix: str) -> None:
             hint = f"did you mean {prefix}{close[0]}?" if close else _elsewhere(name) or f"known: {', '.join(known)}"
             raise ConfigError(f"{prefix}{name}: unknown option; {hint}")
         factory = known[name].default_factory
-        if factory is not dataclasses.MISSING:
-            inner = type(factory())
+        if factory is not dataclasses.MISSING and dataclasses.is_dataclass(inner := type(factory())):
             value = layer[key]
             if not isinstance(value, DictConfig):
                 raise ConfigError(f"{prefix}{name}: is a section; set {prefix}{name}.option=value")

@@ -105,9 +105,10 @@ class Loop:
             self.tracker.truncate(self.name, 0)
             return 0, 0.0
         state, meta = checkpoint.load(found, self.runtime.device)
-        for name, network in self.updater.stage.networks.items():
-            ddp.inner(network).load_state_dict(state[name])
-        ddp.scatter_buffers(self.updater.stage.networks["segmenter"], state["bn_ranks"])
+        networks = self.updater.networks()
+        for name, network in networks.items():
+            network.load_state_dict(state[name])
+        ddp.scatter_buffers(networks, state["bn_ranks"])
         self.updater.load_state(state["optim"])
         step = int(meta["step"])
         self.tracker.truncate(self.name, step)
@@ -118,12 +119,12 @@ class Loop:
 
     def _save(self, writer: checkpoint.Writer, step: int, elapsed: float, score: float | None) -> None:
         """All ranks take part (their batch-norm statistics are gathered); rank 0 writes."""
-        segmenter = self.updater.stage.networks["segmenter"]
-        bn_ranks = ddp.gather_buffers(segmenter)
-        with ddp.averaged_buffers(segmenter):
+        networks = self.updater.networks()
+        bn_ranks = ddp.gather_buffers(networks)
+        with ddp.averaged_buffers(networks):
             if not self.runtime.is_main:
                 return
-            state: dict[str, Any] = {name: ddp.inner(network).state_dict() for name, network in self.updater.stage.networks.items()}
+            state: dict[str, Any] = {name: network.state_dict() for name, network in networks.items()}
             state |= {"optim": self.updater.state(), "bn_ranks": bn_ranks}
             meta = {**self.meta, "step": step, "elapsed": elapsed, "world": self.runtime.world, "score": score}
             writer.submit(step, writer.snapshot(state), meta)
@@ -153,8 +154,8 @@ class Loop:
                 self.tracker.event("gpu", stage=self.name, step=step, rank=self.runtime.rank, **figures)
         every = self.config.guard.replica_every
         if every and step % every == 0 and self.runtime.world > 1:
-            for name, network in self.updater.stage.networks.items():
-                drifted = compare_replicas(ddp.inner(network))
+            for name, network in self.updater.networks().items():
+                drifted = compare_replicas(network)
                 if drifted:
                     raise RuntimeError(f"{self.name}: step {step}: the weights of {name} on rank {', '.join(map(str, drifted))} differ from the others; check that machine's memory and restart")
 

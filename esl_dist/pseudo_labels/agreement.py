@@ -29,7 +29,7 @@ def agreement(before: Path, now: Path, names: Sequence[str]) -> dict[str, float]
             if first.shape != second.shape:
                 raise ValueError(f"{label_path(now, name)}: {second.shape[1]}x{second.shape[0]} pixels, the round before has {first.shape[1]}x{first.shape[0]}; delete both label sets")
             both = (first != IGNORED) & (second != IGNORED)
-            total += (first.size, np.count_nonzero(both), np.count_nonzero(both & (first == second)))
+            total += np.array([first.size, both.sum(), (both & (first == second)).sum()], np.int64)
         return total
 
     pixels, both, agreed = sum_over_ranks(collectives.agree(count)).tolist()
