@@ -40,7 +40,8 @@ def faulty_step(step: Any) -> Any:
             spoil_gradient(self)
         result = step(self, index, micro, stop)
         if hit and fault["fault"] == "perturb":
-            next(ddp.inner(self.stage.networks["segmenter"]).parameters()).data.view(-1)[0] += 1e-3
+            weight = next(ddp.inner(self.stage.networks["segmenter"]).parameters()).data
+            weight[(0,) * weight.dim()] += 1e-3
         return result
 
     return wrapped
@@ -54,7 +55,7 @@ def spoil_gradient(updater: Updater) -> None:
     def spoiled(micro: Sequence[Any]) -> Any:
         losses = plain(micro)
         gradients = [p.grad for p in ddp.inner(stage.networks["segmenter"]).parameters() if p.grad is not None]
-        gradients[-1].view(-1)[0] = torch.nan
+        gradients[-1][(0,) * gradients[-1].dim()] = torch.nan
         stage.step = plain  # type: ignore[method-assign]
         return losses
 
