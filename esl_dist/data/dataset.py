@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esl_dist.data import decode
-from esl_dist.data.decode import DataError
+from esl_dist.data.decode import DataError, EncodingError
 
-__all__ = ["DataError", "Dataset", "FolderDataset", "lookup_table"]
+__all__ = ["DataError", "Dataset", "EncodingError", "FolderDataset", "lookup_table"]
 
 Image = NDArray[np.uint8]
 
@@ -99,7 +99,7 @@ class FolderDataset:
         if (train_ids == _ILLEGAL).any():
             assert self.label_files is not None
             illegal = [str(i) for i in np.unique(ids) if self.lookup[i] == _ILLEGAL]
-            raise DataError(
+            raise EncodingError(
                 f"{self.label_files[index]} holds id {', '.join(illegal)}, which this data set does not have; is it the label file of another encoding?"
             )
         return train_ids

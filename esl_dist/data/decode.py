@@ -21,6 +21,10 @@ class DataError(ValueError):
     """One sample that cannot be read or does not fit its pair; the message names the file."""
 
 
+class EncodingError(DataError):
+    """A label in another encoding than its data set's: not one broken file but a wrong set, so training does not go on without it."""
+
+
 @contextmanager
 def _named(file: Path) -> Iterator[None]:
     """Turn whatever a decoder raises for a broken file into a ``DataError`` that names it."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from esl_dist.data import decode
-from esl_dist.data.dataset import DataError, Dataset
+from esl_dist.data.dataset import DataError, Dataset, EncodingError
 from esl_dist.data.sampler import index_at
 from esl_dist.data.transforms import Fit, augment, fit_image, fit_label
 from esl_dist.data.workers import Produced
@@ -96,6 +96,8 @@ class _TrainBatches:
             candidate %= len(self.dataset)
             try:
                 image, label = self._read(candidate)
+            except EncodingError:
+                raise
             except DataError as error:
                 problems.append(str(error))
                 continue
