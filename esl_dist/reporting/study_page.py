@@ -45,14 +45,14 @@ def to_csv(study: Study) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     classes = study.tables[0].classes
-    writer.writerow(["group", "method", "bn_statistics", "seed", "miou_last", "miou_best", *classes])
+    writer.writerow(["group", "method", "bn_statistics", "seed", "miou_last", "miou_best", "miou_star_last", *classes])
     for table in study.tables:
         for row in table.rows:
             for seed, stage in sorted(row.by_seed.items()):
                 metrics = stage.metrics[table.statistics]
                 best = stage.best.get(table.statistics)
                 values = [metrics["iou"].get(name) for name in classes]
-                writer.writerow([row.group, row.method, table.statistics, seed, *(_percent(v) for v in (metrics["miou"], best, *values))])
+                writer.writerow([row.group, row.method, table.statistics, seed, *(_percent(v) for v in (metrics["miou"], best, metrics.get("miou_star"), *values))])
     return buffer.getvalue()
 
 

@@ -149,11 +149,12 @@ def _row(group: str, stages: dict[int, StageRecord], kind: str, classes: Sequenc
 
 
 def _comparisons(rows: Sequence[Row], kind: str) -> list[Comparison]:
-    """Every method against its group's source-only, ESL against SSL, and the same method between groups, over common seeds."""
+    """Methods against source-only, self-training against alignment, ESL against SSL, the same method between groups: over common seeds."""
     pairs: list[tuple[Row, Row]] = []
     for row in rows:
         mates = [other for other in rows if other.group == row.group]
         pairs += [(row, base) for base in mates if base.kind == "source" and row.kind not in ("source", "initial")]
+    pairs += [(row, base) for row in rows for base in rows if row.group == base.group and row.kind == "selftrain" and base.kind == "align" and not _control(base)]
     pairs += [(esl, ssl) for esl in rows for ssl in rows if esl.group == ssl.group and _is(esl, "ESL") and ssl.method == esl.method.replace("ESL", "SSL")]
     first_group = rows[0].group if rows else ""
     pairs += [(row, same) for row in rows for same in rows if row.group != first_group and same.group == first_group and same.method == row.method]
@@ -165,6 +166,11 @@ def _comparisons(rows: Sequence[Row], kind: str) -> list[Comparison]:
             if values(one) != values(two):  # the same stage of both groups, where the options that differ do not reach it
                 found.append(Comparison(f"{_named(one)} − {two.method if one.group == two.group else _named(two)}", paired(values(one), values(two))))
     return found
+
+
+def _control(row: Row) -> bool:
+    """An alignment stage that aligns nothing."""
+    return row.method in ("BN control", "no alignment")
 
 
 def _is(row: Row, method: str) -> bool:

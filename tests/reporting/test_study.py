@@ -72,6 +72,9 @@ def test_differences_pair_equal_seeds(runs: dict[str, list[Path]]) -> None:
     assert across.n == 2 and across.mean == pytest.approx(statistics.fmean(by_hand))
     within = found["advent: ESL − SSL"]
     assert within.n == 3 and within.mean == pytest.approx(statistics.fmean([_miou(r, "selftrain-esl", "target") - _miou(r, "selftrain-ssl", "target") for r in runs["plain"]]))
+    aligned = found["advent: ESL − ADVENT"]
+    assert aligned.n == 3 and aligned.mean == pytest.approx(statistics.fmean([_miou(r, "selftrain-esl", "target") - _miou(r, "align", "target") for r in runs["plain"]]))
+    assert not any("BN control" in text and "ESL" in text for text in found)
     assert "advent-nu02: source-only − advent: source-only" not in found  # identical, so no comparison
 
 
@@ -105,7 +108,7 @@ def test_csv_has_a_line_per_seed(runs: dict[str, list[Path]]) -> None:
     assert len(lines) == 5 * 7 * 2
     line = next(x for x in lines if x["group"] == "advent" and x["method"] == "SSL" and x["seed"] == "2" and x["bn_statistics"] == "target")
     assert float(line["miou_last"]) == pytest.approx(_miou(runs["plain"][1], "selftrain-ssl", "target"), abs=1e-4)
-    assert line["train"] == "" and line["miou_best"] == ""
+    assert line["train"] == "" and line["miou_best"] == "" and line["miou_star_last"] == ""
 
 
 def test_entry_writes_three_files(runs: dict[str, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
