@@ -5,6 +5,7 @@ Only additions of integers: the order of images, and who counts them, cannot cha
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
@@ -13,17 +14,23 @@ import numpy as np
 
 from esl_dist.pseudo_labels.keys import HIGH_BINS, KEY_LIMIT, LOW_BINS
 
+log = logging.getLogger(__name__)
+
 IGNORE = 255
 
 
 @lru_cache(maxsize=1)
-def _compiled() -> ModuleType | None:
-    """numba's loops where numba is installed: one pass over the pixels instead of numpy's five."""
+def compiled() -> ModuleType | None:
+    """numba's loops where numba can be used: one pass over the pixels instead of numpy's five. Says once why where it cannot."""
     try:
-        from esl_dist.pseudo_labels.scores import compiled
+        from esl_dist.pseudo_labels.scores import compiled as module
     except ImportError:
+        log.info("numba is not installed, so scores take five times longer on CPU (pip install 'esl_dist[fast]')")
         return None
-    return compiled
+    except RuntimeError as error:  # no folder for its cache that can be written to
+        log.warning("numba cannot be used here (%s), so scores take five times longer on CPU; set NUMBA_CACHE_DIR", error)
+        return None
+    return module
 
 
 class ScoreError(ValueError):
@@ -76,7 +83,7 @@ class Cells:
 def count_low(histogram: np.ndarray, cells: Cells, label: np.ndarray, key: np.ndarray) -> None:
     """Add the lower 16 bits of the keys in ``cells`` to int64 ``histogram [slots, LOW_BINS]``."""
     label, key = label.reshape(-1), key.reshape(-1)
-    fast = _compiled()
+    fast = compiled()
     if fast is not None:
         fast.count_low(histogram, cells.slot, label, key.view(np.int32))
         return
@@ -90,7 +97,7 @@ def mask(label: np.ndarray, key: np.ndarray, first: np.ndarray, last: np.ndarray
     """``label`` where ``first[label] <= key <= last[label]`` (int64 ``[C]`` each), else 255; and how often each value is left, int64 ``[256]``."""
     lowest, highest = np.zeros(256, np.int32), np.full(256, -1, np.int32)
     lowest[: len(first)], highest[: len(last)] = first, last
-    fast = _compiled()
+    fast = compiled()
     if fast is not None:
         out, kept = np.empty(label.shape, np.uint8), np.zeros(256, np.int64)
         fast.mask(label.reshape(-1), key.reshape(-1).view(np.int32), lowest, highest, out.reshape(-1), kept)

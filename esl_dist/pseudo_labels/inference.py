@@ -121,8 +121,9 @@ def infer(
     """Spool this rank's images; whatever file was not finished when a run died is made again."""
     rank = collectives.rank()
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(f".rank{rank:04d}-*.tmp"):
-        leftover.unlink()
+    for leftover in folder.glob(".rank*.tmp"):  # of a run that died, perhaps with more ranks
+        if int(leftover.name[5:9]) % collectives.world() == rank:
+            leftover.unlink(missing_ok=True)
     serial = 1 + max((int(path.stem.split("-")[1]) for path in folder.glob(f"rank{rank:04d}-*.h5")), default=-1)
     memory = Memory(num_classes, kinds)
 

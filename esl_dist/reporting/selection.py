@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from esl_dist.engine.atomic import write_text
@@ -17,8 +18,8 @@ from esl_dist.reporting.report import environment
 _COVERAGE, _PRECISION, _CLASS = "#2563a8", "#2f8f6b", "#9aa3ad"
 _SYMBOL = {"entropy": "ν*", "probability": "μ*"}
 _TITLE = {"entropy": "Entropy (ESL): keep E ≤ max(ν*, median)", "probability": "Maximum probability (SSL): keep p ≥ min(μ*, median)"}
-_SHOWN = 9
-"""Rows of the table of values, spread over the curve."""
+_SHOWN = {"entropy": (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5), "probability": (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)}
+"""Bounds whose values are printed, each at the nearest edge of a bin."""
 
 
 def write_selection_page(folder: Path) -> Path:
@@ -68,10 +69,10 @@ def _curve(kind: str, curve: Mapping[str, Any], names: list[str]) -> dict[str, A
         Series(name, _CLASS, [b for b, v in zip(bounds, values, strict=True) if v is not None], [100 * v for v in values if v is not None])
         for name, values in zip(names, zip(*curve["class_coverage"], strict=True), strict=True)
     ]
-    step = max(1, (len(bounds) - 1) // (_SHOWN - 1))
+    shown = [int(np.argmin(np.abs(np.array(bounds) - wanted))) for wanted in _SHOWN[kind]]
     rows = [
         {"bound": bounds[i], "coverage": _times_100(curve["coverage"][i]), "precision": None if curve["precision"] is None else _times_100(curve["precision"][i])}
-        for i in range(0, len(bounds), step)
+        for i in shown
     ]
     return {
         "title": _TITLE[kind],

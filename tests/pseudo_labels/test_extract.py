@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from esl_dist.config.schema import ExtractConfig, PseudoLabelConfig
-from esl_dist.pseudo_labels import inference, keys, overlap, reduced
+from esl_dist.pseudo_labels import counting, inference, keys, overlap, reduced
 from esl_dist.pseudo_labels.scores import spec
 from esl_dist.pseudo_labels.selection import class_quantiles
 from tests.pseudo_labels.common import SIZE, hashes, numbers, run, small_logits
@@ -56,6 +56,16 @@ def test_every_spool_and_no_spool_give_the_same_files(tmp_path: Path) -> None:
         results.append((hashes(tmp_path / spool), [numbers(label_set) for label_set in made]))
     assert len(results[0][0]) == 40
     assert results[0] == results[1] == results[2]
+
+
+def test_without_numba_the_files_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = run(LOGITS, tmp_path / "with", ESL, SSL)
+    monkeypatch.setattr(counting, "compiled", lambda: None)
+    lines: list[str] = []
+    without = run(LOGITS, tmp_path / "without", ESL, SSL, lines=lines)
+    assert "scores: exact (torch eager)" in lines
+    assert [numbers(a) for a in without] == [numbers(b) for b in made]
+    assert [hashes(a.out) for a in without] == [hashes(b.out) for b in made]
 
 
 def test_a_one_pixel_class_and_exact_zeros(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_masks_and_second_pass_counts_without_numba_are_the_same(monkeypatch: py
     found = []
     for available in (True, False):
         if not available:
-            monkeypatch.setattr(counting, "_compiled", lambda: None)
+            monkeypatch.setattr(counting, "compiled", lambda: None)
         low = cells.empty()
         counting.count_low(low, cells, label, key)
         found.append((low, *counting.mask(label, key, first, last)))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from esl_dist.pseudo_labels import counting
 from esl_dist.pseudo_labels.counting import ScoreError, count_high
 from esl_dist.pseudo_labels.keys import HIGH_BINS, KEY_LIMIT, Kind, keys
 from esl_dist.pseudo_labels.scores import eager, library, spec
@@ -69,15 +70,14 @@ def _library(logits: Tensor, size_hw: tuple[int, int], high: Histograms | None =
 
 
 def _compiled() -> Scorer | None:
-    try:
-        from esl_dist.pseudo_labels.scores import compiled
-    except ImportError:
+    module = counting.compiled()
+    if module is None:
         return None
 
     def score(logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None) -> Scores:
         result = out or empty(size_hw)
-        counted = [high[kind].numpy() if high and kind in high else compiled.NOT_COUNTED for kind in ("entropy", "probability")]
-        compiled.score(logits.numpy(), *(t.numpy() for t in result), *counted)
+        counted = [high[kind].numpy() if high and kind in high else module.NOT_COUNTED for kind in ("entropy", "probability")]
+        module.score(logits.numpy(), *(t.numpy() for t in result), *counted)
         return result
 
     return score
@@ -87,6 +87,7 @@ def _kernel() -> Scorer | None:
     try:
         from esl_dist.pseudo_labels.scores import kernel
     except ImportError:
+        log.warning("triton is not installed, so scores run in torch eager, many times slower")
         return None
 
     def score(logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None) -> Scores:
@@ -105,9 +106,6 @@ def scorer(mode: str, device: torch.device | str = "cpu") -> tuple[str, Scorer]:
     if mode == "library":
         return "library (torch softmax, interpolate, log)", _library
     fast = _kernel() if place.type == "cuda" else _compiled()
-    if fast is None:
-        package, extra = ("triton", "") if place.type == "cuda" else ("numba", " (pip install 'esl_dist[fast]')")
-        log.info("scores run in torch eager, several times slower: %s is not installed%s", package, extra)
     name = "torch eager" if fast is None else "Triton" if place.type == "cuda" else "numba"
     score = fast or _eager
     check_golden_tile(name, score, place)
