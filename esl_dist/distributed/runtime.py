@@ -156,4 +156,4 @@ def _set_determinism(deterministic: bool, precision: str) -> None:
     # warn_only: bilinear upsampling has no deterministic CUDA backward in every release; the fault suite measures what it costs.
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     # Filling every new tensor with NaN guards against reading uninitialised memory, which nothing here does; it costs 4 % of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
