@@ -48,7 +48,7 @@ def test_restarts_bring_a_run_back_by_themselves(tmp_path: Path, data: Path, uni
 
 
 def test_a_second_start_in_a_folder_that_is_in_use_is_refused(tmp_path: Path, data: Path) -> None:
-    drill = Drill(tmp_path, data)
+    drill = Drill(tmp_path, data, ["run.stages=[initial]", "initial.steps=100000"])
     first = drill.start(1)
     try:
         assert wait_until(lambda: drill.events("train"), first)
