@@ -179,10 +179,10 @@ def shrunk(config: Config, root: Path, run: Path) -> list[str]:
     return words
 
 
-def dry_run(name: str, root: Path, run: Path) -> Config:
+def dry_run(name: str, root: Path, run: Path, *more: str) -> Config:
     """Run a configuration in a few steps and check what every stage left."""
     shipped = load_config(f"{name}.yaml")
-    words = shrunk(shipped, root, run)
+    words = [*shrunk(shipped, root, run), *more]
     assert train.main(["--config", f"{name}.yaml", *words]) == 0
     config = load_config(f"{name}.yaml", words)
     for stage in plan(config):
@@ -227,3 +227,15 @@ def test_rows_of_the_threshold_study_share_a_teacher(disk_root: Path, tmp_path: 
     dry_run("gta5_cityscapes/advent_nu", disk_root, tmp_path / "row")
     events = [json.loads(line) for line in (tmp_path / "row/metrics.jsonl").read_text().splitlines()]
     assert [e["status"] for e in events if e["event"] == "stage" and e["stage"] == "align"] == ["skipped"]
+
+
+@pytest.mark.slow
+def test_a_source_model_serves_several_files(disk_root: Path, tmp_path: Path) -> None:
+    """As ``_maxsquare.yaml`` promises: MinEnt from another file's source model is MinEnt from its own."""
+    dry_run("gta5_cityscapes/maxsquare", disk_root, tmp_path / "first")
+    dry_run("gta5_cityscapes/minent", disk_root, tmp_path / "own")
+    weights = tmp_path / "first/source/checkpoints/step_00000002/segmenter.pt"
+    words = ["run.stages=[align:minent]", "align.init=initial", "model.layout=auto", f"model.checkpoint={weights}"]
+    dry_run("gta5_cityscapes/minent", disk_root, tmp_path / "given", *words)
+    digests = [json.loads((tmp_path / run / "align-minent/done.json").read_text())["weights_sha256"] for run in ("own", "given")]
+    assert digests[0] == digests[1]
