@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -72,29 +73,35 @@ def has_gpus() -> bool:
 
 
 def children(pid: int) -> set[int]:
-    """The direct children of a process: torchrun's are its ranks."""
+    """The direct children of a process that still run: torchrun's are its ranks."""
     found: set[int] = set()
     for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
+        with contextlib.suppress(OSError):  # that thread has just ended
             found.update(int(word) for word in listing.read_text().split())
-        except OSError:
-            continue  # that thread has just ended
-    return found
+    return {child for child in found if re.search(r"^State:\s+[^ZX]", read_status(child), re.M)}
+
+
+def read_status(pid: int) -> str:
+    """``/proc/<pid>/status``; empty where the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return ""
 
 
 def catches(pid: int, number: int) -> bool:
     """Whether a process has a handler for a signal; False where it is gone."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-    mask = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:")), 0)
+    mask = next((int(line.split()[1], 16) for line in read_status(pid).splitlines() if line.startswith("SigCgt:")), 0)
     return bool(mask >> (number - 1) & 1)
 
 
 def die_with_parent() -> None:
     """In the child: SIGTERM when the agent dies, however it dies, so that no torchrun stays behind."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def say(text: str) -> None:
+    print(f"agent: {text}", file=sys.stderr, flush=True)
 
 
 def kill(pid: int, number: int) -> None:
@@ -138,6 +145,7 @@ class Head:
     """Whether the host of the rendezvous still answers, asked only while this host has no ranks."""
 
     def __init__(self, endpoint: str, seconds: float) -> None:
+        self.name = endpoint
         host, _, port = endpoint.rpartition(":")
         self.address = (host.strip("[]"), int(port)) if host and port.isdigit() else None
         self.seconds = seconds
@@ -194,12 +202,12 @@ def supervise(command: Sequence[str], seconds: float, head: Head) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     while (code := reap(torchrun.pid)) is None:
         if not stopper.poll():
-            print(f"agent: the ranks did not leave within {seconds:g} s of the signal and are killed; the newest checkpoint is the state to go on from", file=sys.stderr, flush=True)
+            say(f"the ranks did not leave within {seconds:g} s of the signal and are killed; the newest checkpoint is the state to go on from")
             for pid in (*children(torchrun.pid), torchrun.pid):
                 kill(pid, signal.SIGKILL)
             return 1
         if head.vanished(has_ranks=bool(children(torchrun.pid))):
-            print(f"agent: the host of the rendezvous, {':'.join(map(str, head.address or ()))}, has not answered for {head.seconds:g} s: start the same command on all hosts again to go on from the newest checkpoint", file=sys.stderr, flush=True)
+            say(f"error: no answer from the host of the rendezvous, {head.name}, for {head.seconds:g} s: start the same command on all hosts again, it goes on")
             kill(torchrun.pid, signal.SIGKILL)
             return 1
         time.sleep(POLL_S)
@@ -219,8 +227,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         implied = torchrun_options(given, os.environ, has_gpus())
     except ValueError as error:
-        print(f"agent: error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 2
+    # With torchrun's shared store the survivors announce their address in the first round only, and an agent that replaces a lost
+    # one would wait for it in vain; without sharing every round announces it anew.
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     head = Head(endpoint([*implied, *given]), float(os.environ.get("ESL_HEAD_SECONDS", "120")))
     return supervise([sys.executable, "-m", "torch.distributed.run", *implied, *given, *program], float(os.environ.get("ESL_STOP_SECONDS", "25")), head)
 

@@ -67,14 +67,28 @@ class Host:
         self.launched.append(process)
         return process
 
+    def power_on(self) -> None:
+        """A fresh namespace with its cable in the switch."""
+        port = f"port{self.number}"
+        ip("netns", "add", self.namespace)
+        ip("-n", self.switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
+        ip("-n", self.switch, "link", "set", port, "master", "br0", "up")
+        ip("-n", self.namespace, "link", "set", "lo", "up")
+        ip("-n", self.namespace, "addr", "add", f"{self.address}/24", "dev", "eth0")
+        ip("-n", self.namespace, "link", "set", "eth0", "up")
+
     def power_off(self) -> None:
-        """Everything that runs in the namespace dies at once."""
+        """Every process dies, and the namespace with them: what the kernel still had to send is gone too."""
         with suppress(OSError):
             for pid in ip("netns", "pids", self.namespace).split():
                 with suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
         for process in self.launched:
             process.wait()
+        with suppress(OSError):
+            ip("netns", "del", self.namespace)
+        with suppress(OSError):
+            ip("-n", self.switch, "link", "del", f"port{self.number}")
 
 
 def unavailable() -> str:
@@ -106,16 +120,10 @@ def hosts(count: int) -> Iterator[list[Host]]:
         ip("-n", switch, "link", "add", "br0", "type", "bridge")
         ip("-n", switch, "link", "set", "br0", "up")
         for host in made:
-            ip("netns", "add", host.namespace)
-            ip("-n", switch, "link", "add", f"port{host.number}", "type", "veth", "peer", "name", "eth0", "netns", host.namespace)
-            ip("-n", switch, "link", "set", f"port{host.number}", "master", "br0", "up")
-            ip("-n", host.namespace, "link", "set", "lo", "up")
-            ip("-n", host.namespace, "addr", "add", f"{host.address}/24", "dev", "eth0")
-            ip("-n", host.namespace, "link", "set", "eth0", "up")
+            host.power_on()
         yield made
     finally:
         for host in made:
             host.power_off()
-        for name in (*(host.namespace for host in made), switch):
-            with suppress(OSError):
-                ip("netns", "del", name)
+        with suppress(OSError):
+            ip("netns", "del", switch)

@@ -129,9 +129,11 @@ def test_a_host_that_returns_loses_nothing(loses: str, tmp_path: Path, data: str
         if loses == "power":
             made[1].power_off()
         time.sleep(5)
-        made[1].mend()
         if loses == "power":
+            made[1].power_on()
             job.agents[1] = job.start(made[1])
+        else:
+            made[1].mend()
         job.wait(300)
     assert steps(run) == list(range(1, STEPS + 1)), "every step once"
     on_one_host(2, "train", *words, f"run.dir={tmp_path / 'one'}")
@@ -144,10 +146,9 @@ def test_a_host_that_is_lost_for_good_leaves_a_run_that_goes_on_elsewhere(tmp_pa
     with hosts(2) as made:
         job = Job(made, tmp_path, "train", *words, f"run.dir={run}")
         job.until(lambda: bool(steps(run)) and steps(run)[-1] >= 30, "step 30")
-        made[0].cut()  # the host of the rendezvous: the other cannot go on without it
-        made[0].power_off()
+        made[0].power_off()  # the host of the rendezvous: the other cannot go on without it
         assert job.agents[1].wait(120) == 1
-        assert "the host of the rendezvous, 10.77.0.1:29400, has not answered for 20 s" in job.log(1)
+        assert "no answer from the host of the rendezvous, 10.77.0.1:29400, for 20 s" in job.log(1)
     # One rank with two micro-batches is the same global batch.
     on_one_host(1, "train", *words, f"run.dir={run}", "optim.accumulate=2")
     assert steps(run) == list(range(1, STEPS + 1)), "every step once"
