@@ -26,6 +26,9 @@ from esl_dist.pseudo_labels.write import write_json
 
 __all__ = ["LabelSet", "TargetImages", "extract"]
 
+ROUND_SHARDS = 16
+"""Spool files that a rank writes before it meets the others: none waits longer than a collective may, and an error stops all soon."""
+
 Setting = tuple[str, PseudoLabelConfig, Path]
 
 
@@ -201,15 +204,20 @@ def _inferred(
         report(f"spool: {len(have)} of {len(source.names)} images are there already")
     if left:
 
-        def run() -> None:
-            inference.require_space(folder, len(left) * inference.bytes_per_image(content, size(left[0]), shape, len(kinds)))
-            progress = inference.Progress(len(left[rank::world]), report)
-            logits = inference.logits_of(forward, source, left[rank::world])
-            inference.infer(
-                logits, source.names, folder, layout, score=score, size=size, kinds=kinds, num_classes=num_classes, shard=config.shard, progress=progress
-            )
+        collectives.agree(lambda: inference.require_space(folder, len(left) * inference.bytes_per_image(content, size(left[0]), shape, len(kinds))))
+        mine = left[rank::world]
+        progress = inference.Progress(len(mine), report)
+        length = ROUND_SHARDS * config.shard
+        for start in range(0, len(left[::world]), length):  # rank 0 has the most, so all ranks go round equally often
+            part = mine[start : start + length]
 
-        collectives.agree(run)
+            def run(part: Sequence[int] = part) -> None:
+                logits = inference.logits_of(forward, source, part)
+                inference.infer(
+                    logits, source.names, folder, layout, score=score, size=size, kinds=kinds, num_classes=num_classes, shard=config.shard, progress=progress
+                )
+
+            collectives.agree(run)
         _same_canary(forward, source, config, hashed)
     return _spooled(folder, layout, how, score, size, kinds, source.names, device)
 

@@ -13,6 +13,7 @@ import pytest
 
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.distributed import collectives
+from esl_dist.pseudo_labels import extract as extract_module
 from esl_dist.pseudo_labels.fingerprint import same_on_all_ranks
 from esl_dist.pseudo_labels.selection import class_quantiles
 from tests.pseudo_labels.common import hashes, run, small_logits
@@ -99,6 +100,14 @@ def test_every_number_of_ranks_makes_the_same_files(world: int, spool: str, tmp_
     assert len(hashes(tmp_path / "shared")) == 3 * IMAGES
     assert hashes(tmp_path / "idle") == hashes(tmp_path / "alone-idle")
     assert all(list((tmp_path / f"disk{rank}").rglob("rank*.h5")) for rank in range(world)), "each rank spooled on its own disk"
+
+
+@pytest.mark.parametrize("images", [9, 12, 13])
+def test_rounds_of_a_few_files_make_the_same_set(images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = extract_here(tmp_path / "whole", images)
+    monkeypatch.setattr(extract_module, "ROUND_SHARDS", 2)
+    assert extract_here(tmp_path / "rounds", images) == whole
+    assert hashes(tmp_path / "rounds") == hashes(tmp_path / "whole") and len(hashes(tmp_path / "whole")) == 3 * images
 
 
 def test_a_run_killed_in_the_middle_is_continued_by_another_number_of_ranks(tmp_path: Path) -> None:
