@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build the image on Debian or Ubuntu without a Docker engine, and try it (needs root; some minutes, some 12 GB of disk):
-#   apt-get install buildah debootstrap && bash docker/build_without_docker.sh [WORK_DIR]
+# Build the image on Debian or Ubuntu without a Docker engine (root; some minutes; some 12 GB of disk):
+#   bash docker/build_without_docker.sh [WORK_DIR]        after apt-get install buildah debootstrap
 # The base is made by debootstrap, so torch comes from constraints.txt. pip's settings and this machine's certificates are
 # mounted while building and stay out of the image. Afterwards: docker/run_without_docker.sh WORK_DIR/rootfs doctor
 set -euo pipefail

@@ -170,7 +170,7 @@ def test_the_safety_test_can_fail(line: str) -> None:
 
 def test_stages_know_no_files_no_tracker_and_no_process_group() -> None:
     """A stage reads like the paper's algorithm box: DESIGN's "a stage knows no files, no tracker, no torch.distributed"."""
-    foreign = {"torch.distributed", "json", "h5py", "mlflow", "esl_dist.tracking"}
+    foreign = {"torch.distributed", "h5py", "mlflow", "esl_dist.tracking"}
     found = []
     for path in sorted((PACKAGE / "stages").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

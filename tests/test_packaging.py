@@ -49,17 +49,20 @@ def test_an_installed_wheel_finds_its_configurations(wheel: Path, tmp_path: Path
 
 
 def test_every_module_imports_with_the_core_alone() -> None:
-    """Optional libraries are imported where they are used, never at the top of a module."""
+    """Optional libraries are imported where they are used; a module that is nothing but one library's code is imported there too."""
+    written_for = {"esl_dist.pseudo_labels.scores.compiled": "numba", "esl_dist.pseudo_labels.scores.kernel": "triton"}
     code = f"""
 import importlib, pkgutil, sys
 sys.modules.update(dict.fromkeys({OPTIONAL!r}))
 import esl_dist
 failed = []
+written_for = {written_for!r}
 for module in pkgutil.walk_packages(esl_dist.__path__, "esl_dist."):
     try:
         importlib.import_module(module.name)
     except ImportError as error:
-        failed.append(f"{{module.name}}: {{error}}")
+        if written_for.get(module.name) != error.name:
+            failed.append(f"{{module.name}}: {{error}}")
 sys.exit("\\n".join(failed))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
