@@ -1,26 +1,55 @@
-"""N ranks equal one process on the same global batch: gradients to 1e-6, batch norm frozen, ignore fractions that differ between ranks."""
+"""N ranks equal one process on the same global batch: gradients to 1e-6, batch norm frozen, ignore fractions that differ between ranks.
+
+All stages run in one start of the ranks, since starting them costs far more than a step of the small network.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from esl_dist.config.schema import AlignConfig
+from esl_dist.config.schema import AlignConfig, TermConfig
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.models import DeepLabV2, Discriminator
 from esl_dist.stages.adapt import Adaptation, SelfTraining
-from esl_dist.stages.objectives import adversarial, build_objective
+from esl_dist.stages.objectives import build_objective, discriminated
 from esl_dist.stages.passes import Pair, Passes
 from esl_dist.stages.supervised import Supervised
 from tests.ranks import run_ranks
 
 CLASSES, SIZE = 7, (48, 64)
-STAGES = ["source", "none", "bn", "adaptsegnet", "advent", "minent", "maxsquare", "iw_maxsquare", "guided", "advent+labels", "single+labels"]
+GUIDED = AlignConfig("maxsquare", weight=0.5, weight_aux=0.0, self_guidance=True, guidance_threshold=0.2)
+STAGES = {
+    "source": None,
+    "none": AlignConfig("none"),
+    "bn": AlignConfig("bn"),
+    "adaptsegnet": AlignConfig("adaptsegnet", weight=0.5, weight_aux=0.2),
+    "advent": AlignConfig("advent", weight=0.5, weight_aux=0.2),
+    "ls gan": AlignConfig("advent", gan="ls", weight=0.5, weight_aux=0.2),
+    "minent": AlignConfig("minent", weight=0.5, weight_aux=0.2),
+    "maxsquare": AlignConfig("maxsquare", weight=0.5, weight_aux=0.2),
+    "iw_maxsquare": AlignConfig("iw_maxsquare", weight=0.5, weight_aux=0.0),
+    "guided": GUIDED,
+    "combined": AlignConfig("advent", weight=0.5, weight_aux=0.2, also=[TermConfig("iw_maxsquare", 0.4, 0.1), TermConfig(f"{__name__}:margin", 0.3)]),
+    "user": AlignConfig(f"{__name__}:margin", weight=0.7),
+    "combined+labels": AlignConfig("minent", weight=0.5, weight_aux=0.2, also=[TermConfig("adaptsegnet", 0.3, 0.0)]),
+    "none+labels": AlignConfig("none"),
+    "advent+labels": AlignConfig("advent", weight=0.5, weight_aux=0.2),
+    "single+labels": AlignConfig("advent", weight=0.5),
+}
+
+
+def margin(logits_main: torch.Tensor, logits_aux: torch.Tensor | None) -> torch.Tensor:
+    """A user's term: the gap between the two best classes, both heads."""
+    assert logits_aux is not None
+    gaps = [(best[:, 0] - best[:, 1]).mean() for logits in (logits_main, logits_aux) for best in [torch.softmax(logits, 1).topk(2, dim=1).values]]
+    return -gaps[0] - 0.5 * gaps[1]
 
 
 def sample(index: int, labelled: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -38,69 +67,68 @@ def batch(indices: list[int], labelled: bool) -> Batch:
     return Batch(torch.stack([image for image, _ in samples]), labels, torch.tensor(indices), ())
 
 
-def gradients(name: str, per_rank: int, total: int, out: str) -> bool:
-    """Gradients of stage ``name`` on global batch 0..total-1, split over the ranks that there are (micro-batches make up the rest)."""
+def build(name: str, runtime: Runtime) -> Supervised | Adaptation:
+    """The stage with small networks, their batch norm frozen, drawn from one seed."""
     torch.manual_seed(0)
-    runtime = Runtime(collectives.rank(), collectives.world(), 0, 1, torch.device("cpu"), "fp32", 1, 1, True, 100)
-    kind, _, labels = name.partition("+")
-    objective = {"guided": "maxsquare", "single": "advent", "source": "none"}.get(kind, kind)
-    config = AlignConfig(objective=objective, weight=0.5, weight_aux=0.2, self_guidance=kind == "guided", guidance_threshold=0.2)
-    multi_level = kind != "single"
-    segmenter = DeepLabV2(CLASSES, layers=(1, 1, 1, 1), width=8, multi_level=multi_level)
-    segmenter.eval()  # batch norm frozen
+    config, multi_level = STAGES[name], not name.startswith("single")
+    segmenter = DeepLabV2(CLASSES, layers=(1, 1, 1, 1), width=8, multi_level=multi_level).eval()
     passes = Passes(runtime, (104.0, 108.0, 112.0), 64.0)
     wrapped = ddp.wrap(segmenter, runtime)
-    discriminators: dict[str, nn.Module] = {}
-    if adversarial(objective):
-        heads = ("main", "aux") if multi_level else ("main",)
-        discriminators = {head: ddp.wrap(Discriminator(CLASSES, ndf=8), runtime) for head in heads}
-    stage: Supervised | Adaptation
-    if kind == "source":
-        stage = Supervised(wrapped, passes, CLASSES)
-    else:
-        made = build_objective(objective, config, multi_level, discriminators)
-        stage = Adaptation(wrapped, passes, CLASSES, made, 0.1, SelfTraining(1.0, 0.1) if labels else None)
-    share = runtime.world * per_rank
-    micro = []
-    for a in range(total // share):
-        own = list(range(a * share + runtime.rank * per_rank, a * share + (runtime.rank + 1) * per_rank))
-        micro.append(Pair(batch(own, True), batch([100 + i for i in own], bool(labels)) if stage.needs_target else None))
+    if config is None:
+        return Supervised(wrapped, passes, CLASSES)
+    discriminators: dict[str, nn.Module] = {head: ddp.wrap(Discriminator(CLASSES, ndf=8), runtime) for head in discriminated(config.objective, config, multi_level)}
+    made = build_objective(config.objective, config, multi_level, discriminators)
+    return Adaptation(wrapped, passes, CLASSES, made, 0.1, SelfTraining(1.0, 0.1) if name.endswith("+labels") else None)
+
+
+def gradients_of(stage: Supervised | Adaptation, micro: Sequence[Pair]) -> dict[str, torch.Tensor]:
     for _ in range(2):  # the second step shows a reducer that the first left in a bad state
         for network in stage.networks.values():
             network.zero_grad(set_to_none=True)
         stage.step(micro)
+    return {f"{n}.{k}": p.grad for n, m in stage.networks.items() for k, p in ddp.inner(m).named_parameters() if p.grad is not None}
+
+
+def gradients(cases: list[list[int]], out: str) -> bool:
+    """Gradients of every stage for each case (images per rank and micro-batch, global batch), split over the ranks that there are."""
+    runtime = Runtime(collectives.rank(), collectives.world(), 0, 1, torch.device("cpu"), "fp32", 1, 1, True, 100)
+    found = []
+    for per_rank, total in cases:
+        share = runtime.world * per_rank
+        starts = [a * share + runtime.rank * per_rank for a in range(total // share)]
+        found.append({name: gradients_of(stage, [pair(stage, name, range(s, s + per_rank)) for s in starts]) for name in STAGES for stage in [build(name, runtime)]})
     if runtime.rank == 0:
-        found = {f"{n}.{k}": p.grad for n, m in stage.networks.items() for k, p in ddp.inner(m).named_parameters() if p.grad is not None}
         torch.save(found, out)
     return True
 
 
-@pytest.mark.parametrize("world,per_rank", [(2, 1), (2, 2), (3, 1)])
-@pytest.mark.parametrize("name", STAGES)
-def test_ranks_equal_one_process(name: str, world: int, per_rank: int, tmp_path: Path) -> None:
-    if (world, per_rank) != (2, 1) and name not in ("advent+labels", "source", "iw_maxsquare"):
-        pytest.skip("the other sizes are run for one stage of each kind; all of them are in the slow suite")
-    compare(name, world, per_rank, world * per_rank, tmp_path)
+def pair(stage: Supervised | Adaptation, name: str, own: Sequence[int]) -> Pair:
+    return Pair(batch(list(own), True), batch([100 + i for i in own], name.endswith("+labels")) if stage.needs_target else None)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("world,per_rank", [(2, 2), (3, 1)])
-@pytest.mark.parametrize("name", STAGES)
-def test_ranks_equal_one_process_more(name: str, world: int, per_rank: int, tmp_path: Path) -> None:
-    compare(name, world, per_rank, world * per_rank, tmp_path)
+@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_ranks_equal_one_process(world: int, tmp_path: Path) -> None:
+    """One and two images per rank, and two micro-batches of one image, against all images at once."""
+    cases = [(1, world), (2, 2 * world), (1, 2 * world)]
+    run_ranks(world, f"{__name__}:gradients", cases, str(tmp_path / "ranks.pt"))
+    gradients([[total, total] for _, total in cases], str(tmp_path / "one.pt"))
+    results = (torch.load(tmp_path / name, weights_only=True) for name in ("ranks.pt", "one.pt"))
+    for (per_rank, total), ranks, one in zip(cases, *results, strict=True):
+        accumulates = total > world * per_rank
+        for name in STAGES:
+            if not (accumulates and name == "guided"):  # counts its pixels per micro-batch, see ``Guidance``
+                same(ranks[name], one[name], f"{name}, {per_rank} per rank of {total}")
 
 
-def test_accumulation_equals_ranks(tmp_path: Path) -> None:
-    """Two ranks, two micro-batches each, equal one process with all four images at once."""
-    compare("advent+labels", 2, 1, 4, tmp_path)
+def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], what: str) -> None:
+    assert found.keys() == expected.keys(), what
+    assert any(bool(g.abs().sum() > 0) for g in expected.values()), what
+    for key, value in expected.items():
+        assert float((found[key] - value).abs().max()) <= 1e-6 * max(float(value.abs().max()), 1.0), f"{what}: {key}"
 
 
-def compare(name: str, world: int, per_rank: int, total: int, folder: Path) -> None:
-    run_ranks(world, "tests.stages.test_parity_ddp:gradients", name, per_rank, total, str(folder / "ranks.pt"))
-    run_ranks(1, "tests.stages.test_parity_ddp:gradients", name, total, total, str(folder / "one.pt"))
-    ranks, one = torch.load(folder / "ranks.pt", weights_only=True), torch.load(folder / "one.pt", weights_only=True)
-    assert ranks.keys() == one.keys()
-    assert any(bool(g.abs().sum() > 0) for g in one.values())
-    for key, expected in one.items():
-        scale = max(float(expected.abs().max()), 1e-3)
-        assert float((ranks[key] - expected).abs().max()) <= 1e-6 * max(scale, 1.0), key
+def test_guidance_is_the_mean_of_its_micro_batches() -> None:
+    runtime = Runtime(0, 1, 0, 1, torch.device("cpu"), "fp32", 1, 1, True, 100)
+    pairs = [Pair(batch([2], True), batch([100 + i], False)) for i in range(2)]  # one source image: its mean is the same
+    together, *apart = (gradients_of(build("guided", runtime), micro) for micro in (pairs, pairs[:1], pairs[1:]))
+    same(together, {key: (apart[0][key] + apart[1][key]) / 2 for key in together}, "two micro-batches")
