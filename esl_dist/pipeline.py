@@ -31,11 +31,11 @@ from esl_dist.labelling import make_labels, statistics_batches
 from esl_dist.labels import protocol
 from esl_dist.metrics.evaluate import EvaluationResult, evaluate, write_metrics
 from esl_dist.models import build_segmenter
+from esl_dist.provenance import check_options, result_options
 from esl_dist.pseudo_labels.agreement import agreement
 from esl_dist.stages.build import build_stage
 from esl_dist.stages.inference import Predictor
 from esl_dist.stages.plan import StagePlan, plan
-from esl_dist.stages.provenance import check_options, result_options
 from esl_dist.tracking import Tracker
 
 log = logging.getLogger(__name__)
