@@ -10,6 +10,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -92,7 +93,9 @@ def _kernel() -> Scorer | None:
 
     def score(logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None) -> Scores:
         counted = high or {}
-        return Scores(*kernel.score(logits, size_hw, counted.get("entropy"), counted.get("probability")))
+        # worker threads start on the first GPU, and a Triton kernel runs on the thread's, not on the tensors'
+        with torch.cuda.device(logits.device) if logits.is_cuda else nullcontext():
+            return Scores(*kernel.score(logits, size_hw, counted.get("entropy"), counted.get("probability")))
 
     return score
 
