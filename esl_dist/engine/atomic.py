@@ -72,6 +72,8 @@ class HashedFile(io.RawIOBase):
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         self._hash = hashlib.sha256()
         self.size = 0
+        self.failure: OSError | None = None
+        """What the disk said first; libraries that write through this file may hide it behind errors of their own."""
 
     def writable(self) -> bool:
         return True
@@ -80,7 +82,11 @@ class HashedFile(io.RawIOBase):
         view = memoryview(data).cast("B")
         done = 0
         while done < len(view):
-            done += write_some(self._fd, view[done:])
+            try:
+                done += write_some(self._fd, view[done:])
+            except OSError as error:
+                self.failure = self.failure or error
+                raise
         self._hash.update(view)
         self.size += len(view)
         return len(view)

@@ -11,7 +11,10 @@ import pytest
 from tests.chaos.drill import Drill, wait_until
 
 
-@pytest.mark.parametrize(("victims", "number"), [("1", signal.SIGTERM), ("all", signal.SIGUSR1), ("launcher", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("victims", "number"),
+    [("1", signal.SIGTERM), pytest.param("all", signal.SIGUSR1, marks=pytest.mark.slow), pytest.param("launcher", signal.SIGTERM, marks=pytest.mark.slow)],
+)
 def test_all_ranks_stop_at_the_same_step(tmp_path: Path, data: Path, uninterrupted: dict[str, Any], victims: str, number: int) -> None:
     drill = Drill(tmp_path, data)
     start = drill.start()
@@ -32,6 +35,7 @@ def test_all_ranks_stop_at_the_same_step(tmp_path: Path, data: Path, uninterrupt
     assert drill.outcome() == uninterrupted
 
 
+@pytest.mark.slow
 def test_restarts_bring_a_run_back_by_themselves(tmp_path: Path, data: Path, uninterrupted: dict[str, Any]) -> None:
     """``torchrun --max-restarts``: one rank is killed twice, the same launcher ends the run."""
     drill = Drill(tmp_path, data)
@@ -47,6 +51,7 @@ def test_restarts_bring_a_run_back_by_themselves(tmp_path: Path, data: Path, uni
     assert drill.outcome() == uninterrupted
 
 
+@pytest.mark.slow
 def test_a_second_start_in_a_folder_that_is_in_use_is_refused(tmp_path: Path, data: Path) -> None:
     drill = Drill(tmp_path, data, ["run.stages=[initial]", "initial.steps=100000"])
     first = drill.start(1)

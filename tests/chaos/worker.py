@@ -1,11 +1,12 @@
 """A rank of ``esl_dist.train`` that can be made to fail: ``torchrun … -m tests.chaos.worker [arguments of esl_dist.train]``.
 
-``ESL_CHAOS_FAULT`` is JSON: ``{"fault": "stall" | "nan" | "perturb", "rank": 1, "step": 5}``; steps are counted over all stages from the
-start of the process. How the rank ended is written to ``$ESL_CHAOS_OUT/rank<r>.json``.
+``ESL_CHAOS_FAULT`` is JSON: ``{"fault": "stall" | "nan" | "perturb" | "disk", "rank": 1, "step": 5}``; steps are counted over all stages from
+the start of the process; the disk is full for four steps. How the rank ended is written to ``$ESL_CHAOS_OUT/rank<r>.json``.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ import torch
 
 from esl_dist.config import cli
 from esl_dist.distributed import ddp
+from esl_dist.engine import atomic
 from esl_dist.engine.update import Updater
 from esl_dist.train import main
 
@@ -47,6 +49,18 @@ def faulty_step(step: Any) -> Any:
     return wrapped
 
 
+def full_disk(write: Any) -> Any:
+    """The checkpoints' and small files' disk, full while steps ``step`` to ``step + 3`` of the fault run."""
+    fault = json.loads(os.environ.get("ESL_CHAOS_FAULT", "{}"))
+
+    def wrapped(fd: int, data: memoryview) -> int:
+        if fault and fault["fault"] == "disk" and fault["rank"] == RANK and fault["step"] <= taken < fault["step"] + 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return int(write(fd, data))
+
+    return wrapped
+
+
 def spoil_gradient(updater: Updater) -> None:
     """The next gradient of this rank holds one NaN, after the ranks have averaged theirs."""
     stage = updater.stage
@@ -64,6 +78,7 @@ def spoil_gradient(updater: Updater) -> None:
 
 if __name__ == "__main__":
     Updater.step = faulty_step(Updater.step)  # type: ignore[method-assign]
+    atomic.write_some = full_disk(atomic.write_some)
     code: Any = 1
     try:
         cli.run(main)

@@ -93,7 +93,7 @@ def test_training_goes_on_and_the_message_says_what_was_needed(tmp_path: Path, c
             writer.submit(20 + call, state(20 + call), {})  # must not raise
             writer.wait()
         (message,) = [record.getMessage() for record in caplog.records]
-        assert f"step {20 + call}" in message and "1.6 MB" in message and "MB are free" in message
+        assert f"step {20 + call}" in message and "No space left on device" in message and "1.6 MB" in message and "MB are free" in message
         assert "last good state is step 10" in message or call == calls - 1
         with pytest.raises(ValueError, match="make room"):
             writer.require(20 + call)

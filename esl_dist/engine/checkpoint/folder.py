@@ -120,7 +120,12 @@ def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
 def _write_tensors(path: Path, value: Any) -> dict[str, Any]:
     with atomic.writing(path) as file:
         buffered = io.BufferedWriter(file, 1 << 20)
-        torch.save(value, buffered)
-        buffered.flush()
+        try:
+            torch.save(value, buffered)
+            buffered.flush()
+        except RuntimeError:
+            if file.failure is not None:
+                raise file.failure from None
+            raise
         buffered.detach()
     return {"sha256": file.sha256, "size": file.size}
