@@ -110,11 +110,15 @@ def make(
         height, width = image.label.shape
         return _Written(image, labels, None if truth is None else truth(image.id, (height, width)), kept, digests)
 
+    seen = np.zeros(2, np.int64)  # images and pixels
+
     def write_all() -> tuple[np.ndarray, np.ndarray]:
+        nonlocal seen
         kept, digests = _nothing(jobs, task)
         for written in overlap.overlapped(write_one, chosen.readable, overlap.workers()):
             kept += written.kept
             digests += written.digests
+            seen += (1, written.image.label.size)
             evidence.add(written.image, written.labels, written.truth)
         return kept, digests
 
@@ -122,6 +126,11 @@ def make(
     sum_over_ranks(kept)
     sum_over_ranks(digests)
     evidence.sum_over_ranks()
+    images_seen, pixels_seen = sum_over_ranks(seen).tolist()
+    for windows in chosen.windows:
+        counted = sum(int(limits.count.sum()) for limits in windows)
+        if (images_seen, pixels_seen) != (len(task.names), counted):
+            raise ValueError(f"thresholds are of {counted} pixels of {len(task.names)} images, labels of {pixels_seen} of {images_seen}: the spool changed underneath; delete it and run again")
     sets = []
     for position, (job, windows) in enumerate(zip(jobs, chosen.windows, strict=True)):
         content = summary(job, windows, kept[position], task, write.hexadecimal(digests[position]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from esl_dist.config.schema import ExtractConfig, PseudoLabelConfig
-from esl_dist.pseudo_labels import counting, inference, keys, overlap, reduced
+from esl_dist.pseudo_labels import counting, inference, keys, label_sets, overlap, reduced
 from esl_dist.pseudo_labels.scores import spec
 from esl_dist.pseudo_labels.selection import class_quantiles
 from tests.pseudo_labels.common import SIZE, hashes, numbers, run, small_logits
@@ -191,6 +192,19 @@ def test_a_spool_of_another_network_or_a_damaged_one_is_refused_by_name(tmp_path
         handle.attrs["key"] = "another"
     with pytest.raises(ValueError, match="is in two spool files, so it would count twice"):
         run(LOGITS, tmp_path, PseudoLabelConfig(nu=0.4))
+
+
+def test_an_image_lost_between_counting_and_writing_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = label_sets.choose
+
+    def losing_one(*arguments: Any) -> Any:
+        chosen = original(*arguments)
+        return chosen._replace(readable=list(chosen.readable)[1:])
+
+    monkeypatch.setattr(label_sets, "choose", losing_one)
+    with pytest.raises(ValueError, match="thresholds are of 9600 pixels of 10 images, labels of 8640 of 9"):
+        run(LOGITS, tmp_path, ESL)
+    assert not (tmp_path / "0" / "thresholds.json").exists()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
