@@ -12,6 +12,7 @@ from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import die_with_parent
 from esl_dist.labelling import make_labels
+from esl_dist.reporting.selection import write_selection_page
 from esl_dist.tracking.console import setup_logging
 
 log = logging.getLogger("esl_dist.extract")
@@ -31,8 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         setup_logging(runtime.is_main, None)
         target = agree(lambda: open_dataset(config.data.target, config.data.root, config.data.protocol))
         out: Path = arguments.out
-        made = make_labels(config, arguments.checkpoint, target, out, runtime, {".": config.pseudo_labels.rule}, from_spool=arguments.from_spool)
+        rules = {".": config.pseudo_labels.rule}
+        made = make_labels(config, arguments.checkpoint, target, out, runtime, rules, out / "spool", from_spool=arguments.from_spool)
         if runtime.is_main:
+            log.info("%s", write_selection_page(out))
             for entry in made[0].thresholds["classes"]:
                 log.info("%-14s %12d px  median %s  threshold %s  kept %d", entry["name"], entry["count"], entry["median"], entry["threshold"], entry["kept"])
     return 0

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from torch import Tensor
 
 from esl_dist.config.schema import Config
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.loader import inference_batches
-from esl_dist.data.transforms import content_size, cut_padding
+from esl_dist.data.transforms import content_size, cut_padding, resize_label
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
 from esl_dist.pseudo_labels.extract import LabelSet, TargetImages, extract
+from esl_dist.pseudo_labels.inference import Forward
 from esl_dist.stages.inference import Predictor
 
 log = logging.getLogger(__name__)
@@ -30,6 +33,7 @@ def make_labels(
     out: Path,
     runtime: Runtime,
     rules: Mapping[str, str],
+    spool: Path,
     portion_round: int = 0,
     from_spool: bool = False,
 ) -> list[LabelSet]:
@@ -37,22 +41,24 @@ def make_labels(
 
     Args:
         checkpoint: checkpoint folder or file of the network that makes the labels.
-        from_spool: re-threshold what an earlier pass left in ``out/spool``; the network is not run.
+        spool: folder that belongs to this network.
+        from_spool: threshold again what an earlier pass left in ``spool``; no network is loaded.
 
     Raises:
         ValueError: the checkpoint is of another architecture, or the spool was made by another network.
     """
     options = config.extract
     table = protocol(config.data.protocol)
-    file = checkpoint / "segmenter.pt" if checkpoint.is_dir() else checkpoint
-    predictor = Predictor.from_checkpoint(config, file, runtime, options.precision)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    # A spool belongs to one network: another round's teacher gets a folder of its own.
-    spool = out / "spool" / digest[:12]
     settings = [(name, dataclasses.replace(config.pseudo_labels, rule=cast(Any, rule)), out / name) for name, rule in rules.items()]
-    with runtime.fixed_forward(), predictor.statistics(options.bn_statistics, statistics_batches(config, target)):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(runtime.fixed_forward())
+        forward: Forward = _no_network
+        if not from_spool:
+            predictor = Predictor.from_checkpoint(config, checkpoint, runtime, options.precision)
+            stack.enter_context(predictor.statistics(options.bn_statistics, statistics_batches(config, target)))
+            forward = predictor
         return extract(
-            predictor,
+            forward,
             _target_images(config, target),
             out,
             spool,
@@ -60,12 +66,31 @@ def make_labels(
             class_names=table.classes,
             settings=settings,
             config=options,
-            fingerprint=_fingerprint(config, digest, runtime),
+            fingerprint=_fingerprint(config, file_sha256(checkpoint), runtime),
             portion_round=portion_round,
             from_spool=from_spool,
             report=log.info,
             device=runtime.device,
+            truth=_truth(target) if target.labelled else None,
         )
+
+
+def file_sha256(checkpoint: Path) -> str:
+    """SHA-256 of the segmenter's file in a checkpoint folder, or of a weights file itself."""
+    return hashlib.sha256((checkpoint / "segmenter.pt" if checkpoint.is_dir() else checkpoint).read_bytes()).hexdigest()
+
+
+def _no_network(images: Tensor) -> Tensor:
+    raise AssertionError("a spool needs no forward")
+
+
+def _truth(target: Dataset) -> Callable[[int, tuple[int, int]], np.ndarray]:
+    """Ground truth at a label's size, for the figures of how many selected pixels are wrong; no threshold looks at it."""
+
+    def truth(index: int, size_hw: tuple[int, int]) -> np.ndarray:
+        return resize_label(target.label(index), (size_hw[1], size_hw[0])).numpy()
+
+    return truth
 
 
 def statistics_batches(config: Config, target: Dataset) -> Iterator[Tensor]:

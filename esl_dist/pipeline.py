@@ -27,7 +27,7 @@ from esl_dist.engine.atomic import write_json, write_text
 from esl_dist.engine.guards import StopFlag
 from esl_dist.engine.loop import Loop, Streams, new_scaler
 from esl_dist.engine.update import Updater
-from esl_dist.labelling import make_labels, statistics_batches
+from esl_dist.labelling import file_sha256, make_labels, statistics_batches
 from esl_dist.labels import protocol
 from esl_dist.metrics.evaluate import EvaluationResult, evaluate, write_metrics
 from esl_dist.models import build_segmenter
@@ -153,13 +153,15 @@ class Pipeline:
     def _labels(self, stages: list[StagePlan]) -> None:
         """Label sets of all self-training stages that share a teacher, from one inference pass."""
         teacher = self._final(self.run_dir / stages[0].teacher)
+        out = self.run_dir / "pseudo_labels"
         sets = make_labels(
             self.config,
             teacher,
             self.target,
-            self.run_dir / "pseudo_labels",
+            out,
             self.runtime,
             rules={s.labels: s.rule for s in stages},
+            spool=out / "spool" / file_sha256(teacher)[:12],
             portion_round=stages[0].round - 1,
         )
         for stage, made in zip(stages, sets, strict=True):

@@ -12,6 +12,7 @@ from esl_dist.engine.guards import RunLock, StopFlag, die_with_parent
 from esl_dist.engine.loop import StoppedBySignal
 from esl_dist.pipeline import start
 from esl_dist.reporting.report import terminal_table, write_report
+from esl_dist.reporting.selection import write_selection_page
 from esl_dist.tracking import Tracker
 from esl_dist.tracking.console import setup_logging
 
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = "KILLED"
         finally:
             if runtime.is_main and status == "FINISHED":
+                if (run_dir / "pseudo_labels" / "selection.json").is_file():
+                    write_selection_page(run_dir / "pseudo_labels")
                 print(terminal_table(run_dir), flush=True)
                 print(f"report: {write_report(run_dir)}", flush=True)
             pipeline.tracker.close(status)
