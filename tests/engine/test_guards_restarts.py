@@ -39,7 +39,7 @@ def attempt() -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("rendezvous", ["static", "standalone"])
+@pytest.mark.parametrize("rendezvous", ["static", pytest.param("standalone", marks=pytest.mark.slow)])
 def test_ranks_that_come_back_find_each_other(tmp_path: Path, rendezvous: str) -> None:
     script = tmp_path / "rank.py"
     script.write_text("from tests.engine.test_guards_restarts import attempt\n\nattempt()\n")

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -79,6 +80,7 @@ def test_a_rank_that_hangs_is_named_with_its_line_and_the_collective(tmp_path: P
     assert len(json.loads((tmp_path / "record" / "rank1.json").read_text())["entries"]) == 5
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_frozen_is_named_and_the_others_end_by_themselves(tmp_path: Path) -> None:
     codes, said, seconds = play(tmp_path, "one is frozen")
     assert codes == [1, None], said
@@ -86,9 +88,9 @@ def test_a_rank_that_is_frozen_is_named_and_the_others_end_by_themselves(tmp_pat
     assert seconds < 60, f"the group's own time-out was not needed, limit {LIMIT_S} + grace {GRACE_S}"
 
 
-def test_waiting_alone_is_no_stall(tmp_path: Path) -> None:
-    for case in ("all are slow", "one is late"):
-        codes, said, _ = play(tmp_path, case)
-        assert codes == [0, 0], said
-        assert "waiting" not in said
+@pytest.mark.parametrize("case", ["all are slow", pytest.param("one is late", marks=pytest.mark.slow)])
+def test_waiting_alone_is_no_stall(tmp_path: Path, case: str) -> None:
+    codes, said, _ = play(tmp_path, case)
+    assert codes == [0, 0], said
+    assert "waiting" not in said
     assert not (tmp_path / "record").exists()
