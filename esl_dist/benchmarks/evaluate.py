@@ -16,13 +16,13 @@ from esl_dist.benchmarks.extract import NUM_CLASSES, street_like_logits
 from esl_dist.metrics.confusion import confusion_matrix
 from esl_dist.metrics.upsample import upsampled_argmax
 
-NATIVE_HW = (1024, 2048)
+NATIVE = (2048, 1024)  # width, height
 REPEATS = 3
 
 
 def plain(logits: Tensor, label: np.ndarray) -> np.ndarray:
     """The reference procedure for one image ``[C, h, w]``: confusion matrix ``[C, C]``."""
-    upsampled = F.interpolate(logits[None], size=NATIVE_HW, mode="bilinear", align_corners=True)[0].numpy()
+    upsampled = F.interpolate(logits[None], size=(NATIVE[1], NATIVE[0]), mode="bilinear", align_corners=True)[0].numpy()
     predicted = np.asarray(np.argmax(upsampled.transpose(1, 2, 0), axis=2), dtype=np.uint8)
     known = label < NUM_CLASSES
     return np.bincount(NUM_CLASSES * label[known].astype(int) + predicted[known], minlength=NUM_CLASSES**2).reshape(NUM_CLASSES, NUM_CLASSES)
@@ -30,7 +30,7 @@ def plain(logits: Tensor, label: np.ndarray) -> np.ndarray:
 
 def ours(logits: Tensor, label: np.ndarray) -> np.ndarray:
     """The package's own way."""
-    return confusion_matrix(torch.from_numpy(label), upsampled_argmax(logits, NATIVE_HW), NUM_CLASSES).numpy()
+    return confusion_matrix(torch.from_numpy(label), upsampled_argmax(logits, NATIVE), NUM_CLASSES).numpy()
 
 
 def run(images: int = 500) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def run(images: int = 500) -> dict[str, Any]:
     torch.set_num_threads(1)
     stream = np.random.RandomState(0)
     maps = [street_like_logits(seed) for seed in range(8)]
-    labels = [np.where(stream.random_sample(NATIVE_HW) < 0.1, 255, upsampled_argmax(m, NATIVE_HW).numpy()).astype(np.uint8) for m in maps]
+    labels = [np.where(stream.random_sample((NATIVE[1], NATIVE[0])) < 0.1, 255, upsampled_argmax(m, NATIVE).numpy()).astype(np.uint8) for m in maps]
     ratios, mine, theirs = [], [], []
     for number in range(images):
         logits, label = maps[number % 8], labels[number % 8]
@@ -57,7 +57,7 @@ def run(images: int = 500) -> dict[str, Any]:
         "ratio": statistics.median(ratios),
         "total_s": sum(mine),
         "differing_pixels": max(differing),
-        "pixels": NATIVE_HW[0] * NATIVE_HW[1],
+        "pixels": NATIVE[0] * NATIVE[1],
     }
 
 

@@ -74,7 +74,7 @@ def test_the_same_command_again_does_nothing(finished: Path, folder: Path) -> No
 
 
 def test_other_options_in_the_same_folder_are_refused(finished: Path, folder: Path) -> None:
-    ended = run("train", 1, *FAST, f"run.dir={finished}", f"data.root={folder}/data", "optim.lr=0.5", ok=False)
+    ended = run("train", 1, *FAST, f"run.dir={finished}", f"data.root={folder}/data", "optim.batch=2", "optim.lr=0.5", ok=False)
     assert ended.returncode == 2
     assert "was made with optim.lr=0.01, now it is 0.5; choose another run.name" in ended.stderr
 

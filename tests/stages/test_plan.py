@@ -36,6 +36,8 @@ def test_starting_points() -> None:
     assert planned(*words, "selftrain.init=source")["selftrain"][1] == "source"
     assert planned(*words, "selftrain.init=align")["selftrain"][1] == "align"
     assert planned(*words, "align.init=source")["align"][1] == "source"
+    continued = plan(load_config("streets.yaml", [*words, "selftrain.init=teacher", "selftrain.rounds=2"]))[-2:]
+    assert [(s.init, s.teacher, s.labels_before) for s in continued] == [("align", "align", ""), ("selftrain", "selftrain", "esl")]
 
 
 def test_a_control_is_no_teacher_and_self_training_may_drop_alignment() -> None:
