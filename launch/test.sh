@@ -7,10 +7,14 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/venv.sh
 
-select=(-m "not slow")
+select=(-m "not slow" --ignore=tests/chaos --ignore=tests/multi_node)
 arguments=()
 for argument in "$@"; do
-  if [ "$argument" = --all ]; then select=(); else arguments+=("$argument"); fi
+  case "$argument" in
+    --all) select=() ;;
+    tests/chaos* | tests/multi_node*) select=() arguments+=("$argument") ;; # asked for by name
+    *) arguments+=("$argument") ;;
+  esac
 done
 install_into_venv dev
 
