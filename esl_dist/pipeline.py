@@ -103,13 +103,16 @@ class Pipeline:
         self.tracker.event("stage", stage=stage.folder, status="start", steps=stage.steps)
         loop.run()
         seconds = time.monotonic() - began
-        final = agree(lambda: self._final(folder))
-        if self.runtime.is_main:
+
+        def record() -> None:
+            if not self.runtime.is_main:
+                return  # rank 0 wrote the final checkpoint; the others may be here before it is there
+            final = self._final(folder)
             state, meta = checkpoint.load(final)
             digest = checkpoint.weights_sha256(state["segmenter"])
-            record = {"stage": stage.folder, "step": stage.steps, "checkpoint": final.name, "weights_sha256": digest, "seconds": meta["elapsed"]}
-            write_json(folder / "done.json", record)
-        collectives.barrier()
+            write_json(folder / "done.json", {"stage": stage.folder, "step": stage.steps, "checkpoint": final.name, "weights_sha256": digest, "seconds": meta["elapsed"]})
+
+        agree(record)
         self.tracker.event("stage", stage=stage.folder, status="done", seconds=seconds)
 
     def _streams(self, stage: StagePlan, start: int, needs_target: bool) -> Streams:

@@ -34,7 +34,7 @@ def result_options(config: Config, stage: StagePlan, precision: str, world: int,
     options = load.flat(config, *SECTIONS[stage.kind])
     for key in (*WITHOUT_EFFECT, *PLANNED):
         options.pop(key, None)
-    options |= {"run.seed": config.run.seed, "run.precision": precision}
+    options |= {"run.seed": config.run.seed, "run.precision": precision, "align.source_aux": config.align.source_aux}  # the loss of every stage
     options["global batch (ranks x optim.batch x optim.accumulate)"] = world * config.optim.batch * config.optim.accumulate
     options |= {"steps": stage.steps, "objective": stage.objective, "rule": stage.rule}
     for role in ("init", "teacher"):
