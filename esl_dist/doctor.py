@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     hint.start()
     with Runtime.start(dataclasses.replace(config.run, timeout_s=COLLECTIVE_S)) as runtime:
         hint.cancel()
-        runtime.shorten_timeout()
+        runtime.expect_steps()
         setup_logging(runtime.is_main, None)
         probes = (*PROBES, datasets) if arguments.data else PROBES
         well = run(probes, config, runtime, lambda text: print(text, flush=True) if runtime.is_main else None)

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _, config = cli.parse(cli.parser("train", "Train, align, label and self-train as the configuration says."), argv)
     run_dir = load.run_dir(config)
     die_with_parent()
-    with Runtime.start(config.run) as runtime, StopFlag() as stop:
+    with Runtime.start(config.run, run_dir / "flight_recorder") as runtime, StopFlag() as stop:
         lock = agree(lambda: RunLock(run_dir).acquire() if runtime.is_main else None)
         setup_logging(runtime.is_main, run_dir)
         log.info("%d rank(s) on %s, %s, %d thread(s) each; run folder %s", runtime.world, runtime.device.type, runtime.precision, runtime.threads, run_dir)

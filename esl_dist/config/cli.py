@@ -10,7 +10,13 @@ from collections.abc import Callable, Sequence
 from esl_dist.config.load import load_config
 from esl_dist.config.schema import Config
 
-USAGE_ERROR = 2
+USAGE_ERROR, RUN_ERROR = 2, 1
+
+
+class RunFailure(RuntimeError):
+    """A run that cannot go on although nobody asked for anything wrong; all ranks raise it together. One line, exit code 1."""
+
+    every_rank = True
 
 
 def parser(module: str, description: str) -> argparse.ArgumentParser:
@@ -31,13 +37,13 @@ def run(main: Callable[[], int]) -> None:
     """Run an entry: a user's mistake becomes one line and exit code 2, on rank 0 alone where all ranks make the same one."""
     try:
         code = main()
-    except ValueError as error:
+    except (ValueError, RunFailure) as error:
         rank = os.environ.get("RANK", "0")
         alone = not getattr(error, "every_rank", True)
         if rank == "0" or alone:
             where = f" (rank {rank})" if alone else ""
             print(f"esl_dist: error{where}: {error}", file=sys.stderr, flush=True)
-        code = USAGE_ERROR
+        code = RUN_ERROR if isinstance(error, RunFailure) else USAGE_ERROR
     except KeyboardInterrupt:
         code = 130
     sys.stdout.flush()

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -15,7 +16,8 @@ import torch.distributed as dist
 from torch import nn
 
 from esl_dist.config.schema import RunConfig
-from esl_dist.distributed import collectives
+from esl_dist.distributed import collectives, rendezvous
+from esl_dist.distributed.stall import GRACE_S, StallWatch
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +44,17 @@ class Runtime:
     inference_threads: int
     deterministic: bool
     timeout_s: int
+    watch: StallWatch | None = None
 
     @property
     def is_main(self) -> bool:
         return self.rank == 0
 
     @classmethod
-    def start(cls, config: RunConfig) -> Runtime:
+    def start(cls, config: RunConfig, records: Path = Path("flight_recorder")) -> Runtime:
         """Read torchrun's environment, choose device and threads, bring the process group up.
+
+        ``records``: folder of the flight-recorder files that a stall leaves.
 
         Raises:
             ValueError: CUDA or a precision was asked for that this machine does not have.
@@ -64,12 +69,14 @@ class Runtime:
         _set_determinism(config.deterministic, precision)
         if world > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
             # An address of this machine's own: rendezvous needs nothing but torchrun's variables.
-            timeout = datetime.timedelta(seconds=FIRST_STEP_TIMEOUT_S)
+            # The group's own time-out is the last resort: the watch names the rank before it strikes.
+            timeout = datetime.timedelta(seconds=FIRST_STEP_TIMEOUT_S + GRACE_S)
+            store, rank, ranks = rendezvous.join(timeout)
             if device.type == "cuda":
                 torch.cuda.set_device(device)
-                dist.init_process_group("nccl", timeout=timeout, device_id=device)
+                dist.init_process_group("nccl", store=store, rank=rank, world_size=ranks, timeout=timeout, device_id=device)
             else:
-                dist.init_process_group("gloo", timeout=timeout)
+                dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timeout)
         return cls(
             rank=collectives.rank(),
             world=collectives.world(),
@@ -81,14 +88,23 @@ class Runtime:
             inference_threads=config.inference_threads,
             deterministic=config.deterministic,
             timeout_s=config.timeout_s,
+            watch=StallWatch(records, FIRST_STEP_TIMEOUT_S),
         )
 
-    def shorten_timeout(self) -> None:
-        """After the first step a stalled rank is a fault: bound the wait for it."""
-        if collectives.is_up() and hasattr(dist, "distributed_c10d"):
-            setter = getattr(dist.distributed_c10d, "_set_pg_timeout", None)
-            if setter is not None:
-                setter(datetime.timedelta(seconds=self.timeout_s), dist.group.WORLD)
+    def expect_steps(self) -> None:
+        """From a stage's first step on a stalled rank is a fault: bound the wait for it by ``run.timeout_s``."""
+        self._limit(self.timeout_s)
+
+    def expect_anything(self) -> None:
+        """Between stages ranks read, infer and write for different times: wait as long as at the start."""
+        self._limit(max(FIRST_STEP_TIMEOUT_S, self.timeout_s))
+
+    def _limit(self, seconds: int) -> None:
+        setter = getattr(dist.distributed_c10d, "_set_pg_timeout", None) if collectives.is_up() else None
+        if setter is not None:
+            setter(datetime.timedelta(seconds=seconds + GRACE_S), dist.group.WORLD)
+        if self.watch is not None:
+            self.watch.limit_s = seconds
 
     @contextlib.contextmanager
     def fixed_forward(self) -> Iterator[None]:
@@ -111,6 +127,8 @@ class Runtime:
         return network
 
     def close(self) -> None:
+        if self.watch is not None:
+            self.watch.close()
         if collectives.is_up():
             dist.destroy_process_group()
 

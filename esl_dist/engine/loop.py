@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from esl_dist.config.cli import RunFailure
 from esl_dist.config.schema import Config
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
+from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine import checkpoint
 from esl_dist.engine.guards import StopFlag, compare_replicas
@@ -63,7 +65,7 @@ class Loop:
 
         Raises:
             StoppedBySignal: after saving, on every rank.
-            RuntimeError: numbers went bad beyond the bound, or a replica drifted.
+            RunFailure: numbers went bad beyond the bound, or a replica drifted.
         """
         start, elapsed = self._resume()
         writer = checkpoint.Writer(self.folder / "checkpoints", keep=self.config.checkpoint.keep, background=self.config.checkpoint.background)
@@ -80,7 +82,7 @@ class Loop:
                 meter.step()
                 bad = self._count_bad_samples(micro, status.bad_samples, bad, step + 1)
                 if step == start:
-                    self.runtime.shorten_timeout()
+                    self.runtime.expect_steps()
                 self._after_step(step + 1, losses, meter, bad)
                 with meter.paused():
                     score = self.score(step + 1)
@@ -92,8 +94,9 @@ class Loop:
         finally:
             streams.close()
             writer.wait()
-        if start < self.steps and self.runtime.is_main:
-            writer.require(self.steps)
+            self.runtime.expect_anything()
+        if start < self.steps:
+            agree(lambda: writer.require(self.steps) if self.runtime.is_main else None)
         return start
 
     def _resume(self) -> tuple[int, float]:
@@ -157,7 +160,7 @@ class Loop:
             for name, network in self.updater.networks().items():
                 drifted = compare_replicas(network)
                 if drifted:
-                    raise RuntimeError(f"{self.name}: step {step}: the weights of {name} on rank {', '.join(map(str, drifted))} differ from the others; check that machine's memory and restart")
+                    raise RunFailure(f"{self.name}: step {step}: the weights of {name} on rank {', '.join(map(str, drifted))} differ from the others; check that machine's memory and restart")
 
     def _count_bad_samples(self, micro: list[Pair], new: int, before: int, step: int) -> int:
         """Name this rank's unreadable samples, count all ranks', stop all of them beyond ``data.bad_samples``."""

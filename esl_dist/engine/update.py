@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import nn
 
+from esl_dist.config.cli import RunFailure
 from esl_dist.config.schema import GuardConfig, OptimConfig
 from esl_dist.distributed import collectives, ddp
 from esl_dist.engine.ema import Ema
@@ -74,7 +75,7 @@ class Updater:
         ``stop`` is this rank's own wish to stop after the step.
 
         Raises:
-            RuntimeError: gradients are not finite and ``guard.non_finite`` says stop, or too many steps in a row were refused.
+            RunFailure: gradients are not finite and ``guard.non_finite`` says stop, or too many steps in a row were refused.
         """
         set_rate(self.optimizers, poly(index, self.decay_steps, self.config.power))
         for optimizer in self.optimizers.values():
@@ -114,9 +115,9 @@ class Updater:
         self.skipped_in_a_row += 1
         values = ", ".join(f"{name}={float(value):.4g}" for name, value in losses.items())
         if self.guard.non_finite == "stop" and not self.scaler.is_enabled():
-            raise RuntimeError(f"step {index}: a gradient is not finite ({values}); weights are as before the step. Lower optim.lr, or set guard.non_finite=skip")
+            raise RunFailure(f"step {index}: a gradient is not finite ({values}); weights are as before the step. Lower optim.lr, or set guard.non_finite=skip")
         if self.skipped_in_a_row > self.guard.max_skips:
-            raise RuntimeError(f"step {index}: {self.skipped_in_a_row} steps in a row without a finite gradient ({values}); lower optim.lr or run.precision=fp32")
+            raise RunFailure(f"step {index}: {self.skipped_in_a_row} steps in a row without a finite gradient ({values}); lower optim.lr or run.precision=fp32")
 
     def state(self) -> dict[str, Any]:
         return {
