@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One machine, one rank per GPU (or two ranks without any):
-#   bash launch/local.sh [train|extract|evaluate] --config configs/gta5_to_cityscapes.yaml data.root=/data
+#   bash launch/local.sh [train|extract|evaluate] --config configs/gta5_cityscapes/advent.yaml data.root=/data
 # NPROC=N: another number of ranks. Ctrl-C or SIGTERM saves and leaves with exit code 0; the same command goes on from there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
