@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ def strict(schema: Any) -> Any:
     return made
 
 
+@functools.cache  # more than a megabyte of YAML
 def definition(name: str) -> Any:
     path = CRDS / MANIFESTS[name]
     if not path.is_file():
         pytest.skip(f"the CustomResourceDefinition {path.name} is not on this machine")
-    return yaml.safe_load(path.read_text())
+    return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def manifest(name: str) -> Any:
