@@ -41,7 +41,7 @@ for folder in $(grep -o '/[^ ]*' "$work/pip.conf" | sed 's|^//*|/|; s|/simple$||
 done
 
 began=$SECONDS
-buildah "${storage[@]}" bud --pull-never --format docker --layers "${mounts[@]}" --build-arg BASE_IMAGE=localhost/esl_dist-base --build-arg WITH_APEX="${WITH_APEX:-0}" -t esl_dist .
+buildah "${storage[@]}" bud --pull-never --format docker --layers "${mounts[@]}" --build-arg BASE_IMAGE=localhost/esl_dist-base --build-arg WITH_APEX="${WITH_APEX:-0}" -t esl_dist . </dev/null
 echo "image: $((SECONDS - began)) s"
 
 # Unpacked once, so that it can be run as often as one likes; the sizes are those of the final stage's layers, unpacked.
