@@ -60,10 +60,11 @@ def from_logits(
     content: spool.Content = "logits" if setting.rule == "cbst" else "scores"
     layout = spool.Layout(content, {"kinds": list(kinds)}, {}, how)
     progress = inference.Progress(None, report)
+    memory = inference.Memory(len(class_names), kinds)
 
     def run() -> None:
         inference.infer(
-            logits(), every, folder, layout, score=score, size=lambda index: size, kinds=kinds, num_classes=len(class_names), shard=shard, progress=progress
+            logits(), every, folder, layout, score=score, size=lambda index: size, kinds=kinds, shard=shard, progress=progress, memory=memory
         )
 
     collectives.agree(run)

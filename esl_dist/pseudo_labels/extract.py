@@ -207,6 +207,7 @@ def _inferred(
         collectives.agree(lambda: inference.require_space(folder, len(left) * inference.bytes_per_image(content, size(left[0]), shape, len(kinds))))
         mine = left[rank::world]
         progress = inference.Progress(len(mine), report)
+        memory = inference.Memory(num_classes, kinds)
         length = ROUND_SHARDS * config.shard
         for start in range(0, len(left[::world]), length):  # rank 0 has the most, so all ranks go round equally often
             part = mine[start : start + length]
@@ -214,7 +215,7 @@ def _inferred(
             def run(part: Sequence[int] = part) -> None:
                 logits = inference.logits_of(forward, source, part)
                 inference.infer(
-                    logits, source.names, folder, layout, score=score, size=size, kinds=kinds, num_classes=num_classes, shard=config.shard, progress=progress
+                    logits, source.names, folder, layout, score=score, size=size, kinds=kinds, shard=config.shard, progress=progress, memory=memory
                 )
 
             collectives.agree(run)

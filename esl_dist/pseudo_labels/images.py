@@ -137,7 +137,10 @@ def spooled_high(shards: Sequence[ShardInfo], kind: Kind, scores: str, ids: rang
         histogram = spool.read_high(shard, kind, scores) if all(index in ids for index in shard.ids) else None
         if histogram is None:
             return None
-        total = histogram if total is None else total + histogram
+        if total is None:
+            total = histogram
+        else:
+            total += histogram
     return total
 
 

@@ -20,7 +20,7 @@ from esl_dist.distributed import collectives
 from esl_dist.pseudo_labels import overlap, spool
 from esl_dist.pseudo_labels.images import OutputSize, named_scores
 from esl_dist.pseudo_labels.keys import HIGH_BINS, Kind
-from esl_dist.pseudo_labels.scores import Scorer, Scores, empty
+from esl_dist.pseudo_labels.scores import Scorer, Scores, empty, shaped
 
 Forward = Callable[[Tensor], Tensor]
 REPORT_EVERY_S = 5.0
@@ -114,9 +114,9 @@ def infer(
     score: Scorer,
     size: OutputSize,
     kinds: Sequence[Kind],
-    num_classes: int,
     shard: int,
     progress: Progress,
+    memory: Memory,
 ) -> None:
     """Spool this rank's images; whatever file was not finished when a run died is made again."""
     rank = collectives.rank()
@@ -125,16 +125,16 @@ def infer(
         if int(leftover.name[5:9]) % collectives.world() == rank:
             leftover.unlink(missing_ok=True)
     serial = 1 + max((int(path.stem.split("-")[1]) for path in folder.glob(f"rank{rank:04d}-*.h5")), default=-1)
-    memory = Memory(num_classes, kinds)
 
     def work(item: tuple[int, tuple[int, Tensor]]) -> _Made:
         position, (index, image_logits) = item
+        held = memory.take(size(index)) if image_logits.device.type == "cpu" else None
         with memory.counting(position // shard, image_logits.device) as high:
-            out = memory.scores(size(index)) if image_logits.device.type == "cpu" else None
+            out = None if held is None else shaped(held, size(index))
             result = named_scores(score, names[index], image_logits, size(index), high, out)
         if layout.content == "logits":
-            return _Made(index, spool.pack({"logits": image_logits.cpu().numpy()}), out)
-        return _Made(index, spool.pack({"label": result.label.cpu().numpy(), **{kind: result.of(kind).cpu().numpy() for kind in kinds}}), out)
+            return _Made(index, spool.pack({"logits": image_logits.cpu().numpy()}), held)
+        return _Made(index, spool.pack({"label": result.label.cpu().numpy(), **{kind: result.of(kind).cpu().numpy() for kind in kinds}}), held)
 
     writer: spool.ShardWriter | None = None
     stored, files = 0, 0
@@ -142,7 +142,7 @@ def infer(
         for made in overlap.overlapped(work, enumerate(logits), overlap.workers()):
             writer = writer or spool.ShardWriter(folder / f"rank{rank:04d}-{serial + files:05d}.h5", layout)
             stored += writer.add(made.id, names[made.id], size(made.id), made.packed)
-            memory.give_back(made.scores)
+            memory.give_back(made.held)
             progress.step(stored)
             if len(writer.images) == shard:
                 writer.close(memory.counts(files))
@@ -160,36 +160,41 @@ class _Made(NamedTuple):
 
     id: int
     packed: dict[str, np.ndarray]
-    scores: Scores | None
+    held: Scores | None
 
 
 class Memory:
-    """Score maps and histograms that worker threads share by taking turns, never at the same time."""
+    """Score maps and histograms that worker threads share by taking turns, never at the same time.
+
+    One for a whole extraction: megabytes that every round asks for anew and gives back leave holes in the heap, and the process
+    grows with the number of images although nothing is held.
+    """
 
     def __init__(self, num_classes: int, kinds: Sequence[Kind]) -> None:
         self.num_classes, self.kinds = num_classes, kinds
         self.lock = threading.Lock()
-        self.free: dict[tuple[int, ...], list[Scores]] = {}
+        self.free: list[Scores] = []
         self.idle: dict[int, list[dict[Kind, Tensor]]] = {}
+        self.empty: list[dict[Kind, Tensor]] = []
 
-    def scores(self, size_hw: tuple[int, int]) -> Scores:
+    def take(self, size_hw: tuple[int, int]) -> Scores:
+        """Flat maps for at least so many pixels: images of many sizes share them."""
+        pixels = size_hw[0] * size_hw[1]
         with self.lock:
-            waiting = self.free.get(size_hw)
-            if waiting:
-                return waiting.pop()
-        return empty(size_hw)
+            held = self.free.pop() if self.free else None
+        return held if held is not None and held.label.numel() >= pixels else empty((pixels,))
 
     def give_back(self, scores: Scores | None) -> None:
         if scores is not None:
             with self.lock:
-                self.free.setdefault(tuple(scores.label.shape), []).append(scores)
+                self.free.append(scores)
 
     @contextmanager
     def counting(self, file: int, device: torch.device) -> Iterator[dict[Kind, Tensor]]:
         """Histograms of one spool file that no other thread is adding to."""
         with self.lock:
             waiting = self.idle.setdefault(file, [])
-            high = waiting.pop() if waiting else None
+            high = (waiting or self.empty).pop() if waiting or self.empty else None
         if high is None:
             high = {kind: torch.zeros(self.num_classes, HIGH_BINS, dtype=torch.int64, device=device) for kind in self.kinds}
         yield high
@@ -200,4 +205,13 @@ class Memory:
         """The sum over the threads, once all images of the file are in it; they start the next file from zero."""
         with self.lock:
             parts = self.idle.pop(file)
-        return {kind: torch.stack([part[kind] for part in parts]).sum(0).cpu().numpy() for kind in self.kinds}
+        for part in parts[1:]:
+            for kind in self.kinds:
+                parts[0][kind] += part[kind]
+        total = {kind: parts[0][kind].cpu().numpy().copy() for kind in self.kinds}
+        for part in parts:
+            for histogram in part.values():
+                histogram.zero_()
+        with self.lock:
+            self.empty += parts
+        return total

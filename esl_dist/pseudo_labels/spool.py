@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -111,9 +112,9 @@ class ShardWriter:
             if key not in self.groups:
                 self.groups[key] = self.file.create_group(key).id
             # h5py's own layer, below the one that costs half a millisecond for every dataset
-            kind = h5py.h5t.py_create(array.dtype, logical=True)
+            kind = _stored_as(array.dtype)
             dataset = h5py.h5d.create(self.groups[key], str(index).encode(), kind, h5py.h5s.create_simple(array.shape))
-            dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, array)
+            dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, array, kind)
             stored += array.nbytes
         self.images.append((index, name, size, int(packed["crc"])))
         return stored
@@ -191,8 +192,13 @@ def read(shard: ShardInfo, wanted: Sequence[str], verify: bool = True) -> Iterat
 def _array(group: h5py.h5g.GroupID, name: bytes) -> np.ndarray:
     dataset = h5py.h5d.open(group, name)
     array = np.empty(dataset.shape, dataset.dtype)
-    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
+    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array, _stored_as(array.dtype))
     return array
+
+
+@lru_cache(maxsize=16)
+def _stored_as(kind: np.dtype[Any]) -> h5py.h5t.TypeID:
+    return h5py.h5t.py_create(kind, logical=True)
 
 
 def read_high(shard: ShardInfo, kind: str, scores: str) -> np.ndarray | None:

@@ -39,9 +39,14 @@ class Scores(NamedTuple):
         return self.entropy if kind == "entropy" else self.probability
 
 
-def empty(size_hw: tuple[int, int]) -> Scores:
+def empty(size: tuple[int, ...]) -> Scores:
     """Memory for the scores of one image: filling the same again spares the system fresh pages for each."""
-    return Scores(torch.empty(size_hw, dtype=torch.uint8), torch.empty(size_hw), torch.empty(size_hw))
+    return Scores(torch.empty(size, dtype=torch.uint8), torch.empty(size), torch.empty(size))
+
+
+def shaped(flat: Scores, size_hw: tuple[int, int]) -> Scores:
+    """The first pixels of flat maps as an image."""
+    return Scores(*(values[: size_hw[0] * size_hw[1]].view(size_hw) for values in flat))
 
 
 Scorer = Callable[[Tensor, tuple[int, int], Histograms | None, Scores | None], Scores]
@@ -75,10 +80,20 @@ def _compiled() -> Scorer | None:
     if module is None:
         return None
 
+    idle: list[np.ndarray] = []  # one for every thread that scores at the same time, each used again and again
+
     def score(logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None) -> Scores:
         result = out or empty(size_hw)
         counted = [high[kind].numpy() if high and kind in high else module.NOT_COUNTED for kind in ("entropy", "probability")]
-        module.score(logits.numpy(), *(t.numpy() for t in result), *counted)
+        try:
+            scratch = idle.pop()
+        except IndexError:
+            scratch = np.empty(0, np.float32)
+        needed = module.scratch_length(*logits.shape, size_hw[1])
+        if len(scratch) < needed:
+            scratch = np.empty(needed, np.float32)
+        module.score(logits.numpy(), *(t.numpy() for t in result), *counted, scratch=scratch)
+        idle.append(scratch)
         return result
 
     return score
@@ -150,9 +165,16 @@ def check_golden_tile(name: str, score: Scorer, device: torch.device) -> None:
             raise ValueError(f"pseudo_labels.scores: {who} does not give the specified bits on this machine, so labels would differ from other machines'; set pseudo_labels.scores=library")
 
 
+def _quiet_sum(values: np.ndarray) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.sum(values))
+
+
 def check_finite(logits: Tensor, name: str) -> None:
     """``ValueError`` naming the image whose logits hold NaN or infinity."""
-    # a sum in float64 cannot overflow for finite float32 numbers, and the others always show in it
+    # NaN and infinity always show in a sum; finite float32 numbers may overflow one, but not in float64
+    if not logits.is_cuda and math.isfinite(_quiet_sum(logits.numpy())):
+        return
     total = float(logits.sum(dtype=torch.float64)) if logits.is_cuda else float(np.sum(logits.numpy(), dtype=np.float64))
     if math.isfinite(total):
         return

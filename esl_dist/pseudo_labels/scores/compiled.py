@@ -52,13 +52,14 @@ def _exp(x):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def _wide_probabilities(z, left, right, weight):
-    """Softmax of float32 ``[C, h, w]``, interpolated along the width: ``[C, h, W]``."""
+def _wide_probabilities(z, left, right, weight, scratch):
+    """Softmax of float32 ``[C, h, w]``, interpolated along the width: ``[C, h, W]`` in float32 ``scratch``."""
     num_classes, h, w = z.shape
     width = left.shape[0]
     n = h * w
     flat = z.reshape(num_classes, n)
-    p = np.empty((num_classes, n), np.float32)
+    wide = scratch[: num_classes * h * width].reshape(num_classes, h, width)
+    p = scratch[num_classes * h * width : num_classes * h * (width + w)].reshape(num_classes, n)
     top, total = np.empty(n, np.float32), np.empty(n, np.float32)
     for i in range(n):
         top[i] = flat[0, i]
@@ -77,7 +78,6 @@ def _wide_probabilities(z, left, right, weight):
     for c in range(num_classes):
         for i in range(n):
             p[c, i] = p[c, i] / total[i]
-    wide = np.empty((num_classes, h, width), np.float32)
     for c in range(num_classes):
         for r in range(h):
             row, out = p[c, r * w : (r + 1) * w], wide[c, r]
@@ -127,16 +127,30 @@ def _rows(wide, top, bottom, weight, scale, label, entropy, best, high_entropy, 
 NOT_COUNTED = np.empty((0, HIGH_BINS), np.int64)
 
 
+def scratch_length(num_classes: int, h: int, w: int, width: int) -> int:
+    """Floats of working memory for logits ``[C, h, w]`` and an output so many pixels wide."""
+    return num_classes * h * (w + width)
+
+
 def score(
-    logits_chw: np.ndarray, label: np.ndarray, entropy: np.ndarray, best: np.ndarray, high_entropy: np.ndarray = NOT_COUNTED, high_probability: np.ndarray = NOT_COUNTED
+    logits_chw: np.ndarray,
+    label: np.ndarray,
+    entropy: np.ndarray,
+    best: np.ndarray,
+    high_entropy: np.ndarray = NOT_COUNTED,
+    high_probability: np.ndarray = NOT_COUNTED,
+    scratch: np.ndarray | None = None,
 ) -> None:
     """Fill label (uint8), normalised entropy and maximum probability (float32), each ``[H, W]``, from float32 logits ``[C, h, w]``.
 
-    Every pixel is also added to the int64 histograms ``[C, HIGH_BINS]`` that are given.
+    Every pixel is also added to the int64 histograms ``[C, HIGH_BINS]`` that are given. ``scratch`` is working memory, float32 of
+    at least :func:`scratch_length`; None allocates it.
     """
     z = np.ascontiguousarray(logits_chw, np.float32)
     height, width = label.shape
-    wide = _wide_probabilities(z, *positions(z.shape[2], width))
+    if scratch is None:
+        scratch = np.empty(scratch_length(len(z), z.shape[1], z.shape[2], width), np.float32)
+    wide = _wide_probabilities(z, *positions(z.shape[2], width), scratch)
     _rows(wide, *positions(z.shape[1], height), k.inverse_log(len(z)), label, entropy, best, high_entropy, high_probability)
 
 
