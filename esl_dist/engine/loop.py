@@ -14,7 +14,7 @@ from esl_dist.config.cli import RunFailure
 from esl_dist.config.schema import Config
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
-from esl_dist.distributed.collectives import agree
+from esl_dist.distributed.collectives import agree, gather_json
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine import checkpoint
 from esl_dist.engine.guards import StopFlag, compare_replicas
@@ -152,15 +152,21 @@ class Loop:
             rate = self.updater.optimizers["segmenter"].param_groups[0]["lr"]
             values = {f"loss/{name}": value for name, value in mean_losses(losses).items()}
             self.tracker.event("train", stage=self.name, step=step, steps=self.steps, lr=rate, bad_samples=bad, **values, **meter.read())
-            figures = gpu.sample()
-            if figures:
-                self.tracker.event("gpu", stage=self.name, step=step, rank=self.runtime.rank, **figures)
+            self._log_gpus(step)
         every = self.config.guard.replica_every
         if every and step % every == 0 and self.runtime.world > 1:
             for name, network in self.updater.networks().items():
                 drifted = compare_replicas(network)
                 if drifted:
                     raise RunFailure(f"{self.name}: step {step}: the weights of {name} on rank {', '.join(map(str, drifted))} differ from the others; check that machine's memory and restart")
+
+    def _log_gpus(self, step: int) -> None:
+        """Figures of every node's GPUs, sampled by its first rank, recorded by rank 0."""
+        if self.runtime.device.type != "cuda":
+            return
+        for rank, figures in enumerate(gather_json(gpu.sample() if self.runtime.local_rank == 0 else None)):
+            if figures:
+                self.tracker.event("gpu", stage=self.name, step=step, rank=rank, **figures)
 
     def _count_bad_samples(self, micro: list[Pair], new: int, before: int, step: int) -> int:
         """Name this rank's unreadable samples, count all ranks', stop all of them beyond ``data.bad_samples``."""
