@@ -225,7 +225,7 @@ class Pipeline:
                 workers=self.config.data.workers,
                 fit=self.config.data.target.fit,
             )
-        content = result.to_json(table.classes)
+        content = result.to_json()
         self.tracker.event("eval", stage=stage.folder, step=step, split=options.split, bn_statistics=kind, miou=content["miou"], iou=content["iou"])
         return result
 

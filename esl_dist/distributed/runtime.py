@@ -68,7 +68,6 @@ class Runtime:
         torch.set_num_threads(threads)
         _set_determinism(config.deterministic, precision)
         if world > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
-            # An address of this machine's own: rendezvous needs nothing but torchrun's variables.
             # The group's own time-out is the last resort: the watch names the rank before it strikes.
             timeout = datetime.timedelta(seconds=FIRST_STEP_TIMEOUT_S + GRACE_S)
             store, rank, ranks = rendezvous.join(timeout)
