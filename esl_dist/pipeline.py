@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from esl_dist.atomic import write_json, write_text
 from esl_dist.config import load
 from esl_dist.config.schema import Config, DomainConfig
 from esl_dist.data import open_dataset
@@ -23,7 +24,6 @@ from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine import checkpoint
-from esl_dist.engine.atomic import write_json, write_text
 from esl_dist.engine.guards import StopFlag
 from esl_dist.engine.loop import Loop, Streams, new_scaler
 from esl_dist.engine.update import Updater

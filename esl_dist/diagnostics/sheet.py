@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from esl_dist.atomic import write_bytes
 from esl_dist.data import DataError
 from esl_dist.data.dataset import FolderDataset
 from esl_dist.data.transforms import resize_label
@@ -43,10 +44,9 @@ def contact_sheet(data: FolderDataset, indices: Sequence[int], table: Protocol, 
         y += height
     if legend:
         sheet.paste(legend, (0, y))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    sheet.save(aside, format="PNG")
-    aside.replace(path)
+    png = io.BytesIO()
+    sheet.save(png, format="PNG")
+    write_bytes(path, png.getvalue())
     return len(rows)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from esl_dist.atomic import write_text
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.loader import inference_batches
 from esl_dist.data.transforms import Fit, content_size, cut_padding, resize_label
@@ -130,13 +130,7 @@ def write_metrics(result: EvaluationResult, path: Path, extra: Mapping[str, Any]
     confusion = content.pop("confusion")
     text = json.dumps({**content, **(extra or {}), "confusion": "@"}, indent=2, allow_nan=False)
     rows = ",\n    ".join(json.dumps(row) for row in confusion)  # a row a line: readable, and small in a diff
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(text.replace('"@"', f"[\n    {rows}\n  ]") + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    write_text(path, text.replace('"@"', f"[\n    {rows}\n  ]") + "\n")
 
 
 def _number(value: float) -> float | None:

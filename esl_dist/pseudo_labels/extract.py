@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from esl_dist.atomic import write_json
 from esl_dist.config.schema import ExtractConfig, PseudoLabelConfig
 from esl_dist.distributed import collectives
 from esl_dist.pseudo_labels import fingerprint as prints
@@ -22,7 +23,6 @@ from esl_dist.pseudo_labels.insight import Truth, table
 from esl_dist.pseudo_labels.keys import Kind
 from esl_dist.pseudo_labels.label_sets import Job, LabelSet, Task, finished, identity, make
 from esl_dist.pseudo_labels.thresholds import kind_of
-from esl_dist.pseudo_labels.write import write_json
 
 __all__ = ["LabelSet", "TargetImages", "extract"]
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from esl_dist import atomic
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.distributed import collectives
 from esl_dist.pseudo_labels import counting, fingerprint, insight, overlap, write
@@ -103,7 +104,7 @@ def make(
         for position, (job, windows) in enumerate(zip(jobs, chosen.windows, strict=True)):
             label, left = label_of(image, job.setting, windows[image.id // job.setting.window if job.setting.window else 0])
             data = write.png(label)
-            write.replace(write.label_path(job.out, image.name), data)
+            atomic.write_bytes(write.label_path(job.out, image.name), data, durable=False)  # `finished` compares the hashes of all
             kept[position] = left[: task.num_classes]
             digests[position] = write.digest(image.name, data)
             labels.append(label)
@@ -135,7 +136,7 @@ def make(
     for position, (job, windows) in enumerate(zip(jobs, chosen.windows, strict=True)):
         content = summary(job, windows, kept[position], task, write.hexadecimal(digests[position]))
         if collectives.is_main():
-            write.write_json(job.out / "thresholds.json", content)
+            atomic.write_json(job.out / "thresholds.json", content)
         sets.append(LabelSet(job.setting.rule, job.out, content))
     collectives.barrier()
     report(f"label files: {len(jobs) * len(task.names)} in {time.monotonic() - selected:.1f} s")

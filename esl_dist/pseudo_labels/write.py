@@ -1,10 +1,9 @@
-"""Label PNGs and ``thresholds.json``, each written aside and renamed."""
+"""Label PNGs: their bytes, their places, their hashes; and what an earlier run wrote about them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 import zlib
 from pathlib import Path, PurePosixPath
@@ -43,17 +42,6 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def replace(path: Path, data: bytes) -> None:
-    """The file appears whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        aside.write_bytes(data)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(data)
-    os.replace(aside, path)
-
-
 def digest(name: str, data: bytes) -> np.ndarray:
     """One file's content as int64 ``[4]``: digests of files are added (mod 2^64), so any order and any split gives the same sum."""
     return np.frombuffer(hashlib.sha256(name.encode() + b"\0" + data).digest(), np.int64).copy()
@@ -61,10 +49,6 @@ def digest(name: str, data: bytes) -> np.ndarray:
 
 def hexadecimal(total: np.ndarray) -> str:
     return total.astype(np.int64).tobytes().hex()
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    replace(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

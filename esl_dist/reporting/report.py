@@ -17,8 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import esl_dist
+from esl_dist.atomic import write_text
 from esl_dist.config.load import dump
-from esl_dist.engine.atomic import write_text
 from esl_dist.labels import protocol
 from esl_dist.reporting import tables
 from esl_dist.reporting.chart import Series, line_chart

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from esl_dist.engine.atomic import write_text
+from esl_dist.atomic import write_text
 from esl_dist.reporting.chart import Series, line_chart
 from esl_dist.reporting.report import environment
 

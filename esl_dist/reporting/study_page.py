@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from esl_dist.engine.atomic import write_text
+from esl_dist.atomic import write_text
 from esl_dist.reporting.report import environment
 from esl_dist.reporting.spread import Difference, Spread
 from esl_dist.reporting.study_table import Row, Study

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from esl_dist.atomic import write_bytes
+
 log = logging.getLogger(__name__)
 
 # Events that belong to a step, so that a resume must drop those beyond its checkpoint.
@@ -74,12 +76,7 @@ class MetricsLog:
                 if not beyond:
                     kept.append(line)
             if dropped:
-                aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-                with open(aside, "wb") as file:
-                    file.writelines(kept)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(aside, self.path)
+                write_bytes(self.path, b"".join(kept))
                 self._close()
                 self._open()
         return dropped

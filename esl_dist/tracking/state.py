@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from esl_dist.atomic import write_text
+
 STATE, LOCK, METRICS = "mlflow.json", ".mlflow.lock", "metrics.jsonl"
 
 
@@ -40,9 +42,7 @@ class MirrorState:
 
     def save(self, run_dir: Path) -> None:
         """Replace the file in one step; raises ``OSError``."""
-        aside = run_dir / f".{STATE}.{os.getpid()}"
-        aside.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
-        os.replace(aside, run_dir / STATE)
+        write_text(run_dir / STATE, json.dumps(dataclasses.asdict(self), indent=1), durable=False)
 
 
 @contextlib.contextmanager

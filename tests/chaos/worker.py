@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
+from esl_dist import atomic
 from esl_dist.config import cli
 from esl_dist.distributed import ddp
-from esl_dist.engine import atomic
 from esl_dist.engine.update import Updater
 from esl_dist.train import main
 

@@ -142,6 +142,7 @@ def test_interrupted_generation_is_taken_up(tmp_path: Path, monkeypatch: pytest.
     assert not (cut / MANIFEST).exists()
     with (cut / JOURNAL).open("a") as journal:
         journal.write('["gta5/ima')  # the line that was being written
+    (cut / "gta5" / "images").mkdir(parents=True, exist_ok=True)
     (cut / "gta5" / "images" / "00003.png").write_bytes(b"half a file")
     ensure_pair(cut, SMALL, said.append)
     assert files(cut) == files(tmp_path / "whole")

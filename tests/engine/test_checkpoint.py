@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from esl_dist.engine import atomic, checkpoint
+from esl_dist import atomic
+from esl_dist.engine import checkpoint
 from esl_dist.engine.checkpoint import manifest
 from tests.engine import sample
 from tests.ranks import run_ranks

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from esl_dist.engine import atomic, checkpoint
+from esl_dist import atomic
+from esl_dist.engine import checkpoint
 from tests.engine import sample
 from tests.ranks import ROOT
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
 
+from esl_dist.atomic import write_bytes, write_text
 from esl_dist.config.schema import StreetsConfig
 from esl_dist.data.streets.classes import palette
 from esl_dist.data.streets.domains import SOURCE, TARGET, Domain
@@ -68,13 +68,6 @@ def _settings(config: StreetsConfig) -> dict[str, Any]:
     }
 
 
-def _put(path: Path, payload: bytes) -> None:
-    """The whole file or nothing: written aside, then renamed."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(payload)
-    os.replace(aside, path)
-
-
 def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
@@ -87,8 +80,8 @@ def _write(root: Path, sample: Sample, config: StreetsConfig) -> dict[str, Any]:
     if sample.indexed:
         label.putpalette(palette().tobytes())
     image, mask = _png(Image.fromarray(scene.image)), _png(label)
-    _put(root / sample.image, image)
-    _put(root / sample.label, mask)
+    write_bytes(root / sample.image, image, durable=False)
+    write_bytes(root / sample.label, mask, durable=False)
     return {"pixels": pixel_hash(scene), "bytes": [len(image), len(mask)]}
 
 
@@ -145,12 +138,10 @@ def ensure_pair(root: Path, config: StreetsConfig, report: Callable[[str], None]
     missing = [s for s in wanted if not _whole(root, s, entries.get(s.image))]
     if complete and not missing:
         return
-    for folder in {(root / path).parent for s in wanted for path in (s.image, s.label)}:
-        folder.mkdir(parents=True, exist_ok=True)
     report(f"streets: drawing {len(missing)} of {len(wanted)} images of {config.size[0]}x{config.size[1]} into {root}")
     # The settings and what is finished so far are on disk before the first new file is.
     lines = [json.dumps({"settings": settings})] + [json.dumps([s.image, entries[s.image]]) for s in wanted if _whole(root, s, entries.get(s.image))]
-    _put(root / JOURNAL, ("\n".join(lines) + "\n").encode())
+    write_text(root / JOURNAL, "\n".join(lines) + "\n")
     with (root / JOURNAL).open("a") as journal:
         for number, sample in enumerate(missing, 1):
             entries[sample.image] = _write(root, sample, config)
@@ -159,5 +150,5 @@ def ensure_pair(root: Path, config: StreetsConfig, report: Callable[[str], None]
             if number % 250 == 0 or number == len(missing):
                 report(f"streets: {number} of {len(missing)} drawn")
     ordered = {s.image: entries[s.image] for s in wanted}
-    _put(root / MANIFEST, (json.dumps({"settings": settings, "samples": ordered}, indent=1) + "\n").encode())
+    write_text(root / MANIFEST, json.dumps({"settings": settings, "samples": ordered}, indent=1) + "\n")
     (root / JOURNAL).unlink(missing_ok=True)

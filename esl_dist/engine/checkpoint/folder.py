@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
+from esl_dist import atomic
 from esl_dist.distributed import collectives
-from esl_dist.engine import atomic
 from esl_dist.engine.checkpoint import manifest, retention
 
 

@@ -10,7 +10,7 @@ import re
 import shutil
 from pathlib import Path
 
-from esl_dist.engine import atomic
+from esl_dist import atomic
 
 log = logging.getLogger(__name__)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import IO, cast
 
 import torch
 from torch import Tensor
 
+from esl_dist.atomic import replacing
 from esl_dist.models.deeplabv2 import DILATIONS, DeepLabV2
 from esl_dist.models.discriminator import Discriminator
 from esl_dist.models.weights.discriminator import NAMES
@@ -34,13 +35,8 @@ def export(model: DeepLabV2 | Discriminator, path: str | Path, layout: str = "ad
         content = dict(_segmenter(state, model, layout))
         if layout == "maxsquare":
             content = {"state_dict": {f"module.{key}": value for key, value in content.items()}}
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        torch.save(content, aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replacing(Path(path)) as file:
+        torch.save(content, cast(IO[bytes], file))
 
 
 def _segmenter(state: dict[str, Tensor], model: DeepLabV2, layout: str) -> dict[str, Tensor]:

@@ -16,28 +16,15 @@ from pathlib import Path
 from typing import Any
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` with ``data``, making its folder if needed: whoever opens it sees the old content or the new one.
-
-    Raises:
-        OSError: the disk refused; ``path`` is as before and nothing is left beside it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with writing(aside) as file:
-            file.write(data)
-        rename(aside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """``data`` as the content of ``replacing``."""
+    with replacing(path, durable=durable) as file:
+        file.write(data)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """``write_bytes`` of UTF-8."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), durable=durable)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -105,12 +92,37 @@ class HashedFile(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[HashedFile]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[HashedFile]:
+    """The next content of ``path``, whose folder is made if needed: whoever opens it sees the old content or the new one.
+
+    Without ``durable`` nothing is forced to the disk: whole after ``kill -9``, not after a power cut. For thousands of small files
+    that are checked by their hashes before they are trusted.
+
+    Raises:
+        OSError: the disk refused; ``path`` is as before and nothing is left beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with writing(aside, durable=durable) as file:
+            yield file
+        rename(aside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def writing(path: Path, *, durable: bool = True) -> Iterator[HashedFile]:
     """A new file, forced to the disk when the block ends without an error."""
     file = HashedFile(path)
     try:
         yield file
-        file.sync()
+        if durable:
+            file.sync()
     finally:
         file.close()
 
