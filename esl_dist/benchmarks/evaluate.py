@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from esl_dist.benchmarks.extract import NUM_CLASSES, street_like_logits
-from esl_dist.metrics.confusion import confusion_matrix
+from esl_dist.benchmarks.common import NUM_CLASSES, Peak, apart, without_numba
+from esl_dist.benchmarks.extract import DIFFERENT, street_like_logits
+from esl_dist.metrics.confusion import compiled, confusion_matrix
 from esl_dist.metrics.upsample import upsampled_argmax
 
 NATIVE = (2048, 1024)  # width, height
-REPEATS = 3
+SHARE = 10  # the plain way is timed on every tenth image: it takes its time and does not get better at it
 
 
 def plain(logits: Tensor, label: np.ndarray) -> np.ndarray:
@@ -33,40 +34,50 @@ def ours(logits: Tensor, label: np.ndarray) -> np.ndarray:
     return confusion_matrix(torch.from_numpy(label), upsampled_argmax(logits, NATIVE), NUM_CLASSES).numpy()
 
 
-def run(images: int = 500) -> dict[str, Any]:
-    """CPU seconds per image of both, alternating on one thread; the forward and reading the label are left out on both sides.
+def measure(images: int, fast: bool = True) -> dict[str, Any]:
+    """CPU seconds per image and peak memory of both, on one thread of this process; the forward and reading the label are left out.
 
-    The plain way is timed on every tenth image: it takes its time and does not get better at it.
+    First all images our way, then a share of them both ways in turn, for the ratio.
     """
     torch.set_num_threads(1)
+    if not fast:
+        without_numba()
     stream = np.random.RandomState(0)
-    maps = [street_like_logits(seed) for seed in range(8)]
+    maps = [street_like_logits(seed) for seed in range(DIFFERENT)]
     labels = [np.where(stream.random_sample((NATIVE[1], NATIVE[0])) < 0.1, 255, upsampled_argmax(m, NATIVE).numpy()).astype(np.uint8) for m in maps]
-    ratios, mine, theirs = [], [], []
-    for number in range(images):
-        logits, label = maps[number % 8], labels[number % 8]
-        mine.append(_cpu(ours, logits, label))
-        if number % 10 == 0:
-            theirs.append(_cpu(plain, logits, label))
-            ratios.append(theirs[-1] / mine[-1])
-    differing = [int(np.abs(plain(m, t) - ours(m, t)).sum()) // 2 for m, t in zip(maps[:REPEATS], labels[:REPEATS], strict=True)]
+    pairs = list(zip(maps, labels, strict=True))
+    differing = [int(np.abs(plain(*pair) - ours(*pair)).sum()) // 2 for pair in pairs]  # and both are warm
+    peak = Peak()
+    mine = [_cpu(ours, *pairs[number % DIFFERENT]) for number in range(images)]
+    mine_mib, peak = peak.mib(), Peak()
+    both = [(_cpu(plain, *pairs[number % DIFFERENT]), _cpu(ours, *pairs[number % DIFFERENT])) for number in range(-(-images // SHARE))]
     return {
-        "images": images,
+        "loops": "torch alone" if compiled() is None else "numba",
         "ours_ms": 1e3 * statistics.median(mine),
-        "plain_ms": 1e3 * statistics.median(theirs),
-        "ratio": statistics.median(ratios),
+        "plain_ms": 1e3 * statistics.median(theirs for theirs, _ in both),
+        "ratio": statistics.median(theirs / ours_s for theirs, ours_s in both),
         "total_s": sum(mine),
+        "ours_mib": mine_mib,
+        "plain_mib": peak.mib(),
         "differing_pixels": max(differing),
-        "pixels": NATIVE[0] * NATIVE[1],
     }
 
 
+def run(images: int = 500) -> dict[str, Any]:
+    """Measure with numba and with torch alone, each in a process of its own."""
+    return {"images": images, "pixels": NATIVE[0] * NATIVE[1], "measured": [apart(measure, images, fast) for fast in (True, False)]}
+
+
 def table(results: dict[str, Any]) -> str:
-    return (
-        f"scoring one 2048x1024 image, 19 classes, one thread, CPU (median of {results['images']}): ours {results['ours_ms']:.1f} ms, "
-        f"plain {results['plain_ms']:.1f} ms, ratio {results['ratio']:.1f}; {results['images']} images in {results['total_s']:.1f} s; "
-        f"at most {results['differing_pixels']} of {results['pixels']} pixels scored differently (ties of float rounding)"
-    )
+    """The figures of :func:`run` as text."""
+    lines = [
+        f"scoring a 2048x1024 image, {NUM_CLASSES} classes, upsampling, argmax and confusion, one thread, median of {results['images']}",
+        f"{'':<14}{'CPU ms/image':>14}{'all, s':>10}{'peak MiB':>10}{'plain way ms':>14}{'its peak MiB':>14}{'less CPU':>10}{'other pixels, most':>20}",
+    ]
+    for found in results["measured"]:
+        ours_text = f"{found['loops']:<14}{found['ours_ms']:>14.1f}{found['total_s']:>10.1f}{found['ours_mib']:>10.0f}"
+        lines.append(f"{ours_text}{found['plain_ms']:>14.1f}{found['plain_mib']:>14.0f}{found['ratio']:>9.1f}x{found['differing_pixels']:>20}")
+    return "\n".join(lines)
 
 
 def _cpu(function: Callable[[Tensor, np.ndarray], np.ndarray], logits: Tensor, label: np.ndarray) -> float:

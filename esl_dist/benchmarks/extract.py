@@ -8,10 +8,7 @@ class a mask over everything and a sort, per image and class a mask, PNG.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -22,15 +19,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from esl_dist.config.schema import ExtractConfig, PseudoLabelConfig
+from esl_dist.benchmarks.common import BATCH, NUM_CLASSES, Peak, apart, make_labels, without_numba
+from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.pseudo_labels import scores
-from esl_dist.pseudo_labels.extract import TargetImages, extract
+from esl_dist.pseudo_labels.extract import TargetImages
 
-NUM_CLASSES = 19
 SIZE = (1024, 512)  # width, height
 LOGITS = (NUM_CLASSES, 65, 129)
 DIFFERENT = 8
-BATCH = 4
 SWEEP = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 
 
@@ -75,19 +71,9 @@ def generated_images(number: int) -> TargetImages:
 
 
 def ours(number: int, out: Path, nus: Sequence[float] = (0.1,), from_spool: bool = False) -> None:
-    """The whole of this package's extraction: scores, spool, both passes, PNGs."""
-    extract(
-        table_forward,
-        generated_images(number),
-        out,
-        out / "spool",
-        num_classes=NUM_CLASSES,
-        class_names=[f"class {c}" for c in range(NUM_CLASSES)],
-        settings=[(f"esl {nu}", PseudoLabelConfig(nu=nu), out / f"{nu}") for nu in nus],
-        config=ExtractConfig(size=SIZE, batch=BATCH, spool="scores"),
-        fingerprint={"checkpoint": "generated"},
-        from_spool=from_spool,
-    )
+    """This package's way, one label set for every value of nu."""
+    settings = {f"{nu}": PseudoLabelConfig(nu=nu) for nu in nus}
+    make_labels(table_forward, generated_images(number), out, settings, SIZE, from_spool=from_spool)
 
 
 def published(number: int, out: Path) -> None:
@@ -114,21 +100,11 @@ def published(number: int, out: Path) -> None:
         Image.fromarray(kept.astype(np.uint8)).save(out / f"{i:06d}.png")
 
 
-def _peak_mib() -> float:
-    return _status("VmHWM") / 1024
-
-
-def _status(field: str) -> int:
-    """A figure of /proc/self/status in KiB."""
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith(field + ":"))
-
-
-def measure(what: str, number: int, fast: bool) -> dict[str, Any]:
+def measure(what: str, number: int, fast: bool = True) -> dict[str, Any]:
     """One measurement in this process: CPU and wall seconds, peak memory above what libraries and logits take."""
     torch.set_num_threads(1)
     if not fast:
-        sys.modules["numba"] = None  # type: ignore[assignment]  # an import of it fails, as where it is not installed
+        without_numba()
     _logits()
     implementation, _ = scores.scorer("exact")
     with tempfile.TemporaryDirectory() as folder:
@@ -137,28 +113,14 @@ def measure(what: str, number: int, fast: bool) -> dict[str, Any]:
             ours(number, out)
         else:
             (published if what == "published" else ours)(2, out / "warm")
-        try:
-            with open("/proc/self/clear_refs", "w") as clear:
-                clear.write("5")  # the kernel forgets the peak so far
-        except OSError:
-            pass  # the peak then includes the start, and the figure is too high rather than too low
-        resident, cpu, wall = _status("VmRSS") / 1024, time.process_time(), time.perf_counter()
+        peak = Peak()
+        cpu, wall = time.process_time(), time.perf_counter()
         if what == "published":
             published(number, out / "labels")
         else:
             ours(number, out, SWEEP if what == "sweep" else (0.1,), from_spool=what == "sweep")
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        peak = _peak_mib() - resident
-    return {"images": number, "cpu_s": cpu, "wall_s": wall, "peak_mib": peak, "scores": implementation}
-
-
-def _apart(what: str, number: int, fast: bool = True) -> dict[str, Any]:
-    command = f"import json; from esl_dist.benchmarks.extract import measure; print(json.dumps(measure({what!r}, {number}, {fast})))"
-    done = subprocess.run([sys.executable, "-c", command], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"benchmark {what} of {number} images failed:\n{done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return {"images": number, "cpu_s": cpu, "wall_s": wall, "peak_mib": peak.mib(), "scores": implementation}
 
 
 def run(images: int = 60, memory_images: Sequence[int] = (100, 1000, 3000), sweep_images: int = 100) -> dict[str, Any]:
@@ -167,13 +129,13 @@ def run(images: int = 60, memory_images: Sequence[int] = (100, 1000, 3000), swee
     ``published`` is measured at ``images`` and at a third of it for the slope of its memory; ``memory_images`` are this package's.
     """
     results: dict[str, Any] = {"size": list(SIZE), "classes": NUM_CLASSES, "cpus": os.cpu_count(), "torch": torch.__version__}
-    results["published"] = [_apart("published", max(images // 3, 2)), _apart("published", images)]
+    results["published"] = [apart(measure, "published", number) for number in (max(images // 3, 2), images)]
     small, large = results["published"]
     results["published_mib_per_image"] = (large["peak_mib"] - small["peak_mib"]) / max(large["images"] - small["images"], 1)
-    results["fast"] = _apart("ours", images)
-    results["plain"] = _apart("ours", images, fast=False)
-    results["sweep"] = {**_apart("sweep", sweep_images), "values": list(SWEEP)}
-    results["memory"] = [_apart("ours", number) for number in memory_images]
+    results["fast"] = apart(measure, "ours", images)
+    results["plain"] = apart(measure, "ours", images, False)
+    results["sweep"] = {**apart(measure, "sweep", sweep_images), "values": list(SWEEP)}
+    results["memory"] = [apart(measure, "ours", number) for number in memory_images]
     for name in ("fast", "plain"):
         results[f"{name}_times_less_cpu"] = large["cpu_s"] / large["images"] / (results[name]["cpu_s"] / results[name]["images"])
     return results

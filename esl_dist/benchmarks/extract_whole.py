@@ -16,15 +16,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from esl_dist.config.schema import ExtractConfig, PseudoLabelConfig
+from esl_dist.benchmarks.common import BATCH, NUM_CLASSES, make_labels
+from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.distributed import collectives
-from esl_dist.pseudo_labels.extract import TargetImages, extract
+from esl_dist.pseudo_labels.extract import TargetImages
 from esl_dist.pseudo_labels.inference import canary_image
 from esl_dist.pseudo_labels.keys import HIGH_BINS, LOW_BINS
 
-NUM_CLASSES = 19
 SIZE = (1024, 512)  # width, height
-BATCH = 4
 
 
 def tiny_network() -> nn.Module:
@@ -65,18 +64,8 @@ def on_a_rank(images: int, out: str) -> dict[str, Any]:
     lines: list[str] = []
     started = time.monotonic()
     folder = Path(out)
-    made = extract(
-        forward,
-        generated_images(images),
-        folder,
-        folder / "spool",
-        num_classes=NUM_CLASSES,
-        class_names=[f"class {c}" for c in range(NUM_CLASSES)],
-        settings=[(rule, PseudoLabelConfig(rule=rule), folder / rule) for rule in ("esl", "ssl")],  # type: ignore[arg-type]
-        config=ExtractConfig(size=SIZE, batch=BATCH, spool="scores"),
-        fingerprint={"checkpoint": "tiny"},
-        report=lines.append,
-    )
+    rules = {"esl": PseudoLabelConfig(rule="esl"), "ssl": PseudoLabelConfig(rule="ssl")}
+    made = make_labels(forward, generated_images(images), folder, rules, SIZE, report=lines.append)
     total = time.monotonic() - started
     thresholds = next(float(line.split()[1]) for line in lines if line.startswith("thresholds:"))
     files = next(float(line.split()[-2]) for line in lines if line.startswith("label files:"))

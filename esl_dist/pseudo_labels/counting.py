@@ -5,32 +5,20 @@ Only additions of integers: the order of images, and who counts them, cannot cha
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
 
+from esl_dist.compiled import loops
 from esl_dist.pseudo_labels.keys import HIGH_BINS, KEY_LIMIT, LOW_BINS
-
-log = logging.getLogger(__name__)
 
 IGNORE = 255
 
 
-@lru_cache(maxsize=1)
 def compiled() -> ModuleType | None:
-    """numba's loops where numba can be used: one pass over the pixels instead of numpy's five. Says once why where it cannot."""
-    try:
-        from esl_dist.pseudo_labels.scores import compiled as module
-    except ImportError:
-        log.info("numba is not installed, so scores take five times longer on CPU (pip install 'esl_dist[fast]')")
-        return None
-    except RuntimeError as error:  # no folder for its cache that can be written to
-        log.warning("numba cannot be used here (%s), so scores take five times longer on CPU; set NUMBA_CACHE_DIR", error)
-        return None
-    return module
+    """numba's loops where numba can be used: one pass over the pixels instead of numpy's five."""
+    return loops("esl_dist.pseudo_labels.scores.compiled", "scores take five times longer")
 
 
 class ScoreError(ValueError):

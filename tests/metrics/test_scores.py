@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from esl_dist.labels import protocol
+from esl_dist.metrics import confusion
 from esl_dist.metrics.confusion import confusion_matrix
 from esl_dist.metrics.scores import fold, iou, mean_iou, merged_scores, subset_scores
 from tests.deterministic import label_map
@@ -80,6 +81,17 @@ def test_confusion_by_hand(dtype: torch.dtype) -> None:
     prediction = torch.tensor([[0, 1, 1], [2, 0, 255]], dtype=torch.uint8)
     # 255 as a prediction means "none": it joins neither the row nor the column.
     assert confusion_matrix(label, prediction, 3).tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def test_counts_with_and_without_numba_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba", reason="numba is not installed")
+    draw = np.random.RandomState(0)
+    label, prediction = (torch.from_numpy(draw.randint(0, 25, (37, 51)).astype(np.uint8)) for _ in range(2))
+    label[0], prediction[:, 0] = 255, 255
+    counted = confusion_matrix(label, prediction, 19), confusion_matrix(label[:, ::2], prediction[:, ::2], 255)
+    monkeypatch.setattr(confusion, "compiled", lambda: None)
+    plain = confusion_matrix(label, prediction, 19), confusion_matrix(label[:, ::2], prediction[:, ::2], 255)
+    assert counted[0].sum() > 0 and all(torch.equal(a, b) for a, b in zip(counted, plain, strict=True))
 
 
 def test_many_classes_do_not_overflow_the_narrow_type() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from esl_dist.metrics import upsample
 from esl_dist.metrics.upsample import upsampled_argmax
 
 
@@ -51,3 +52,40 @@ def test_same_labels_for_any_number_of_threads() -> None:
         assert torch.equal(one, upsampled_argmax(logits, (400, 200)))
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("h", "w", "width", "height"), [(17, 33, 256, 128), (5, 7, 33, 31), (9, 17, 9, 4), (65, 129, 517, 259), (1, 4, 9, 7), (3, 1, 1, 1)])
+@pytest.mark.parametrize("kind", ["smooth", "noise", "ties", "huge", "tiny", "constant"])
+def test_numba_gives_the_pixels_of_torch(h: int, w: int, width: int, height: int, kind: str) -> None:
+    pytest.importorskip("numba", reason="numba is not installed")
+    noise = torch.randn(19, h, w, generator=torch.Generator().manual_seed(h + w))
+    logits = {"smooth": _smooth(19, h, w, h), "noise": noise, "ties": noise.round(), "huge": noise * 1e30, "tiny": noise * 1e-30, "constant": noise * 0}[kind]
+    plain = upsample._eager(upsample._at_least_two(logits), (width, height))
+    assert torch.equal(upsampled_argmax(logits, (width, height)), plain)
+    assert torch.equal(upsampled_argmax(logits.double().permute(2, 1, 0).contiguous().permute(2, 1, 0), (width, height)), plain), "any type, any strides"
+
+
+def test_numba_keeps_classes_that_rounding_could_tie() -> None:
+    """Two classes an ulp apart, each ahead at some corners: the margin must leave the decision to the very arithmetic of torch."""
+    pytest.importorskip("numba", reason="numba is not installed")
+    generator = torch.Generator().manual_seed(1)
+    base = torch.randn(1, 9, 9, generator=generator) * 3
+    ulps = torch.randint(-2, 3, (6, 9, 9), generator=generator, dtype=torch.int32)
+    logits = (base.expand(6, 9, 9).contiguous().view(torch.int32) + ulps).view(torch.float32)
+    assert torch.equal(upsampled_argmax(logits, (129, 97)), upsample._eager(logits, (129, 97)))
+
+
+def test_a_map_with_nan_is_decided_by_torch() -> None:
+    logits = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(2))
+    logits[1, 2, 3] = torch.nan
+    assert torch.equal(upsampled_argmax(logits, (40, 30)), upsample._eager(logits, (40, 30)))
+
+
+def test_where_numba_gives_other_pixels_it_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    compiled = pytest.importorskip("esl_dist.metrics.compiled", reason="numba is not installed")
+    monkeypatch.setattr(compiled, "label_cells", lambda *arguments: arguments[-1].fill(0))
+    upsample._compiled.cache_clear()
+    try:
+        assert upsample._compiled() is None and "does not give torch's pixels" in caplog.text
+    finally:
+        upsample._compiled.cache_clear()

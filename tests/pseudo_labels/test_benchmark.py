@@ -22,10 +22,10 @@ def test_the_recreated_procedure_and_this_package_keep_the_same_pixels(tmp_path:
 
 
 def test_a_table_can_be_made_of_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measured(what: str, number: int, fast: bool = True) -> dict[str, object]:
+    def measured(function: object, what: str, number: int, fast: bool = True) -> dict[str, object]:
         return {"images": number, "cpu_s": number * (0.13 if what == "published" else 0.013), "wall_s": 1.0, "peak_mib": 10.0 * number, "scores": "exact (x)"}
 
-    monkeypatch.setattr(extract, "_apart", measured)
+    monkeypatch.setattr(extract, "apart", measured)
     results = extract.run(30, (100,), 10)
     assert results["fast_times_less_cpu"] == pytest.approx(10) and results["published_mib_per_image"] == pytest.approx(10)
     assert "10.0x" in extract.table(results)
