@@ -20,6 +20,7 @@ PROBES: tuple[Probe, ...] = (
     machine.versions,
     machine.device,
     machine.gpu_health,
+    machine.optimiser,
     machine.shared_memory,
     group.process_group,
     group.all_reduce_sum,

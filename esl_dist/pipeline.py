@@ -15,6 +15,7 @@ from torch import nn
 
 from esl_dist.atomic import write_json, write_text
 from esl_dist.config import load
+from esl_dist.config.ranks import on_ranks
 from esl_dist.config.schema import Config, DomainConfig
 from esl_dist.data import open_dataset
 from esl_dist.data.dataset import Dataset
@@ -31,6 +32,7 @@ from esl_dist.labelling import file_sha256, make_labels, statistics_batches
 from esl_dist.labels import protocol
 from esl_dist.metrics.evaluate import EvaluationResult, evaluate, write_metrics
 from esl_dist.models import build_segmenter
+from esl_dist.monitor import memory
 from esl_dist.provenance import check_options, result_options
 from esl_dist.pseudo_labels.agreement import agreement
 from esl_dist.stages.build import build_stage
@@ -46,6 +48,7 @@ class Pipeline:
     """A run: its configuration, its folder and what its ranks share."""
 
     config: Config
+    """In optimiser steps and final rates (see ``config/ranks.py``); ``config.yaml`` has it as it was asked for."""
     run_dir: Path
     runtime: Runtime
     tracker: Tracker
@@ -101,7 +104,9 @@ class Pipeline:
             score=self._score_while_training(stage, updater.networks()["segmenter"]),
         )
         self.tracker.event("stage", stage=stage.folder, status="start", steps=stage.steps)
-        loop.run()
+        snapshot = memory.snapshot_path(self.config, self.runtime.device, self.run_dir, stage.folder, self.runtime.rank)
+        with memory.explained(f"{stage.folder}: training", memory.training_advice(self.config, self.runtime.precision), snapshot):
+            loop.run()
         seconds = time.monotonic() - began
 
         def record() -> None:
@@ -157,16 +162,17 @@ class Pipeline:
         """Label sets of all self-training stages that share a teacher, from one inference pass."""
         teacher = self._final(self.run_dir / stages[0].teacher)
         out = self.run_dir / "pseudo_labels"
-        sets = make_labels(
-            self.config,
-            teacher,
-            self.target,
-            out,
-            self.runtime,
-            rules={s.labels: s.rule for s in stages},
-            spool=out / "spool" / file_sha256(teacher)[:12],
-            portion_round=stages[0].round - 1,
-        )
+        with memory.explained("labels", "lower extract.batch, or extract.size"):
+            sets = make_labels(
+                self.config,
+                teacher,
+                self.target,
+                out,
+                self.runtime,
+                rules={s.labels: s.rule for s in stages},
+                spool=out / "spool" / file_sha256(teacher)[:12],
+                portion_round=stages[0].round - 1,
+            )
         for stage, made in zip(stages, sets, strict=True):
             kept = sum(entry["kept"] for entry in made.thresholds["classes"])
             total = sum(entry["count"] for entry in made.thresholds["classes"])
@@ -212,7 +218,8 @@ class Pipeline:
         """Score a network on all ranks and log it."""
         assert self.scored is not None
         options, table = self.config.eval, protocol(self.config.data.protocol)
-        with self.runtime.fixed_forward(), predictor.statistics(kind, statistics_batches(self.config, self.target)):
+        careful = memory.explained(f"{stage.folder}: evaluation", "lower eval.batch, or eval.input_size")
+        with careful, self.runtime.fixed_forward(), predictor.statistics(kind, statistics_batches(self.config, self.target)):
             result = evaluate(
                 predictor,
                 self.scored,
@@ -282,5 +289,8 @@ def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_
     source, target, scored = agree(datasets)
     if runtime.is_main:
         write_text(run_dir / "config.yaml", load.dump(config))
+    config, scaled = on_ranks(config, runtime.world)
+    if scaled:
+        log.info("%s", scaled)
     log.info("source: %d images, target: %d images, scored on: %s", len(source), len(target), f"{len(scored)} images of {config.eval.split}" if scored else "nothing (labels withheld)")
     return Pipeline(config, run_dir, runtime, make_tracker(), stop, source, target, scored)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from esl_dist.config import cli, load
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
+from esl_dist.engine import apex
 from esl_dist.engine.guards import RunLock, StopFlag, die_with_parent
 from esl_dist.engine.loop import StoppedBySignal
 from esl_dist.pipeline import start
@@ -23,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run every stage that is not done yet; 0 also after a signal, when the state is saved."""
     _, config = cli.parse(cli.parser("train", "Train, align, label and self-train as the configuration says."), argv)
     run_dir = load.run_dir(config)
+    if config.optim.backend == "apex":
+        apex.require(config.run.device)
     die_with_parent()
     with Runtime.start(config.run, run_dir / "flight_recorder") as runtime, StopFlag() as stop:
         lock = agree(lambda: RunLock(run_dir).acquire() if runtime.is_main else None)

@@ -16,6 +16,7 @@ from esl_dist.config.schema import Config
 from esl_dist.diagnostics.check import Check
 from esl_dist.distributed import collectives
 from esl_dist.distributed.runtime import Runtime
+from esl_dist.engine import apex
 from esl_dist.monitor.gpu import Nvml
 
 GIB = 2**30
@@ -86,6 +87,14 @@ def gpu_health(config: Config, runtime: Runtime) -> list[Check]:
         else:
             checks.append(Check(name, "ok", text))
     return checks or [Check("gpu health", "ok", "no GPU is visible to this process")]
+
+
+def optimiser(config: Config, runtime: Runtime) -> list[Check]:
+    """Whether apex's optimisers run here, where the configuration asks for them."""
+    if config.optim.backend != "apex":
+        return []
+    problem = apex.unusable(config.run.device)
+    return [Check("apex", "broken", problem, "or set optim.backend=auto")] if problem else [Check("apex", "ok", "FusedSGD took a step on this GPU")]
 
 
 def shared_memory(config: Config, runtime: Runtime) -> list[Check]:

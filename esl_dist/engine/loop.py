@@ -20,6 +20,7 @@ from esl_dist.engine import checkpoint
 from esl_dist.engine.guards import StopFlag, compare_replicas
 from esl_dist.engine.update import Updater, mean_losses
 from esl_dist.monitor import gpu
+from esl_dist.monitor.profile import StepProfiler, phase
 from esl_dist.monitor.throughput import Throughput
 from esl_dist.stages.passes import Losses, Pair
 from esl_dist.tracking import Tracker
@@ -72,14 +73,16 @@ class Loop:
         optim = self.config.optim
         images = 2 if self.updater.stage.needs_target else 1
         meter = Throughput(images_per_step=images * optim.batch * optim.accumulate * self.runtime.world)
+        profiler = StepProfiler(self.config.profile, self.folder.parent / "profile" / f"{self.name}_rank{self.runtime.rank}.json.gz")
         streams = self.open_streams(start)
         bad = 0
         try:
             for step in range(start, self.steps):
-                with meter.waiting():
+                with meter.waiting(), phase("data"):
                     micro = [streams.next() for _ in range(optim.accumulate)]
                 losses, status = self.updater.step(step, micro, self.stop.local)
                 meter.step()
+                profiler.step(step + 1)
                 bad = self._count_bad_samples(micro, status.bad_samples, bad, step + 1)
                 if step == start:
                     self.runtime.expect_steps()
@@ -92,6 +95,7 @@ class Loop:
                     log.info("%s: stopping at step %d as asked by a signal; the same command goes on from here", self.name, step + 1)
                     raise StoppedBySignal
         finally:
+            profiler.close()
             streams.close()
             writer.wait()
             self.runtime.expect_anything()

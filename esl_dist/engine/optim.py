@@ -10,14 +10,21 @@ from torch import Tensor, nn
 
 from esl_dist.config.schema import OptimConfig
 from esl_dist.distributed import ddp
+from esl_dist.engine import apex
 from esl_dist.models.deeplabv2 import DeepLabV2, published_multiplicity
 
 Optimizers = dict[str, torch.optim.Optimizer]
+BETAS = (0.9, 0.99)
 
 
 def poly(step: int, total: int, power: float) -> float:
     """Factor of every learning rate at ``step`` (0-based): ``(1 - step/total)^power``."""
     return float((1 - min(step, total) / total) ** power)
+
+
+def warm(step: int, steps: int) -> float:
+    """Factor of every learning rate at ``step`` (0-based) of a warm-up over ``steps``: 1/steps, 2/steps, … 1."""
+    return min(step + 1, steps) / steps if steps else 1.0
 
 
 class PublishedSGD(torch.optim.Optimizer):
@@ -56,8 +63,10 @@ def build_optimizers(config: OptimConfig, networks: Mapping[str, nn.Module]) -> 
         module = ddp.inner(network)
         if isinstance(module, DeepLabV2):
             made[name] = _segmenter_optimizer(config, module)
+        elif config.backend == "apex":
+            made[name] = apex.adam(module.parameters(), config.discriminator_lr, BETAS)
         else:
-            made[name] = torch.optim.Adam(module.parameters(), lr=config.discriminator_lr, betas=(0.9, 0.99), **_implementation(config, module.parameters()))
+            made[name] = torch.optim.Adam(module.parameters(), lr=config.discriminator_lr, betas=BETAS, **_implementation(config, module.parameters()))
         for group in made[name].param_groups:
             group["base_lr"] = group["lr"]
     return made
@@ -74,6 +83,8 @@ def _segmenter_optimizer(config: OptimConfig, module: DeepLabV2) -> torch.optim.
         groups.append({"params": [p for _, p in heads], "lr": head_lr})
         return PublishedSGD(groups, config.lr, config.momentum, config.weight_decay)
     groups = [{"params": [p for _, p in backbone]}, {"params": [p for _, p in heads], "lr": head_lr}]
+    if config.backend == "apex":
+        return apex.sgd(groups, config.lr, config.momentum, config.weight_decay)
     options = _implementation(config, (p for _, p in backbone))
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, **options)
 

@@ -13,7 +13,8 @@ from esl_dist.config.cli import RunFailure
 from esl_dist.config.schema import GuardConfig, OptimConfig
 from esl_dist.distributed import collectives, ddp
 from esl_dist.engine.ema import Ema
-from esl_dist.engine.optim import Optimizers, build_optimizers, poly, set_rate
+from esl_dist.engine.optim import Optimizers, build_optimizers, poly, set_rate, warm
+from esl_dist.monitor.profile import phase
 from esl_dist.stages.passes import Losses, Pair
 
 
@@ -77,9 +78,9 @@ class Updater:
         Raises:
             RunFailure: gradients are not finite and ``guard.non_finite`` says stop, or too many steps in a row were refused.
         """
-        set_rate(self.optimizers, poly(index, self.decay_steps, self.config.power))
+        set_rate(self.optimizers, poly(index, self.decay_steps, self.config.power) * warm(index, self.config.warmup))
         for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()  # to None, which is what torch's does without an argument and apex's takes none
         losses = self.stage.step(micro)
         for optimizer in self.optimizers.values():
             self.scaler.unscale_(optimizer)
@@ -91,13 +92,15 @@ class Updater:
         if self.config.clip:
             segmenter = ddp.inner(self.stage.networks["segmenter"])
             nn.utils.clip_grad_norm_([p for p in segmenter.parameters() if p.grad is not None], self.config.clip)
-        for optimizer in self.optimizers.values():
-            self.scaler.step(optimizer)
+        with phase("optimiser"):
+            for optimizer in self.optimizers.values():
+                self.scaler.step(optimizer)
         self.scaler.update()
         if self.ema:
             self.ema.update(index)
         return losses, status
 
+    @phase("all-reduce")
     def _agree(self, stop: bool, bad: int) -> Status:
         """One small all-reduce, so that no rank steps, stops or gives up alone."""
         grads = [p.grad for network in self.stage.networks.values() for p in ddp.inner(network).parameters() if p.grad is not None]

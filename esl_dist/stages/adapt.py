@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
 from esl_dist.models.deeplabv2 import Outputs
+from esl_dist.monitor.profile import phase
 from esl_dist.stages.objectives import Objective
 from esl_dist.stages.passes import Losses, Pair, Passes, add_losses, cross_entropy, upsample_both
 
@@ -84,7 +85,8 @@ class Adaptation:
         losses.update(parts)
 
         if self.objective:
-            losses.update(_scaled(self.objective.discriminator_pass(source, target, self.passes, share, last), share))
+            with phase("discriminator"):
+                losses.update(_scaled(self.objective.discriminator_pass(source, target, self.passes, share, last), share))
         return losses
 
     def _target_pass(self, batch: Batch, valid: Tensor | None, share: float) -> tuple[Outputs, Tensor, Losses]:

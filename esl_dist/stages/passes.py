@@ -16,6 +16,7 @@ from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.losses import segmentation_loss, upsample
 from esl_dist.models.deeplabv2 import Outputs
+from esl_dist.monitor.profile import phase
 
 
 class Pair(NamedTuple):
@@ -40,6 +41,7 @@ class Passes:
     scale: float
     scale_loss: Callable[[Tensor], Tensor] = lambda loss: loss
 
+    @phase("forward")
     def forward(self, network: nn.Module, images_u8: Tensor) -> Outputs:
         """uint8 RGB ``[n, 3, H, W]`` to logits at output stride 8; through DDP where the network is wrapped."""
         like = next(ddp.inner(network).parameters())
@@ -55,6 +57,7 @@ class Passes:
             logits: Tensor = network(maps)
         return logits
 
+    @phase("backward")
     def backward(self, loss: Tensor) -> None:
         self.scale_loss(loss).backward()
 

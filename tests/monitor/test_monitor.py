@@ -1,16 +1,12 @@
-"""Rates by a clock that the test moves, GPU figures from a driver that the test plays, a real trace."""
+"""Rates by a clock that the test moves, GPU figures from a driver that the test plays."""
 
-import json
 import types
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from esl_dist.monitor import gpu
 from esl_dist.monitor.gpu import Nvml
-from esl_dist.monitor.profile import StepProfiler
 from esl_dist.monitor.throughput import Throughput
 
 
@@ -136,21 +132,3 @@ def test_no_driver_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(gpu.importlib, "import_module", missing)
     assert Nvml.open() is None and gpu._Sampler().sample(0) is None
-
-
-def test_trace_of_the_steps_asked_for(tmp_path: Path) -> None:
-    profiler = StepProfiler(start=2, steps=2, out_dir=tmp_path)
-    for step in range(1, 7):
-        with torch.profiler.record_function(f"step {step}"):
-            torch.ones(4).sum()
-        profiler.step(step)
-    names = {event.get("name") for event in json.loads((tmp_path / "trace-rank0.json").read_text())["traceEvents"]}
-    assert {f"step {s}" for s in range(1, 7)} & names == {"step 3", "step 4"}
-
-
-def test_no_steps_no_trace(tmp_path: Path) -> None:
-    profiler = StepProfiler(start=1, steps=0, out_dir=tmp_path)
-    for step in range(1, 4):
-        profiler.step(step)
-    profiler.close()
-    assert list(tmp_path.iterdir()) == []

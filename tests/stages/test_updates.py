@@ -110,3 +110,12 @@ def test_without_an_average_the_trained_network_is_the_result() -> None:
 def test_an_average_needs_a_decay_between_0_and_1() -> None:
     with pytest.raises(AssertionError):
         Ema(nn.Linear(1, 1), 1.0)
+
+
+def test_a_warm_up_raises_the_rate_of_every_group() -> None:
+    made = Updater(Toy(), OptimConfig(discriminator_lr=0.1, warmup=4, power=1.0), GuardConfig(), 8, torch.amp.GradScaler("cpu", enabled=False))
+    rates = []
+    for step in range(6):
+        made.step(step, [])
+        rates.append(made.optimizers["segmenter"].param_groups[0]["lr"])
+    assert rates == pytest.approx([0.1 * (step + 1) / 4 * (1 - step / 8) for step in range(4)] + [0.1 * (1 - 4 / 8), 0.1 * (1 - 5 / 8)])
