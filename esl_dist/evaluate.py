@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esl_dist.config import cli
-from esl_dist.data import open_dataset
+from esl_dist.data import open_at_size
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import die_with_parent
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Runtime.start(config.run) as runtime:
         setup_logging(runtime.is_main, None)
         data, options, table = config.data, config.eval, protocol(config.data.protocol)
-        scored = agree(lambda: open_dataset(data.target, data.root, data.protocol, split=options.split or None))
-        target = agree(lambda: open_dataset(data.target, data.root, data.protocol)) if "target" in options.bn_statistics else scored
+        scored = agree(lambda: open_at_size(data.target, data, options.input_size, options.split or None))
+        target = agree(lambda: open_at_size(data.target, data)) if "target" in options.bn_statistics else scored
         networks = agree(lambda: [Predictor.from_checkpoint(config, path, runtime) for path in arguments.checkpoint])
         predict: Predict = weighted(networks, weights) if len(networks) > 1 or arguments.weight else networks[0]
         predict = multi_scale(predict, scales) if scales != [1.0] else predict

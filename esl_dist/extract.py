@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esl_dist.config import cli
-from esl_dist.data import open_dataset
+from esl_dist.data import open_at_size
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import die_with_parent
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     die_with_parent()
     with Runtime.start(config.run) as runtime:
         setup_logging(runtime.is_main, None)
-        target = agree(lambda: open_dataset(config.data.target, config.data.root, config.data.protocol))
+        target = agree(lambda: open_at_size(config.data.target, config.data))
         out: Path = arguments.out
         rules = {".": config.pseudo_labels.rule}
         made = make_labels(config, arguments.checkpoint, target, out, runtime, rules, out / "spool", from_spool=arguments.from_spool)

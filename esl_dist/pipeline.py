@@ -17,10 +17,11 @@ from esl_dist.atomic import write_json, write_text
 from esl_dist.config import load
 from esl_dist.config.ranks import on_ranks
 from esl_dist.config.schema import Config, DomainConfig
-from esl_dist.data import open_dataset
+from esl_dist.data import open_at_size
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.loader import TrainStream
 from esl_dist.data.streets import ensure_pair
+from esl_dist.data.upload import uploaded
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
@@ -127,7 +128,7 @@ class Pipeline:
         seed = 2 * self.config.run.seed + (1 << 20 if stage.kind == "initial" else 0)
         source = self._stream(labelled, domain, seed, start)
         if not needs_target:
-            return Streams(source, None, source.close)
+            return Streams(uploaded(source, self.runtime.device), None, source.close)
         label_dir = self.run_dir / "pseudo_labels" / stage.labels / "labels" if stage.kind == "selftrain" else None
         target = self._stream(self.target, data.target, seed + 1, start, labels=label_dir is not None, label_dir=label_dir)
 
@@ -135,7 +136,7 @@ class Pipeline:
             source.close()
             target.close()
 
-        return Streams(source, target, close)
+        return Streams(uploaded(source, self.runtime.device), uploaded(target, self.runtime.device), close)
 
     def _stream(self, dataset: Dataset, domain: DomainConfig, seed: int, start: int, labels: bool = True, label_dir: Path | None = None) -> TrainStream:
         optim, data = self.config.optim, self.config.data
@@ -281,9 +282,9 @@ def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_
     collectives.barrier()
 
     def datasets() -> tuple[Dataset, Dataset, Dataset | None]:
-        source = open_dataset(data.source, data.root, data.protocol)
-        target = open_dataset(data.target, data.root, data.protocol)
-        scored = open_dataset(data.target, data.root, data.protocol, split=config.eval.split) if config.eval.split and data.target.labelled else None
+        source = open_at_size(data.source, data)
+        target = open_at_size(data.target, data)
+        scored = open_at_size(data.target, data, config.eval.input_size, config.eval.split) if config.eval.split and data.target.labelled else None
         return source, target, scored
 
     source, target, scored = agree(datasets)

@@ -80,7 +80,9 @@ class DataConfig:
     blur: float = 0.0
     """Probability of a Gaussian blur (MaxSquare uses 0.5)."""
     workers: int = 2
-    """Loader processes per rank; 0 loads in the training process."""
+    """Loader processes per rank and domain; 0 reads ahead in a thread of the training process."""
+    prepared: str = "prepared"
+    """Folder below ``data.root`` of what ``python -m esl_dist.prepare`` made; it is read instead of the originals where it gives the same bytes. Empty: never."""
     bad_samples: int = 10
     """Unreadable images or labels that are skipped and counted before the run stops."""
 

@@ -125,7 +125,8 @@ def _from_words(words: list[str]) -> DictConfig:
         if "=" not in word or word.startswith("-"):
             raise ConfigError(f"{word!r}: options are written section.option=value (and the file as --config FILE)")
     try:
-        return OmegaConf.from_dotlist(words)
+        # ``key=`` means the empty text, as the options that it switches off say of themselves.
+        return OmegaConf.from_dotlist([f'{word}""' if word.endswith("=") else word for word in words])
     except Exception as error:
         raise ConfigError(f"{' '.join(words)}: {_one_line(error)}") from None
 

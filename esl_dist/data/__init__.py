@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from esl_dist.config.schema import DomainConfig
+from esl_dist.config.schema import DataConfig, DomainConfig
 from esl_dist.data import camvid, cityscapes, crosscity, gta5, mapillary, synthia
 from esl_dist.data.dataset import DataError, Dataset, FolderDataset
 from esl_dist.data.layout import Layout, open_layout, split_list
+from esl_dist.data.prepared import Wanted, describe, use
 
-__all__ = ["DataError", "Dataset", "open_dataset"]
+__all__ = ["DataError", "Dataset", "open_at_size", "open_dataset", "to_prepare"]
+
+log = logging.getLogger(__name__)
 
 
 def open_dataset(domain: DomainConfig, root: str, protocol: str, split: str | None = None) -> FolderDataset:
@@ -33,6 +37,22 @@ def open_dataset(domain: DomainConfig, root: str, protocol: str, split: str | No
     if list_file is None and domain.dataset == "camvid" and (folder / f"{chosen}.txt").is_file():
         list_file = folder / f"{chosen}.txt"
     return open_layout(folder, layout, protocol, labelled=domain.labelled, list_file=list_file)
+
+
+def to_prepare(domain: DomainConfig, data: DataConfig, size: tuple[int, int] | None = None, split: str | None = None) -> Wanted:
+    """What ``python -m esl_dist.prepare`` makes of a domain: its images and labels at ``size`` (width, height; None: the domain's)."""
+    originals = open_dataset(domain, data.root, data.protocol, split)
+    return describe(originals, domain, domain.split if split is None else split, size or domain.size, data.protocol, Path(data.root, data.prepared))
+
+
+def open_at_size(domain: DomainConfig, data: DataConfig, size: tuple[int, int] | None = None, split: str | None = None) -> Dataset:
+    """As ``open_dataset``, for images that will be wanted at ``size``: from prepared data where it gives the same, and one log line about it."""
+    if not data.prepared:
+        return open_dataset(domain, data.root, data.protocol, split)
+    dataset, sentence = use(to_prepare(domain, data, size, split))
+    if sentence:
+        log.info("%s", sentence)
+    return dataset
 
 
 def _layout(domain: DomainConfig, folder: Path, split: str) -> Layout:

@@ -1,4 +1,4 @@
-"""Batches: the endless training stream and the one pass of inference, in this process or in workers, with the same result."""
+"""Batches: the endless training stream and the one pass of inference, in a thread or in workers, with the same result."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from esl_dist.data import decode
 from esl_dist.data.dataset import DataError, Dataset, EncodingError
+from esl_dist.data.prepared import fitted_image, fitted_label
 from esl_dist.data.sampler import index_at
-from esl_dist.data.transforms import Fit, augment, fit_image, fit_label
+from esl_dist.data.transforms import Fit, augment, fit_label
 from esl_dist.data.workers import Produced
 
 _ATTEMPTS = 16
@@ -107,11 +108,12 @@ class _TrainBatches:
 
     def _read(self, index: int) -> tuple[Tensor, Tensor | None]:
         with _naming(self.dataset, index):
-            image = fit_image(self.dataset.image(index), self.size, self.fit)
+            image = fitted_image(self.dataset, index, self.size, self.fit)
             if not self.labels:
                 return image, None
-            label = self.dataset.label(index) if self.label_dir is None else decode.read_ids(self.label_dir / f"{self.dataset.names[index]}.png")
-            return image, fit_label(label, self.size, self.fit)
+            if self.label_dir is None:
+                return image, fitted_label(self.dataset, index, self.size, self.fit)
+            return image, fit_label(decode.read_ids(self.label_dir / f"{self.dataset.names[index]}.png"), self.size, self.fit)
 
 
 class TrainStream(Iterator[Batch]):
@@ -124,10 +126,10 @@ class TrainStream(Iterator[Batch]):
         size: width and height of the crops.
         start_step: optimiser step to begin with; a resumed run passes the step it is at.
         mirror, blur: probabilities (see ``augment``).
-        workers: processes that read ahead; 0 reads when asked.
+        workers: processes that read ahead; 0 reads ahead in a thread.
         labels: read labels.
         label_dir: pseudo-labels ``<label_dir>/<name>.png`` (train ids, 255 = ignore), paired by name, in place of the set's own.
-        prefetch: micro-batches that each worker keeps ready.
+        prefetch: micro-batches that each worker (or the thread) keeps ready.
         fit: how images and labels meet ``size``.
 
     Raises:
@@ -190,7 +192,7 @@ class _InferenceBatches:
         labels = []
         for slot, index in enumerate(indices):
             with _naming(self.dataset, index):
-                images[slot] = fit_image(self.dataset.image(index), self.size, self.fit)
+                images[slot] = fitted_image(self.dataset, index, self.size, self.fit)
                 if self.with_labels:
                     labels.append(self.dataset.label(index))
         return InferenceBatch(images, indices, labels if self.with_labels else None)

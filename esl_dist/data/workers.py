@@ -1,4 +1,4 @@
-"""A function of consecutive numbers, computed ahead by worker processes or when asked, with the same results and the same errors."""
+"""A function of consecutive numbers, computed ahead by worker processes or by a thread, with the same results and the same errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import atexit
 import contextlib
 import signal
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -82,19 +84,51 @@ def _close(produced: weakref.ref[Produced[Any]]) -> None:
         alive.close()
 
 
-class Produced(Iterator[T], Generic[T]):
-    """Iterates ``function(start), function(start + 1), …`` up to ``stop`` (None: endless).
+class _Thread(Iterator[Any]):
+    """Items made ahead by one thread of this process: reading overlaps with the caller's work wherever a decoder or torch lets go of the interpreter."""
 
-    Workers live as long as the iterator, use one thread each and are gone after ``close``. An exception of the function is raised here with
-    its own type and message.
+    def __init__(self, function: Callable[[int], Any], numbers: Iterator[int], ahead: int) -> None:
+        self._function, self._numbers = function, numbers
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._waiting: deque[Future[Any]] = deque()
+        for _ in range(ahead):
+            self._ask()
+
+    def _ask(self) -> None:
+        number = next(self._numbers, None)
+        if number is not None:
+            self._waiting.append(self._pool.submit(self._function, number))
+
+    def __next__(self) -> Any:
+        if not self._waiting:
+            raise StopIteration
+        found = self._waiting.popleft()
+        self._ask()
+        return found.result()
+
+    def close(self) -> None:
+        """Wait for the item in the making and drop the rest."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pinned(item: Any) -> Any:
+    """A named tuple with its tensors in page-locked memory, from which a GPU copies without the host's help."""
+    return item._make(part.pin_memory() if isinstance(part, torch.Tensor) else part for part in item)
+
+
+class Produced(Iterator[T], Generic[T]):
+    """Iterates ``function(start), function(start + 1), …`` up to ``stop`` (None: endless), ``prefetch`` items ahead of the caller.
+
+    Workers, or with ``workers=0`` a thread, live as long as the iterator and are gone after ``close``; a worker uses one thread. An exception
+    of the function is raised here with its own type and message. Where there is a GPU, tensors of a named tuple come in page-locked memory.
     """
 
     def __init__(self, function: Callable[[int], T], *, start: int, stop: int | None, workers: int, prefetch: int = 2) -> None:
-        numbers = _Numbers(start, stop)
+        numbers, pin = _Numbers(start, stop), torch.cuda.is_available()
         self._iterator: Any = None
         self._alone = workers == 0
         if self._alone:
-            self._iterator = map(function, numbers)
+            self._iterator = _Thread((lambda number: _pinned(function(number))) if pin else function, iter(numbers), prefetch)
         else:
             loader = DataLoader(
                 _Function(function),
@@ -103,7 +137,7 @@ class Produced(Iterator[T], Generic[T]):
                 num_workers=workers,
                 prefetch_factor=prefetch,
                 collate_fn=_as_it_is,
-                pin_memory=torch.cuda.is_available(),
+                pin_memory=pin,
             )
             with _deaf():
                 self._iterator = iter(loader)
@@ -113,12 +147,19 @@ class Produced(Iterator[T], Generic[T]):
     def __next__(self) -> T:
         if self._iterator is None:
             raise StopIteration
-        item = next(self._iterator) if self._alone else self._received()
+        if self._alone:
+            try:
+                produced: T = next(self._iterator)
+            except BaseException:
+                self.close()
+                raise
+            return produced
+        item = self._received()
         if isinstance(item, _Failed):
             self.close()
             raise item.error
-        produced: T = item
-        return produced
+        received: T = item
+        return received
 
     def _received(self) -> Any:
         """The next item from a worker. What the function raises comes as an item, so an exception here is the end of a worker."""
@@ -129,8 +170,11 @@ class Produced(Iterator[T], Generic[T]):
             raise RuntimeError(f"a loader process ended unexpectedly ({reason}); it was killed or ran out of memory: try fewer data.workers") from error
 
     def close(self) -> None:
-        """End the workers and wait for them; calling it again does nothing."""
+        """End the workers or the thread and wait for them; calling it again does nothing."""
         iterator, self._iterator = self._iterator, None
+        if isinstance(iterator, _Thread):
+            iterator.close()
+            return
         shut_down = getattr(iterator, "_shutdown_workers", None)
         if shut_down is None:
             return

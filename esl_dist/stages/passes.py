@@ -70,11 +70,11 @@ class Passes:
         DDP averages gradients over ranks, so a sum over this rank's pixels divided by this number becomes, after the
         all-reduce, the mean over every valid pixel of every rank: N ranks equal one process with the same images.
         """
-        count = torch.zeros((), dtype=torch.float64)
+        count = torch.zeros((), dtype=torch.float64, device=self.runtime.device)
         for batch in labels:
-            count += (batch < num_classes).sum()
+            count += (self.labels(batch) < num_classes).sum()
         # Nothing to learn anywhere (all pixels ignored): every sum is zero, and zero over one is zero, not NaN.
-        return collectives.all_reduce_(count).clamp_min_(1).div_(self.runtime.world).to(self.runtime.device)
+        return collectives.all_reduce_(count).clamp_min_(1).div_(self.runtime.world)
 
 
 def upsample_both(outputs: Outputs, size_hw: tuple[int, int]) -> Outputs:

@@ -39,6 +39,11 @@ def test_refused_in_one_line(words: list[str], expected: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_nothing_after_the_sign_is_the_empty_text() -> None:
+    config = load_config("smoke.yaml", ["eval.split=", "data.prepared="])
+    assert (config.eval.split, config.data.prepared) == ("", "")
+
+
 def test_file_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"did you mean configs/streets\.yaml"):
         load_config("strets.yaml")

@@ -1,0 +1,40 @@
+"""Batches to the device while the device works on the ones before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from esl_dist.data.loader import Batch
+
+
+def uploaded(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The same batches, images and labels on ``device``, uint8 as they are: a quarter of the bytes, and they are normalised there.
+
+    On CUDA the next batch is copied on a stream of its own (without the host where its memory is page-locked, as the loader's is), so
+    one batch more than is used has been read. On the CPU nothing is copied.
+    """
+    return _Uploaded(batches, device) if device.type == "cuda" else batches
+
+
+class _Uploaded(Iterator[Batch]):
+    def __init__(self, batches: Iterator[Batch], device: torch.device) -> None:
+        self._batches, self._device = batches, device
+        self._stream = torch.cuda.Stream(device)
+        self._ready = self._copy()
+
+    def _copy(self) -> Batch:
+        batch = next(self._batches)
+        with torch.cuda.stream(self._stream):
+            labels = None if batch.labels is None else batch.labels.to(self._device, non_blocking=True)
+            return batch._replace(images=batch.images.to(self._device, non_blocking=True), labels=labels)
+
+    def __next__(self) -> Batch:
+        batch, current = self._ready, torch.cuda.current_stream(self._device)
+        current.wait_stream(self._stream)
+        for tensor in (batch.images, batch.labels):
+            if tensor is not None:
+                tensor.record_stream(current)  # its memory goes to no other copy while this stream still reads it
+        self._ready = self._copy()
+        return batch
