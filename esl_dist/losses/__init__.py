@@ -3,7 +3,8 @@
 from esl_dist.losses.adversarial import domain_loss
 from esl_dist.losses.entropy import entropy_loss, self_information
 from esl_dist.losses.maxsquare import guidance_labels, image_weighted_max_square_loss, max_square_loss
-from esl_dist.losses.segmentation import segmentation_loss, upsample
+from esl_dist.losses.segmentation import segmentation_loss
+from esl_dist.losses.upsampling import upsample, upsampled_information, upsampled_probabilities, upsampled_segmentation_loss
 
 __all__ = [
     "domain_loss",
@@ -14,4 +15,7 @@ __all__ = [
     "segmentation_loss",
     "self_information",
     "upsample",
+    "upsampled_information",
+    "upsampled_probabilities",
+    "upsampled_segmentation_loss",
 ]

@@ -1,4 +1,4 @@
-"""Cross-entropy over labelled pixels, and the upsampling that precedes every loss."""
+"""Cross-entropy over labelled pixels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ from torch import Tensor
 from esl_dist.losses.precision import wide
 
 IGNORED = -100
-
-
-def upsample(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Bilinear, corners aligned: ``[N, C, h, w]`` to ``[N, C, *size_hw]``, float32 (float64 stays float64)."""
-    return F.interpolate(wide(logits), size=tuple(size_hw), mode="bilinear", align_corners=True)
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, valid: Tensor | float | None = None) -> Tensor:

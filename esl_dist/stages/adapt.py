@@ -20,10 +20,9 @@ from torch import Tensor, nn
 
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
-from esl_dist.models.deeplabv2 import Outputs
 from esl_dist.monitor.profile import phase
 from esl_dist.stages.objectives import Objective
-from esl_dist.stages.passes import Losses, Pair, Passes, add_losses, cross_entropy, upsample_both
+from esl_dist.stages.passes import Losses, Pair, Passes, Prediction, add_losses, cross_entropy
 
 
 @dataclass
@@ -66,12 +65,11 @@ class Adaptation:
         assert pair.target is not None and pair.source.labels is not None
         learns_target = self.objective is not None or self.self_training is not None
 
-        labels = self.passes.labels(pair.source.labels)
         with ddp.sync_if(self.segmenter, last and not learns_target):
-            source = upsample_both(self.passes.forward(self.segmenter, pair.source.images), (labels.shape[1], labels.shape[2]))
-            loss, losses = cross_entropy(source, labels, valid_s, (1.0, self.source_aux), "source")
+            source = self.passes.forward(self.segmenter, pair.source.images)
+            loss, losses = cross_entropy(source, self.passes.labels(pair.source.labels), valid_s, (1.0, self.source_aux), "source")
             self.passes.backward(loss)
-        source = _detached(source)
+        source = source.detached()
 
         if not learns_target:
             with torch.no_grad():  # the control: target batches move the batch-norm statistics and nothing else
@@ -81,7 +79,7 @@ class Adaptation:
         with ddp.sync_if(self.segmenter, last):
             target, loss, parts = self._target_pass(pair.target, valid_t, share)
             self.passes.backward(loss)
-        target = _detached(target)
+        target = target.detached()
         losses.update(parts)
 
         if self.objective:
@@ -89,10 +87,9 @@ class Adaptation:
                 losses.update(_scaled(self.objective.discriminator_pass(source, target, self.passes, share, last), share))
         return losses
 
-    def _target_pass(self, batch: Batch, valid: Tensor | None, share: float) -> tuple[Outputs, Tensor, Losses]:
-        size = (batch.images.shape[2], batch.images.shape[3])
-        target = upsample_both(self.passes.forward(self.segmenter, batch.images), size)
-        total = target.main.new_zeros(())
+    def _target_pass(self, batch: Batch, valid: Tensor | None, share: float) -> tuple[Prediction, Tensor, Losses]:
+        target = self.passes.forward(self.segmenter, batch.images)
+        total = target.zero()
         losses: Losses = {}
         if self.objective:
             loss, parts = self.objective.target_loss(target, self.passes)
@@ -105,11 +102,7 @@ class Adaptation:
             total = total + loss
             losses.update(parts)
         # DDP must see every parameter in the pass that it all-reduces, also a head that no term above looks at.
-        return target, total + 0.0 * sum(head[..., 0, 0].sum() for head in target if head is not None), losses
-
-
-def _detached(outputs: Outputs) -> Outputs:
-    return Outputs(outputs.main.detach(), None if outputs.aux is None else outputs.aux.detach())
+        return target, total + 0.0 * sum(head[..., 0, 0].sum() for head in target.logits if head is not None), losses
 
 
 def _scaled(losses: Losses, share: float) -> Losses:

@@ -1,6 +1,6 @@
 """Alignment objectives: what is asked of the network on unlabelled target images.
 
-An objective is a sum of weighted terms on the target's logits at crop size; adversarial terms also train their discriminators.
+An objective is a sum of weighted terms on what the network says of target images, at the size of the crop; adversarial terms also train their discriminators.
 Any function ``f(logits_main, logits_aux) -> loss`` (aux None for one head) named ``package.module:function`` in the
 configuration is a term too.
 """
@@ -24,10 +24,10 @@ from esl_dist.losses import (
     image_weighted_max_square_loss,
     max_square_loss,
     segmentation_loss,
-    self_information,
+    upsampled_information,
+    upsampled_probabilities,
 )
-from esl_dist.models.deeplabv2 import Outputs
-from esl_dist.stages.passes import Losses, Passes, add_losses, frozen
+from esl_dist.stages.passes import Losses, Passes, Prediction, add_losses, frozen, head_of
 
 SOURCE, TARGET = 0, 1
 
@@ -35,7 +35,7 @@ SOURCE, TARGET = 0, 1
 class Term(Protocol):
     """One summand of an objective."""
 
-    def target_loss(self, logits: Outputs, passes: Passes) -> tuple[Tensor, Losses]:
+    def target_loss(self, prediction: Prediction, passes: Passes) -> tuple[Tensor, Losses]:
         """Weighted loss of this rank's target batch (a mean over its images) and its unweighted parts."""
 
 
@@ -50,16 +50,16 @@ class Objective:
         """By head, as wrapped; at most one term has any."""
         return {head: network for term in self._adversarial() for head, network in term.discriminators.items()}
 
-    def target_loss(self, logits: Outputs, passes: Passes) -> tuple[Tensor, Losses]:
-        total, parts = logits.main.new_zeros(()), Losses()
+    def target_loss(self, prediction: Prediction, passes: Passes) -> tuple[Tensor, Losses]:
+        total, parts = prediction.zero(), Losses()
         for term in self.terms:
-            loss, named = term.target_loss(logits, passes)
+            loss, named = term.target_loss(prediction, passes)
             total = total + loss
             add_losses(parts, named)
         return total, parts
 
-    def discriminator_pass(self, source: Outputs, target: Outputs, passes: Passes, share: float, last: bool) -> Losses:
-        """Forward and backward of the discriminators on detached logits, weighted by ``share``."""
+    def discriminator_pass(self, source: Prediction, target: Prediction, passes: Passes, share: float, last: bool) -> Losses:
+        """Forward and backward of the discriminators on detached predictions, weighted by ``share``."""
         parts = Losses()
         for term in self._adversarial():
             add_losses(parts, term.discriminator_pass(source, target, passes, share, last))
@@ -74,11 +74,6 @@ def probabilities(logits: Tensor) -> Tensor:
     return torch.softmax(logits, dim=1)
 
 
-def weighted_information(logits: Tensor) -> Tensor:
-    """ADVENT's discriminator input: weighted self-information of each class (ADVENT, eq. 4)."""
-    return self_information(probabilities(logits))
-
-
 @dataclass
 class Adversarial:
     """A discriminator per head tells source maps from target maps; the segmenter makes target maps look like source.
@@ -87,27 +82,27 @@ class Adversarial:
     """
 
     discriminators: Mapping[str, nn.Module]
-    view: Callable[[Tensor], Tensor]
+    view: Callable[[Tensor, tuple[int, int]], Tensor]
     weights: Mapping[str, float]
     gan: str
 
-    def target_loss(self, logits: Outputs, passes: Passes) -> tuple[Tensor, Losses]:
+    def target_loss(self, prediction: Prediction, passes: Passes) -> tuple[Tensor, Losses]:
         """``sum over heads of lambda * L_D(D(view(target)), source)`` with D frozen."""
         parts: Losses = {}
-        total = logits.main.new_zeros(())
+        total = prediction.zero()
         with frozen(self.discriminators.values()):
             for head, network in self.discriminators.items():
-                judged = passes.discriminate(ddp.inner(network), self.view(_head(logits, head)))
+                judged = passes.discriminate(ddp.inner(network), prediction.view(head, self.view))
                 loss = domain_loss(judged, SOURCE, self.gan)
                 parts[f"adv_{head}"] = loss.detach()
                 total = total + self.weights[head] * loss
         return total, parts
 
-    def discriminator_pass(self, source: Outputs, target: Outputs, passes: Passes, share: float, last: bool) -> Losses:
+    def discriminator_pass(self, source: Prediction, target: Prediction, passes: Passes, share: float, last: bool) -> Losses:
         """Each D: half the loss on source labelled source, half on target labelled target, in one forward and one backward."""
         parts: Losses = {}
         for head, network in self.discriminators.items():
-            maps_s, maps_t = self.view(_head(source, head).detach()), self.view(_head(target, head).detach())
+            maps_s, maps_t = source.view(head, self.view), target.view(head, self.view)
             with ddp.sync_if(network, last):
                 if maps_s.shape[2:] == maps_t.shape[2:]:
                     judged_s, judged_t = passes.discriminate(network, torch.cat([maps_s, maps_t])).split([len(maps_s), len(maps_t)])
@@ -132,11 +127,11 @@ class Direct:
     name: str
     weights: Mapping[str, float]
 
-    def target_loss(self, logits: Outputs, passes: Passes) -> tuple[Tensor, Losses]:
+    def target_loss(self, prediction: Prediction, passes: Passes) -> tuple[Tensor, Losses]:
         parts = Losses()
-        total = logits.main.new_zeros(())
+        total = prediction.zero()
         for head, weight in self.weights.items():
-            value = self.loss(probabilities(_head(logits, head)))
+            value = self.loss(probabilities(head_of(prediction.upsampled, head)))
             parts[f"{self.name}_{head}"] = value.detach()
             total = total + weight * value
         return total, parts
@@ -154,7 +149,8 @@ class Guidance:
     weight: float
     threshold: float
 
-    def target_loss(self, logits: Outputs, passes: Passes) -> tuple[Tensor, Losses]:
+    def target_loss(self, prediction: Prediction, passes: Passes) -> tuple[Tensor, Losses]:
+        logits = prediction.upsampled
         assert logits.aux is not None, "self-guidance needs two heads"
         with torch.no_grad():
             labels = guidance_labels(probabilities(logits.main), probabilities(logits.aux), self.threshold)
@@ -170,8 +166,8 @@ class UserTerm:
     function: Callable[[Tensor, Tensor | None], Tensor]
     weight: float
 
-    def target_loss(self, logits: Outputs, passes: Passes) -> tuple[Tensor, Losses]:
-        value = self.function(logits.main, logits.aux)
+    def target_loss(self, prediction: Prediction, passes: Passes) -> tuple[Tensor, Losses]:
+        value = self.function(prediction.upsampled.main, prediction.upsampled.aux)
         return self.weight * value, {self.function.__name__: value.detach()}
 
 
@@ -214,7 +210,7 @@ def build_objective(name: str, config: AlignConfig, multi_level: bool, discrimin
 
 def _term(term: TermConfig, config: AlignConfig, weights: Mapping[str, float], discriminators: Mapping[str, nn.Module]) -> Term:
     if term.adversarial:
-        view = weighted_information if term.objective == "advent" else probabilities
+        view = upsampled_information if term.objective == "advent" else upsampled_probabilities
         return Adversarial(discriminators, view, weights, config.gan)
     if term.objective == "minent":
         return Direct(entropy_loss, "entropy", weights)
@@ -232,9 +228,3 @@ def _import_function(name: str) -> Callable[[Tensor, Tensor | None], Tensor]:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"align.objective: cannot import {name!r}: {error}; the module must be on PYTHONPATH") from None
     return found
-
-
-def _head(logits: Outputs, head: str) -> Tensor:
-    chosen = logits.main if head == "main" else logits.aux
-    assert chosen is not None
-    return chosen

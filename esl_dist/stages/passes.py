@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from esl_dist.data.loader import Batch
 from esl_dist.data.transforms import normalise
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.losses import segmentation_loss, upsample
+from esl_dist.losses import upsample, upsampled_segmentation_loss
 from esl_dist.models.deeplabv2 import Outputs
 from esl_dist.monitor.profile import phase
 
@@ -42,14 +43,14 @@ class Passes:
     scale_loss: Callable[[Tensor], Tensor] = lambda loss: loss
 
     @phase("forward")
-    def forward(self, network: nn.Module, images_u8: Tensor) -> Outputs:
-        """uint8 RGB ``[n, 3, H, W]`` to logits at output stride 8; through DDP where the network is wrapped."""
+    def forward(self, network: nn.Module, images_u8: Tensor) -> Prediction:
+        """What the network says of uint8 RGB ``[n, 3, H, W]``; through DDP where it is wrapped."""
         like = next(ddp.inner(network).parameters())
         images = normalise(images_u8.to(self.runtime.device, non_blocking=True), self.mean, self.scale).to(like.dtype)
         images = images.contiguous(memory_format=torch.channels_last)
         with self.runtime.autocast():
             outputs: Outputs = network(images)
-        return outputs
+        return Prediction(outputs, (images.shape[2], images.shape[3]))
 
     def discriminate(self, network: nn.Module, maps: Tensor) -> Tensor:
         """Domain logits of float32 maps ``[n, C, H, W]``."""
@@ -77,18 +78,53 @@ class Passes:
         return collectives.all_reduce_(count).clamp_min_(1).div_(self.runtime.world)
 
 
-def upsample_both(outputs: Outputs, size_hw: tuple[int, int]) -> Outputs:
-    """Both heads' logits at the size of the crop, float32 (float64 stays)."""
-    return Outputs(upsample(outputs.main, size_hw), None if outputs.aux is None else upsample(outputs.aux, size_hw))
+class Prediction:
+    """What a network says of a batch: both heads' logits at output stride 8, and the size ``(H, W)`` of the crop, where every loss is taken.
+
+    The losses that every method shares read the logits and upsample them band by band; ``upsampled`` holds them whole for any other.
+    """
+
+    def __init__(self, logits: Outputs, size_hw: tuple[int, int]) -> None:
+        self.logits, self.size_hw = logits, size_hw
+        self._views: dict[str, Tensor] = {}
+
+    def zero(self) -> Tensor:
+        """What a sum of losses starts from."""
+        return torch.zeros((), device=self.logits.main.device)
+
+    @cached_property
+    def upsampled(self) -> Outputs:
+        """Both heads' logits at the size of the crop, float32 (float64 stays)."""
+        return Outputs(upsample(self.logits.main, self.size_hw), None if self.logits.aux is None else upsample(self.logits.aux, self.size_hw))
+
+    def view(self, head: str, make: Callable[[Tensor, tuple[int, int]], Tensor]) -> Tensor:
+        """``make(logits of head, size)``, made once: what the segmenter's pass shows a discriminator is what the discriminator learns from."""
+        if head not in self._views:
+            self._views[head] = make(head_of(self.logits, head), self.size_hw)
+        return self._views[head]
+
+    def detached(self) -> Prediction:
+        """The same without its graph, views included."""
+        logits = self.logits
+        found = Prediction(Outputs(logits.main.detach(), None if logits.aux is None else logits.aux.detach()), self.size_hw)
+        found._views = {head: view.detach() for head, view in self._views.items()}
+        return found
 
 
-def cross_entropy(logits: Outputs, labels: Tensor, valid: Tensor, weights: tuple[float, float], name: str) -> tuple[Tensor, Losses]:
+def head_of(logits: Outputs, name: str) -> Tensor:
+    """One head's: ``main`` or ``aux``."""
+    chosen = logits.main if name == "main" else logits.aux
+    assert chosen is not None
+    return chosen
+
+
+def cross_entropy(prediction: Prediction, labels: Tensor, valid: Tensor, weights: tuple[float, float], name: str) -> tuple[Tensor, Losses]:
     """``w_main * CE(main) + w_aux * CE(aux)`` over ``valid`` pixels, and its unweighted parts as ``<name>_main`` and ``<name>_aux``."""
-    main = segmentation_loss(logits.main, labels, valid)
+    main = upsampled_segmentation_loss(prediction.logits.main, labels, valid)
     parts = {f"{name}_main": main.detach()}
     total = weights[0] * main
-    if logits.aux is not None:
-        aux = segmentation_loss(logits.aux, labels, valid)
+    if prediction.logits.aux is not None:
+        aux = upsampled_segmentation_loss(prediction.logits.aux, labels, valid)
         parts[f"{name}_aux"] = aux.detach()
         total = total + weights[1] * aux
     return total, parts

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from esl_dist.distributed import ddp
-from esl_dist.stages.passes import Losses, Pair, Passes, add_losses, cross_entropy, upsample_both
+from esl_dist.stages.passes import Losses, Pair, Passes, add_losses, cross_entropy
 
 
 @dataclass
@@ -32,9 +32,8 @@ class Supervised:
         for pair in micro:
             assert pair.source.labels is not None
             with ddp.sync_if(self.segmenter, pair is micro[-1]):
-                outputs = self.passes.forward(self.segmenter, pair.source.images)
-                labels = self.passes.labels(pair.source.labels)
-                loss, parts = cross_entropy(upsample_both(outputs, (labels.shape[1], labels.shape[2])), labels, valid, (1.0, self.aux_weight), "source")
+                prediction = self.passes.forward(self.segmenter, pair.source.images)
+                loss, parts = cross_entropy(prediction, self.passes.labels(pair.source.labels), valid, (1.0, self.aux_weight), "source")
                 self.passes.backward(loss)
             add_losses(losses, parts)
         return losses

@@ -7,6 +7,7 @@ import torch
 
 from esl_dist.config.schema import ModelConfig
 from esl_dist.models import DeepLabV2, build_discriminator, build_segmenter
+from esl_dist.models.deeplabv2 import Head
 
 SMALL = {"layers": (1, 1, 1, 1), "width": 8}
 
@@ -77,3 +78,15 @@ def test_impossible_networks_are_refused() -> None:
     for wrong in ({"num_classes": 1}, {"num_classes": 19, "aspp_branches": 3}):
         with pytest.raises(ValueError, match="DeepLabV2"):
             DeepLabV2(**wrong)
+
+
+@pytest.mark.parametrize("size", [(5, 9), (17, 33), (30, 7)])
+def test_a_head_that_leaves_out_taps_in_the_padding_is_the_sum_of_its_convolutions(size: tuple[int, int]) -> None:
+    head = Head(4, 3, 4).double()
+    x = torch.randn(2, 4, *size, dtype=torch.float64)
+    expected = sum(branch(x) for branch in head.conv2d_list)
+    wanted = torch.autograd.grad(expected.square().sum(), list(head.parameters()))
+    found = head(x)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for ours, plain in zip(torch.autograd.grad(found.square().sum(), list(head.parameters())), wanted, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-11, atol=1e-11)
