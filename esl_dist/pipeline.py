@@ -15,6 +15,7 @@ from torch import nn
 
 from esl_dist.atomic import write_json, write_text
 from esl_dist.config import load
+from esl_dist.config.cli import RunFailure
 from esl_dist.config.ranks import on_ranks
 from esl_dist.config.schema import Config, DomainConfig
 from esl_dist.data import open_at_size
@@ -71,11 +72,15 @@ class Pipeline:
 
     def _stage(self, stage: StagePlan) -> None:
         folder = self.run_dir / stage.folder
+        adopted = stage.entry in self.config.run.adopted
         options = self._options(stage)
-        agree(lambda: check_options(folder / "stage.json", options))
+        if not adopted:
+            agree(lambda: check_options(folder / "stage.json", options))
         if self._is_done(folder):
             self.tracker.event("stage", stage=stage.folder, status="skipped")
             log.info("%s: already done, skipped", stage.folder)
+        elif adopted:
+            raise RunFailure(f"{folder}: run.adopted says that this stage is finished, but it is missing or damaged; delete it where it came from and make it there again")
         else:
             if self.runtime.is_main:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -163,6 +168,7 @@ class Pipeline:
         """Label sets of all self-training stages that share a teacher, from one inference pass."""
         teacher = self._final(self.run_dir / stages[0].teacher)
         out = self.run_dir / "pseudo_labels"
+        given = self.config.extract.from_spool if stages[0].round == 1 else ""
         with memory.explained("labels", "lower extract.batch, or extract.size"):
             sets = make_labels(
                 self.config,
@@ -171,14 +177,16 @@ class Pipeline:
                 out,
                 self.runtime,
                 rules={s.labels: s.rule for s in stages},
-                spool=out / "spool" / file_sha256(teacher)[:12],
+                spool=Path(given) if given else out / "spool" / file_sha256(teacher)[:12],
                 portion_round=stages[0].round - 1,
+                from_spool=bool(given),
             )
         for stage, made in zip(stages, sets, strict=True):
             kept = sum(entry["kept"] for entry in made.thresholds["classes"])
             total = sum(entry["count"] for entry in made.thresholds["classes"])
             before = agreement(made.out.with_name(stage.labels_before), made.out, self.target.names) if stage.labels_before else {}
-            self.tracker.event("labels", rule=made.rule, stage=stage.teacher, round=stage.round, coverage=kept / max(total, 1), pixels=total, **before)
+            made_from = {"labels": made.thresholds["labels"], "network": "not run" if given else "run"}
+            self.tracker.event("labels", rule=made.rule, stage=stage.teacher, round=stage.round, coverage=kept / max(total, 1), pixels=total, **made_from, **before)
 
     def _score(self, stage: StagePlan, folder: Path) -> None:
         if self.scored is None:

@@ -19,7 +19,7 @@ SECTIONS = {
     "selftrain": ("data", "model", "optim", "align", "selftrain", "pseudo_labels", "extract"),
 }
 # These change how a result is made, not what it is; and batch and accumulation matter by their product with the ranks alone.
-WITHOUT_EFFECT = ("data.workers", "data.prepared", "data.bad_samples", "extract.spool", "extract.spool_dir", "extract.shard", "optim.batch", "optim.accumulate")
+WITHOUT_EFFECT = ("data.workers", "data.prepared", "data.bad_samples", "extract.spool", "extract.spool_dir", "extract.from_spool", "extract.shard", "optim.batch", "optim.accumulate")
 # The plan says these of each stage.
 PLANNED = ("align.steps", "align.objective", "selftrain.steps", "selftrain.rounds", "selftrain.objective", "pseudo_labels.rule")
 

@@ -45,23 +45,23 @@ def load_config(file: str | None = None, overrides: list[str] | None = None) -> 
     Raises:
         ConfigError: unknown key, wrong type, impossible combination or unreadable file.
     """
-    path = _find(file or DEFAULT_CONFIG)
-    layers = [*_file_layers(path), _from_words(overrides or [])]
+    path = find_file(file or DEFAULT_CONFIG)
+    layers = [*_file_layers(path), from_words(overrides or [])]
     named = [layer["protocol"] for layer in layers if "protocol" in layer]
     preset = str(named[-1]) if named else "ours"
     if preset not in PROTOCOLS:
         raise ConfigError(f"protocol: unknown {preset!r}; one of {', '.join(PROTOCOLS)}")
     merged = OmegaConf.structured(Config)
     for layer in (OmegaConf.create(PROTOCOLS[preset]), *layers):
-        _check_keys(layer, Config, "")
+        check_keys(layer, Config, "")
         try:
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
-            raise ConfigError(_one_line(error)) from None
+            raise ConfigError(one_line(error)) from None
     try:
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ConfigError(_one_line(error)) from None
+        raise ConfigError(one_line(error)) from None
     except ValueError as error:
         raise ConfigError(str(error)) from None
     assert isinstance(config, Config)
@@ -91,7 +91,7 @@ def run_dir(config: Config) -> Path:
     return Path(config.run.dir) if config.run.dir else Path("runs") / config.run.name
 
 
-def _find(file: str) -> Path:
+def find_file(file: str) -> Path:
     for candidate in (Path(file), configs_dir() / file):
         if candidate.is_file():
             return candidate
@@ -107,7 +107,7 @@ def _file_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[DictConfig]:
     try:
         content = OmegaConf.load(path)
     except Exception as error:
-        raise ConfigError(f"{path}: not readable as YAML: {_one_line(error)}") from None
+        raise ConfigError(f"{path}: not readable as YAML: {one_line(error)}") from None
     if not isinstance(content, DictConfig):
         raise ConfigError(f"{path}: must hold 'section:' mappings")
     bases = content.pop("base", [])
@@ -120,7 +120,7 @@ def _file_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[DictConfig]:
     return [*layers, content]
 
 
-def _from_words(words: list[str]) -> DictConfig:
+def from_words(words: list[str]) -> DictConfig:
     for word in words:
         if "=" not in word or word.startswith("-"):
             raise ConfigError(f"{word!r}: options are written section.option=value (and the file as --config FILE)")
@@ -128,10 +128,10 @@ def _from_words(words: list[str]) -> DictConfig:
         # ``key=`` means the empty text, as the options that it switches off say of themselves.
         return OmegaConf.from_dotlist([f'{word}""' if word.endswith("=") else word for word in words])
     except Exception as error:
-        raise ConfigError(f"{' '.join(words)}: {_one_line(error)}") from None
+        raise ConfigError(f"{' '.join(words)}: {one_line(error)}") from None
 
 
-def _check_keys(layer: Any, schema: type, prefix: str) -> None:
+def check_keys(layer: Any, schema: type, prefix: str) -> None:
     """Refuse keys that the schema lacks, with the nearest one that it has."""
     known = {f.name: f for f in dataclasses.fields(schema)}
     for key in layer:
@@ -145,7 +145,7 @@ def _check_keys(layer: Any, schema: type, prefix: str) -> None:
             value = layer[key]
             if not isinstance(value, DictConfig):
                 raise ConfigError(f"{prefix}{name}: is a section; set {prefix}{name}.option=value")
-            _check_keys(value, inner, f"{prefix}{name}.")
+            check_keys(value, inner, f"{prefix}{name}.")
 
 
 def _elsewhere(name: str) -> str:
@@ -154,7 +154,7 @@ def _elsewhere(name: str) -> str:
     return f"did you mean {homes[0]}?" if homes else ""
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
     text = lines[0] if lines else type(error).__name__

@@ -57,6 +57,8 @@ class RunConfig:
     """The run folder itself; empty means ``runs/<name>``."""
     stages: tuple[str, ...] = ("source", "align", "selftrain")
     """Stages in order, each ``name`` or ``name:variant`` (``align:minent``, ``selftrain:ssl``); a variant overrides ``align.objective`` or ``pseudo_labels.rule``."""
+    adopted: tuple[str, ...] = ()
+    """Entries of ``stages`` whose finished folders were put into the run folder (by a study): taken as they are, whatever options made them."""
     seed: int = 1
     """Seed of weights, data order and augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -86,6 +88,7 @@ class RunConfig:
             known = {"align": OBJECTIVES, "selftrain": RULES}.get(name, ())
             _require(not variant or variant in known, "run.stages", f"{entry!r}: {name} takes {', '.join(known) or 'no variant'} after the colon")
         _require(len(set(self.stages)) == len(self.stages), "run.stages", "names a stage twice")
+        _require(set(self.adopted) <= set(self.stages), "run.adopted", "names a stage that run.stages has not")
 
 
 @dataclass(frozen=True)
@@ -226,12 +229,15 @@ class ExtractConfig:
     """What is kept on disk: label+score per pixel (auto on CPU), low-resolution logits (auto on CUDA), or nothing (two forwards)."""
     spool_dir: str = ""
     """A fast, node-local folder for the spool; empty keeps it beside the labels."""
+    from_spool: str = ""
+    """Folder of a finished spool of the very teacher: the first round's labels are thresholded from it, and the network is not run."""
     shard: int = 32
     """Images per spool file."""
 
     def __post_init__(self) -> None:
         _require(self.batch >= 1, "extract.batch", "must be 1 or more")
         _require(1 <= self.shard <= 4096, "extract.shard", "must be between 1 and 4096")
+        _require(not (self.from_spool and self.spool_dir), "extract.from_spool", "names the spool, so extract.spool_dir must be empty")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from esl_dist.reporting.record import RunRecord, StageRecord, read_run
 from esl_dist.reporting.spread import Difference, Spread, paired, spread
 
 # Options that do not make a run another experiment: its name, its seed, where it lives and how fast it went.
-_NOT_THE_EXPERIMENT = re.compile(r"run\.(name|dir|seed|device|threads|log_every|timeout_s)|data\.(root|workers|bad_samples)|checkpoint\.|guard\.|tracking\.|extract\.(spool|spool_dir|shard)$")
+_NOT_THE_EXPERIMENT = re.compile(r"run\.(name|dir|seed|adopted|device|threads|log_every|timeout_s)|data\.(root|workers|bad_samples)|checkpoint\.|guard\.|tracking\.|extract\.(spool|spool_dir|from_spool|shard)$")
 
 
 @dataclass(frozen=True)

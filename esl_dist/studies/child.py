@@ -1,0 +1,73 @@
+"""A training as a child process: ``torchrun`` of an entry, its output in a file, ended by a signal that lets it save."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from esl_dist.studies.record import log_tail
+
+STOP_S = 60.0
+"""For a child to save and leave after SIGTERM; torchrun itself kills ranks that do not follow within 30 s."""
+
+
+class Child:
+    """A running ``torchrun --standalone -m MODULE ARGUMENTS`` of ``world`` ranks."""
+
+    def __init__(self, world: int, module: str, arguments: Sequence[str], run_dir: Path, log: Path, cwd: str, environment: Mapping[str, str]) -> None:
+        package = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
+        command = [
+            sys.executable,
+            "-m",
+            "esl_dist.studies.launch",
+            str(os.getpid()),
+            str(run_dir),
+            "--standalone",
+            f"--nproc_per_node={world}",
+            "-m",
+            module,
+            *arguments,
+        ]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = log
+        with open(log, "ab") as out:
+            # A session of its own: a Ctrl-C at the terminal is the driver's, who stops trials in order.
+            self._process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env={**os.environ, "PYTHONPATH": path, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+    def code(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """SIGTERM, so that it saves and leaves; SIGKILL if it does not."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+
+    def reason(self) -> str:
+        """Why it failed, in one line: what the program said, or the last line of its output."""
+        lines = [line for line in log_tail(self._log, 200) if line.strip()]
+        said = [line for line in lines if line.startswith("esl_dist: error")]
+        # torchrun has the last word, but only the first has a meaning
+        errors = [line for line in lines if "Error: " in line and "ChildFailedError" not in line]
+        last = (said or errors or lines or [f"ended with code {self._process.poll()} and said nothing"])[-1]
+        return last.partition(": ")[2] if said else last.strip()

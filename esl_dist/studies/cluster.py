@@ -1,0 +1,93 @@
+"""Ray for the length of a study: started on this machine, or joined."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from esl_dist.config.load import ConfigError
+from esl_dist.config.study import StudyConfig
+
+# Read when ray is imported, and inherited by everything that it starts.
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a trial's own metrics.jsonl is the record
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver's own stops trials where they are
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that is stopped before its first score has none
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the driver names them in one line
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+OBJECT_STORE_BYTES = 80 * 2**20
+"""Nothing of size travels between trials; Ray would take a third of the memory."""
+
+
+def require() -> None:
+    """Raises ``ConfigError`` with the command that installs what a study needs."""
+    lacking = [name for name in ("ray", "optuna") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise ConfigError(f"a study needs {' and '.join(lacking)}: pip install 'esl_dist[tune]'")
+
+
+@contextlib.contextmanager
+def connected(study: StudyConfig) -> Iterator[Any]:
+    """The ``ray`` module with a cluster behind it that has room for a trial.
+
+    Raises:
+        ConfigError: no cluster answers, or a trial would never fit on it.
+    """
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    package = str(Path(__file__).resolve().parents[2])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
+    ray = importlib.import_module("ray")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if study.address:
+        try:
+            ray.init(address=study.address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"--address {study.address}: {str(error).splitlines()[0]}") from None
+    else:
+        _token()
+        cores = max(len(os.sched_getaffinity(0)), study.world * max(study.concurrent, 1))
+        ray.init(num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    try:
+        _check_room(study, ray.nodes())
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def resources(study: StudyConfig) -> dict[str, float]:
+    """Of one trial, on one node."""
+    return {"CPU": float(study.world), "GPU": float(study.gpus)} if study.gpus else {"CPU": float(study.ranks)}
+
+
+def _check_room(study: StudyConfig, nodes: list[dict[str, Any]]) -> None:
+    wanted = resources(study)
+    if not any(node["Alive"] and all(node["Resources"].get(key, 0) >= count for key, count in wanted.items()) for node in nodes):
+        has = "; ".join(", ".join(f"{node['Resources'].get(key, 0):.0f} {key}" for key in wanted) for node in nodes if node["Alive"])
+        raise ConfigError(
+            f"a trial needs {', '.join(f'{count:.0f} {key}' for key, count in wanted.items())} on one node, but nodes have {has}; set study.ranks or study.gpus"
+        )
+
+
+def _token() -> None:
+    """Ray keeps strangers out of the ports it opens by a token in the home folder; where that cannot be written, by one of this study alone."""
+    if {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        return
+    folder = Path.home() / ".ray"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable and not (folder / "auth_token").is_file():
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))

@@ -1,0 +1,90 @@
+"""A trial's score while it trains and in the end, read from its run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from esl_dist.config.ranks import on_ranks
+from esl_dist.config.schema import Config
+from esl_dist.config.study import StudyConfig
+from esl_dist.stages.plan import StagePlan, plan
+from esl_dist.tracking.jsonl import read_with_offsets
+from esl_dist.tracking.state import METRICS
+
+
+class Point(NamedTuple):
+    """A score between evaluations; ``step`` counts over the stages that the trial trains itself."""
+
+    step: int
+    score: float
+
+
+def scored_stage(study: StudyConfig, config: Config) -> StagePlan:
+    """The stage whose score is the trial's.
+
+    Raises:
+        ValueError: there is none of that name, or nothing is scored.
+    """
+    stages = plan(config)
+    if not config.eval.split:
+        raise ValueError("eval.split is empty, so no trial gets a score; name a labelled split")
+    named = [s for s in stages if (s.folder == study.stage if study.stage else s.kind != "oracle")]
+    if not named:
+        raise ValueError(f"study.stage: no stage {study.stage!r} in this trial; its stages are {', '.join(s.folder for s in stages)}")
+    statistics = study.bn_statistics or config.eval.bn_statistics[0]
+    if statistics not in config.eval.bn_statistics:
+        raise ValueError(f"study.bn_statistics: {statistics} is not among eval.bn_statistics={list(config.eval.bn_statistics)}")
+    if study.scheduler != "none" and not config.eval.every:
+        raise ValueError(f"study.scheduler: {study.scheduler} needs scores while a trial trains; set eval.every=STEPS")
+    if study.scheduler != "none" and statistics != config.eval.bn_statistics[0]:
+        raise ValueError("study.bn_statistics: scores while training are with the first of eval.bn_statistics; put this one first, or set scheduler=none")
+    return named[-1]
+
+
+def final_score(study: StudyConfig, config: Config, run_dir: Path) -> float | None:
+    """The trial's score after its last step; None where the class is absent."""
+    statistics = study.bn_statistics or config.eval.bn_statistics[0]
+    metrics = json.loads((run_dir / scored_stage(study, config).folder / f"metrics-{statistics}.json").read_text(encoding="utf-8"))
+    value = metrics["miou"] if study.metric == "miou" else metrics["iou"].get(study.metric.removeprefix("iou/"))
+    return None if value is None else float(value)
+
+
+class Curve:
+    """Follows ``metrics.jsonl`` of a run: its scores while training, each step once, and the label set that it has made."""
+
+    def __init__(self, config: Config, world: int, run_dir: Path) -> None:
+        self._path = run_dir / METRICS
+        self._offset, self._inode, self._last = 0, -1, 0
+        self._before: dict[str, int] = {}
+        done = 0
+        for stage in plan(on_ranks(config, world)[0]):
+            if stage.entry not in config.run.adopted and stage.kind != "oracle":
+                self._before[stage.folder] = done
+                done += stage.steps
+        self.steps = done
+        """Of all stages that the trial trains itself."""
+        self._statistics = config.eval.bn_statistics[0]
+        self.labels = ""
+        """SHA-256 of the label set that was made last; empty before."""
+
+    def new(self) -> list[Point]:
+        """Scores since the last call. A step that a resumed run repeats is given once."""
+        found = []
+        try:
+            now = os.stat(self._path)
+            if now.st_ino != self._inode or now.st_size < self._offset:  # a resume rewrites the file
+                self._inode, self._offset = now.st_ino, 0
+            for self._offset, event in read_with_offsets(self._path, self._offset):  # noqa: B020 - how far it was read
+                if event.get("event") == "labels":
+                    self.labels = str(event.get("labels", ""))
+                elif event.get("event") == "eval" and event.get("stage") in self._before and event.get("bn_statistics") == self._statistics:
+                    step = self._before[event["stage"]] + int(event["step"])
+                    if event.get("miou") is not None and step > self._last:
+                        self._last = step
+                        found.append(Point(step, float(event["miou"])))
+        except FileNotFoundError:
+            pass
+        return found

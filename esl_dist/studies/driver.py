@@ -1,0 +1,258 @@
+"""A study from its first trial, or from wherever it was left, to its last one."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from esl_dist.config import load
+from esl_dist.config.load import ConfigError
+from esl_dist.config.study import StudyConfig
+from esl_dist.data.streets import ensure_pair
+from esl_dist.engine.guards import RunLock
+from esl_dist.studies import cluster, shared
+from esl_dist.studies.curve import Curve, Point
+from esl_dist.studies.prepare import Prepared, parts, prepare
+from esl_dist.studies.record import CONFIG, RUN, TrialRecord, log_tail
+from esl_dist.studies.suggest import Suggestions
+from esl_dist.studies.trial import environment
+from esl_dist.tracking.console import duration
+
+log = logging.getLogger(__name__)
+
+DONE_CODE, FAILED_CODE, STOPPED_CODE = 0, 1, 130
+
+
+def run_study(study: StudyConfig) -> int:
+    """Run every trial that is not finished yet; 0 when the study is complete, 1 when no trial has a score, 130 when it was stopped.
+
+    Raises:
+        ConfigError: it cannot be run as it is; nothing was trained.
+    """
+    cluster.require()
+    with RunLock(study.folder):
+        (study.folder / shared.STOP).unlink(missing_ok=True)
+        prepared = prepare(study)
+        driver = Driver(prepared)
+        if driver.left():
+            with cluster.connected(study) as ray, _stop_on_signal(study.folder):
+                driver.make_shared(ray)
+                driver.run_trials(ray)
+        return driver.close()
+
+
+class Driver:
+    """Sends the trials that are left through Ray, and says what becomes of them."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared, self._study, self._dir = prepared, prepared.study, prepared.dir.resolve()
+        self._said: dict[str, str] = {}
+        self._suggestions: Suggestions | None = None
+        self._cwd = os.getcwd()
+        records = prepared.records()
+        self._total = self._study.trials if self._study.search == "optuna" else len(records)
+        for record in records:
+            self._said[record.id] = record.status
+            if record.status == "failed":
+                log.warning("trial %s cannot run: %s", record.id, record.reason)
+        if any(record.is_final for record in records):
+            log.info("%s: %d of %d trials are done already", self._study.name, sum(r.is_final for r in records), self._total)
+
+    def left(self) -> int:
+        """Trials that are still to be run."""
+        return self._total - sum(record.is_final for record in self._prepared.records())
+
+    # -- shared work -----------------------------------------------------------------------------------------------
+
+    def make_shared(self, ray: Any) -> None:
+        """Make what trials share, each part as soon as its parent is there. Trials whose part fails fail with it, the others go on."""
+        made = parts(self._prepared)
+        self._make_data()
+        todo = [part for part in made if shared.missing(self._dir, part)]
+        for part in made:
+            if part not in todo:
+                log.info("shared %s (%s): found", part.key, ", ".join(part.entries))
+        need = cluster.resources(self._study)
+        make = ray.remote(num_cpus=need["CPU"], num_gpus=need.get("GPU", 0), max_retries=0)(_make)
+        running: dict[str, Any] = {}
+        for part in todo:
+            log.info("shared %s (%s%s): being made", part.key, ", ".join(part.entries), f" and {len(part.spools)} spool(s)" if part.spools else "")
+            running[part.key] = make.remote(self._dir, part, self._study, self._cwd, running.get(part.parent, ""))
+        failed: dict[str, str] = {}
+        for part in todo:
+            try:
+                reason = ray.get(running[part.key])
+            except ray.exceptions.RayError as error:
+                reason = str(error).splitlines()[0]
+            if reason and reason != shared.STOPPED:
+                failed[part.key] = reason
+                log.warning("shared %s failed: %s", part.key, reason)
+        for record in self._prepared.records():
+            chain = self._prepared.chains.get(record.id)
+            if chain is not None and chain.part in failed and not record.is_final:
+                folder = self._dir / "trials" / record.id
+                record.end(
+                    "failed", reason=f"the shared stages failed: {failed[chain.part]}", log_tail=log_tail(shared.folder_of(self._dir, chain.part) / "child.txt")
+                )
+                record.save(folder)
+                self._told(record.id)
+
+    def _make_data(self) -> None:
+        """The embedded pair, before two trials would draw it at a time."""
+        configs = [self._prepared.base, *(chain.config for chain in self._prepared.chains.values())]
+        for root, streets in {(config.data.root, config.data.streets) for config in configs if config.data.streets.make}:
+            ensure_pair(Path(root), streets, log.info)
+
+    # -- trials ----------------------------------------------------------------------------------------------------
+
+    def run_trials(self, ray: Any) -> None:
+        """Let Ray Tune run what is left; returns when nothing is, or after a stop."""
+        if not self.left() or self._stopping():
+            return
+        from esl_dist.studies import trainable  # needs ray
+
+        tune = importlib.import_module("ray.tune")
+        records = self._prepared.records()
+        queued = [record.id for record in records if not record.is_final]
+        if self._study.search == "optuna":
+            self._suggestions = Suggestions(self._study, self._prepared.base.run.seed + len(records))
+            for record in records:
+                self._suggestions.resume(record.id, record.params)
+                if record.is_final:
+                    self._suggestions.tell(record.id, record.score)
+        runner = tune.with_resources(trainable.TrialRunner, {key.lower(): count for key, count in cluster.resources(self._study).items()})
+        scratch = self._dir / ".ray"
+        shutil.rmtree(scratch, ignore_errors=True)
+        tuner = tune.Tuner(
+            runner,
+            param_space={"study": str(self._dir), "cwd": self._cwd},
+            tune_config=tune.TuneConfig(
+                metric="score",
+                mode=self._study.mode,
+                search_alg=trainable.Search(queued, self._ask, self._tell),
+                scheduler=trainable.scheduler(self._study, self._dir, self._past(records)),
+                num_samples=self.left(),
+                max_concurrent_trials=self._study.concurrent or None,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(name="tune", storage_path=str(scratch), verbose=0, callbacks=[self._callback(tune)], stop=self._stopper(tune)),
+        )
+        tuner.fit()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    def close(self) -> int:
+        """Say what the study has come to; returns the exit code."""
+        records = self._prepared.records()
+        if self.left():
+            log.info("%s: stopped with %d of %d trials done; the same command goes on", self._study.name, self._total - self.left(), self._total)
+            return STOPPED_CODE
+        return DONE_CODE if any(record.score is not None for record in records) else FAILED_CODE
+
+    def _past(self, records: list[TrialRecord]) -> Iterator[tuple[str, list[Point]]]:
+        """Scores while training of the trials that were run in earlier starts."""
+        for record in records:
+            folder = self._dir / "trials" / record.id
+            if record.is_final and (folder / CONFIG).is_file():
+                yield record.id, Curve(load.load_config(str(folder / CONFIG)), self._study.world, folder / RUN).new()
+
+    def _ask(self) -> str:
+        """A new trial at the point that the sampler wants to see."""
+        assert self._suggestions is not None
+        number = len(self._prepared.records())
+        point = self._suggestions.ask(f"{number:03d}")
+        return self._prepared.add(number, point, self._study.seeds[0]).id
+
+    def _tell(self, trial: str, score: float | None) -> None:
+        if self._suggestions is not None and not self._stopping():
+            self._suggestions.tell(trial, score)
+
+    def _stopping(self) -> bool:
+        return (self._dir / shared.STOP).exists()
+
+    def _stopper(self, tune: Any) -> Any:
+        stopping = self._stopping
+
+        class Stop(tune.Stopper):  # type: ignore[name-defined,misc]
+            def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+                return False
+
+            def stop_all(self) -> bool:
+                return stopping()
+
+        return Stop()
+
+    def _callback(self, tune: Any) -> Any:
+        told, total = self._told, self._total
+
+        class Report(tune.Callback):  # type: ignore[name-defined,misc]
+            """Ray calls these in the driver's process."""
+
+            def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+                log.info("trial %s of %d starts", trial.config["trial"], total)
+
+            def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+                told(trial.config["trial"])
+
+            def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+                told(trial.config["trial"], lost=True)
+
+        return Report()
+
+    def _told(self, trial: str, lost: bool = False) -> None:
+        """Something happened to a trial: its record says what."""
+        folder = self._dir / "trials" / trial
+        record = TrialRecord.load(folder)
+        if lost and not record.is_final:
+            record.end("failed", reason="its worker process was lost", log_tail=log_tail(folder / "log.txt"))
+            record.save(folder)
+        if self._said.get(trial) != record.status:
+            self._said[trial] = record.status
+            log.info("%s", line(record, self._total))
+
+
+def line(record: TrialRecord, total: int) -> str:
+    """A trial in one line."""
+    point = ", ".join(
+        f"{key.rpartition('.')[2]}={value:.4g}" if isinstance(value, float) else f"{key.rpartition('.')[2]}={value}" for key, value in record.params.items()
+    )
+    end = {
+        "finished": f"finished, {100 * (record.score or 0):.2f} in {duration(record.seconds)}",
+        "stopped": f"stopped by {record.stopped_by} after {duration(record.seconds)}",
+        "failed": f"failed: {record.reason}",
+        "reused": f"the same labels as trial {record.same_as}, not trained again",
+    }.get(record.status, record.status)
+    return f"trial {record.id} of {total} ({point}, seed {record.seed}): {end}"
+
+
+def _make(study_dir: Path, part: shared.Part, study: StudyConfig, cwd: str, parent: str) -> str:
+    """``shared.make`` on a worker, once its parent's reason to fail is known (Ray waits for it)."""
+    return parent or shared.make(study_dir, part, study.world, cwd, environment(study))
+
+
+@contextlib.contextmanager
+def _stop_on_signal(study_dir: Path) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) lets trials save and leave, the second ends this process; what then is left of it ends by itself."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if (study_dir / shared.STOP).exists():
+            os._exit(STOPPED_CODE)
+        (study_dir / shared.STOP).touch()
+        log.info("stopping: trials save and leave; once more to stop at once")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+__all__ = ["ConfigError", "Driver", "run_study"]

@@ -1,0 +1,43 @@
+"""What a trial's process begins with: ``python -m esl_dist.studies.launch PARENT RUN_DIR …`` is ``torchrun …`` that does not outlive its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from esl_dist.engine.guards import RunLock
+
+_PR_SET_PDEATHSIG = 1
+WAIT_S = 120.0
+"""Ranks whose launcher was killed save before they leave; a new start waits so long for them."""
+
+
+def main() -> None:
+    parent, run_dir = int(sys.argv[1]), Path(sys.argv[2])
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit("the study ended before this trial began")
+    _wait_for(run_dir)
+    sys.argv = ["torchrun", *sys.argv[3:]]
+    importlib.import_module("torch.distributed.run").main()
+
+
+def _wait_for(run_dir: Path) -> None:
+    """Until nobody works in the run folder, or until it is the training's own task to say who does."""
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        try:
+            RunLock(run_dir).acquire().release()
+            return
+        except ValueError:
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""A study's folder before its first trial: every trial with its complete, checked configuration, and what the trials share."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from esl_dist.atomic import write_json, write_text
+from esl_dist.config import load
+from esl_dist.config.load import ConfigError
+from esl_dist.config.schema import Config
+from esl_dist.config.study import CONTINUOUS, StudyConfig, discrete, dump_study, load_study, options_of
+from esl_dist.studies import shared
+from esl_dist.studies.curve import scored_stage
+from esl_dist.studies.record import CONFIG, RUN, TrialRecord, trials
+from esl_dist.studies.shared import Chain
+from esl_dist.studies.trial import STUDY
+
+# These change how fast a study goes, not what it is.
+FREE = ("concurrent", "address")
+
+
+@dataclasses.dataclass
+class Prepared:
+    """A study whose folder is ready."""
+
+    study: StudyConfig
+    dir: Path
+    base: Config
+    chains: dict[str, Chain]
+    """Of every trial that can run, by id."""
+
+    def records(self) -> list[TrialRecord]:
+        return [record for _, record in trials(self.dir)]
+
+    def add(self, number: int, point: Mapping[str, Any], seed: int, record: TrialRecord | None = None) -> TrialRecord:
+        """Write a trial's folder. One whose configuration is impossible is ``failed`` from the start, and says why."""
+        record = record or TrialRecord(f"{number:03d}", number, dict(point), seed, f"trials/{number:03d}/{RUN}")
+        folder = self.dir / "trials" / record.id
+        try:
+            config, self.chains[record.id] = trial_config(self.study, point, seed, folder, self.base.run.seed)
+        except ValueError as error:
+            record.end("failed", reason=str(error))
+        else:
+            write_text(folder / CONFIG, load.dump(config))
+            write_json(folder / shared.DONE, {"part": self.chains[record.id].part})
+            if record.status in ("running", "failed"):  # of a start that was killed, or worth another try
+                record.end("queued", reason=None, log_tail=[])
+        record.save(folder)
+        return record
+
+
+def prepare(study: StudyConfig) -> Prepared:
+    """Write the folder of a new study, or take up that of one that was started before.
+
+    Raises:
+        ConfigError: nothing of the study can run, or the folder is another study's.
+    """
+    base = load.load_config(study.base or None, list(study.options))
+    prepared = Prepared(study, study.folder, base, {})
+    _check_same(study)
+    known = prepared.records()
+    for record in known:
+        prepared.add(record.number, record.params, record.seed, record)
+    if not known and study.search != "optuna":
+        points = list(discrete(study.space)) if study.search == "grid" else _draw(study, base.run.seed)
+        for number, (seed, point) in enumerate((seed, point) for seed in study.seeds for point in points):
+            prepared.add(number, point, seed)
+    records = prepared.records()
+    if study.search == "optuna":
+        _check_suggestions(prepared)
+    elif not prepared.chains:
+        raise ConfigError(f"no trial of this study can run: {records[0].reason}")
+    unused = set(study.shared) - {entry for chain in _all_chains(prepared) for entry in chain.entries}
+    if unused:
+        raise ConfigError(f"shared: no trial has the stage {', '.join(sorted(unused))}; run.stages is {list(base.run.stages)}")
+    return prepared
+
+
+def trial_config(study: StudyConfig, point: Mapping[str, Any], seed: int, folder: Path, base_seed: int) -> tuple[Config, Chain]:
+    """The complete configuration of a trial, and what it shares with others.
+
+    Raises:
+        ValueError: it cannot be run.
+    """
+    words = [f"{key}={json.dumps(value)}" for key, value in options_of(study.space, point).items()]
+    own = [f"run.seed={seed}", f"run.name={study.name}-{_label(point)}-seed{seed}", f"run.dir={folder / RUN}"]
+    config = load.load_config(study.base or None, [*study.options, *words, *own])
+    if not study.gpus and not config.run.threads:
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, threads=1))  # a rank has one core
+    scored_stage(study, config)
+    chain = shared.chain_of(study, config, base_seed)
+    extract = dataclasses.replace(config.extract, from_spool=str(shared.spool_of(study.folder, chain)), spool_dir="") if chain.spool else config.extract
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, adopted=chain.entries), extract=extract), chain
+
+
+def parts(prepared: Prepared) -> list[shared.Part]:
+    """What must be made before the trials that are left."""
+    return shared.parts_of(_all_chains(prepared))
+
+
+def _all_chains(prepared: Prepared) -> list[Chain]:
+    """Of all trials; for a sampler, whose points come one by one, of every combination of the finite axes."""
+    if prepared.study.search != "optuna":
+        return list(prepared.chains.values())
+    return list({(chain.part, chain.spool): chain for chain in _variants(prepared)}.values())
+
+
+def _variants(prepared: Prepared) -> list[Chain]:
+    """Chains at both ends of the ranges, low and high in turn, for every combination of the finite axes."""
+    study = prepared.study
+    ends = {key: values for key, axis in study.space.items() for kind, values in axis.items() if kind in CONTINUOUS}
+    found = []
+    for point in discrete(study.space):
+        for end in (0, 1):
+            whole = {**point, **{key: values[end] for key, values in ends.items()}}
+            found.append(trial_config(study, whole, study.seeds[0], prepared.dir / "trials" / "check", prepared.base.run.seed)[1])
+    return found
+
+
+def _check_suggestions(prepared: Prepared) -> None:
+    """Points that a sampler may ask for must be possible, and what is shared must be known before the first."""
+    try:
+        variants = _variants(prepared)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    for low, high in zip(variants[::2], variants[1::2], strict=True):
+        if (low.part, low.spool) != (high.part, high.spool):
+            raise ConfigError(
+                f"shared: {', '.join(prepared.study.shared)} depend on an option that is drawn from a range, so no two trials share them; share fewer stages"
+            )
+
+
+def _draw(study: StudyConfig, seed: int) -> list[dict[str, Any]]:
+    """``trials`` points, the same ones for the same seed of the base configuration."""
+    dice = random.Random(seed)
+
+    def draw(kind: str, values: Any) -> Any:
+        if kind == "uniform":
+            return dice.uniform(*values)
+        if kind == "loguniform":
+            return values[0] * (values[1] / values[0]) ** dice.random()
+        return dice.choice(list(values))
+
+    return [{key: draw(kind, values) for key, axis in study.space.items() for kind, values in axis.items()} for _ in range(study.trials)]
+
+
+def _check_same(study: StudyConfig) -> None:
+    """A folder holds one study: whoever changes it chooses another name."""
+    path = study.folder / STUDY
+    if path.is_file():
+        before, now = dataclasses.asdict(load_study(str(path))), dataclasses.asdict(study)
+        changed = [key for key in now if key not in FREE and before[key] != now[key]]
+        if changed:
+            key = changed[0]
+            raise ConfigError(f"{study.folder}: was made with {key}={before[key]}, now it is {now[key]}; choose another study.name, or delete that folder")
+    write_text(path, dump_study(study))
+
+
+def _label(point: Mapping[str, Any]) -> str:
+    """``nu=0.1-rounds=2``, short enough for a name."""
+    return "-".join(
+        f"{key.rpartition('.')[2]}={value:.4g}" if isinstance(value, float) else f"{key.rpartition('.')[2]}={value}" for key, value in point.items()
+    ).replace(" ", "")[:80]

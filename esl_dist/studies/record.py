@@ -1,0 +1,99 @@
+"""``trials/<id>/trial.json``: what became of a trial. Written by whoever has the trial in hand, whole at every change."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from esl_dist.atomic import write_json
+
+FILE, CONFIG, LOG, RUN = "trial.json", "config.yaml", "log.txt", "run"
+FINAL = ("finished", "stopped", "failed", "reused")
+TAIL_LINES = 15
+
+Status = Literal["queued", "running", "finished", "stopped", "failed", "reused"]
+
+
+@dataclass
+class TrialRecord:
+    """One point of the search space with one seed. Times in seconds; ``started`` and ``ended`` are Unix time."""
+
+    id: str
+    number: int
+    params: dict[str, Any]
+    """Swept option (or name of ``cases``) -> value (or name of the case)."""
+    seed: int
+    run: str
+    """Its run folder, relative to the study's."""
+    status: Status = "queued"
+    stopped_by: str | None = None
+    """asha or median."""
+    reason: str | None = None
+    """Why it failed, in one line."""
+    log_tail: list[str] = field(default_factory=list)
+    started: float | None = None
+    ended: float | None = None
+    seconds: float = 0.0
+    """It was worked on, over all starts; a start that was killed counts up to its last recorded change."""
+    same_as: str | None = None
+    """Trial whose label set and everything else was the same, where this one was not trained again."""
+    score: float | None = None
+    mlflow_run_id: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing is left to do for it."""
+        return self.status in FINAL
+
+    def save(self, folder: Path) -> None:
+        """Replace ``folder/trial.json``."""
+        write_json(folder / FILE, dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> TrialRecord:
+        """Read ``folder/trial.json``.
+
+        Raises:
+            ValueError: it is damaged; the message says what to do.
+        """
+        path = folder / FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            known = {f.name for f in dataclasses.fields(cls)}
+            return cls(**{key: value for key, value in content.items() if key in known})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: cannot be read ({error}); delete {folder} and start the study again to repeat that trial") from None
+
+    def begin(self) -> None:
+        """Work on it starts, or goes on."""
+        self.status, self.started, self.ended, self.reason = "running", self.started or time.time(), None, None
+
+    def end(self, status: Status, **fields: Any) -> None:
+        """Work on it is over (``queued``: for now)."""
+        self.status, self.ended = status, time.time() if status in FINAL else None
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+
+def trials(study_dir: Path) -> list[tuple[Path, TrialRecord]]:
+    """Folders and records of a study's trials, by number.
+
+    Raises:
+        ValueError: a record is damaged.
+    """
+    found = [(path.parent, TrialRecord.load(path.parent)) for path in (study_dir / "trials").glob(f"*/{FILE}")]
+    return sorted(found, key=lambda entry: entry[1].number)
+
+
+def log_tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
+    """The last lines of a log; empty where there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 16384))
+            return file.read().decode(errors="replace").splitlines()[-lines:]
+    except OSError:
+        return []

@@ -1,0 +1,186 @@
+"""What several trials need is made once: which trial needs which stages and which spool, and how they come into a trial's run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from esl_dist.atomic import write_json, write_text
+from esl_dist.config import load
+from esl_dist.config.schema import Config
+from esl_dist.config.study import StudyConfig
+from esl_dist.provenance import WITHOUT_EFFECT, result_options
+from esl_dist.stages.plan import plan
+from esl_dist.studies.child import Child
+
+DONE, LABELS, STOP = "shared.json", "labels", "stop"
+STOPPED = "stopped"
+POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The shared stages of a trial, each by the hash of everything that decides its weights, and the spool of the network that labels for it."""
+
+    entries: tuple[str, ...]
+    keys: tuple[str, ...]
+    config: Config
+    """Of a run that makes them."""
+    teacher: str = ""
+    """Folder of the shared stage that makes the trial's first pseudo-labels; empty: none does."""
+    spool: str = ""
+    """Hash of that stage and of the options of the extraction."""
+
+    @property
+    def part(self) -> str:
+        """Key of the run that holds them all; empty where nothing is shared."""
+        return _hash(self.keys) if self.keys else ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run that makes some shared stages, on top of those that another part has made."""
+
+    key: str
+    entries: tuple[str, ...]
+    config: Config
+    parent: str = ""
+    adopted: tuple[str, ...] = ()
+    """Those of ``entries`` that the parent has made."""
+    spools: dict[str, Chain] = field(default_factory=dict)
+    """Hash -> a chain that needs it."""
+
+
+def chain_of(study: StudyConfig, config: Config, base_seed: int) -> Chain:
+    """What a trial with ``config`` shares.
+
+    Raises:
+        ValueError: a shared stage starts from one that is not shared.
+    """
+    shares = tuple(entry for entry in config.run.stages if entry in study.shared)
+    if not shares:
+        return Chain((), (), config)
+    seed = base_seed if study.shared_seed == "base" else config.run.seed
+    own = dataclasses.replace(config, run=dataclasses.replace(config.run, stages=shares, seed=seed), extract=dataclasses.replace(config.extract, spool_dir=""))
+    stages = plan(own)
+    if stages != [stage for stage in plan(config) if stage.entry in shares]:
+        raise ValueError(f"study.shared: {', '.join(shares)} start from stages that are not shared; add those, or share less")
+    hashes: dict[str, str] = {}
+    for stage in stages:
+        weights = {folder: hashes[folder] for folder in (stage.init, stage.teacher) if folder}
+        hashes[stage.folder] = _hash([stage.folder, result_options(own, stage, own.run.precision, study.world, weights)])
+    keys = tuple(_hash([hashes[s.folder] for s in stages if s.entry == entry]) for entry in shares)
+    teacher = next((s.teacher for s in plan(config) if s.kind == "selftrain" and s.entry not in shares and s.round == 1 and s.teacher in hashes), "")
+    if not teacher or config.extract.spool == "none":
+        return Chain(shares, keys, own)
+    extraction = {key: value for key, value in load.flat(config, "extract").items() if key not in WITHOUT_EFFECT}
+    return Chain(shares, keys, own, teacher, _hash([hashes[teacher], extraction, config.pseudo_labels.temperature]))
+
+
+def parts_of(chains: Sequence[Chain]) -> list[Part]:
+    """The runs that make all chains, parents first: what a set of trials has in common in front is one run, what follows another one on top."""
+    users = Counter(chain.keys[:length] for chain in chains for length in range(1, len(chain.keys) + 1))
+    parts: dict[str, Part] = {}
+    for chain in chains:
+        parent, adopted = "", tuple[str, ...]()
+        for length in range(1, len(chain.keys) + 1):
+            if length < len(chain.keys) and users[chain.keys[: length + 1]] == users[chain.keys[:length]]:
+                continue  # whoever needs this stage needs the next one too
+            key, entries = _hash(chain.keys[:length]), chain.entries[:length]
+            config = dataclasses.replace(chain.config, run=dataclasses.replace(chain.config.run, stages=entries))
+            parts.setdefault(key, Part(key, entries, config, parent, adopted))
+            parent, adopted = key, entries
+        if chain.spool:
+            parts[parent].spools.setdefault(chain.spool, chain)
+    return list(parts.values())
+
+
+def folder_of(study_dir: Path, key: str) -> Path:
+    return study_dir / "shared" / key
+
+
+def spool_of(study_dir: Path, chain: Chain) -> Path:
+    """Where the spool of a chain lies."""
+    return folder_of(study_dir, chain.part) / f"{LABELS}-{chain.spool}" / "spool"
+
+
+def missing(study_dir: Path, part: Part) -> list[str]:
+    """What of a part is still to be made: ``stages``, and the hashes of spools."""
+    try:
+        done = json.loads((folder_of(study_dir, part.key) / DONE).read_text(encoding="utf-8"))["made"]
+    except (OSError, ValueError, KeyError):
+        done = []
+    return [what for what in ("stages", *part.spools) if what not in done]
+
+
+def make(study_dir: Path, part: Part, world: int, cwd: str, environment: Mapping[str, str]) -> str:
+    """Train a part's stages and run its extractions, going on where an earlier call was cut off; returns why it failed, or an empty string."""
+    folder, left = folder_of(study_dir, part.key), missing(study_dir, part)
+    made = [what for what in ("stages", *part.spools) if what not in left]
+    if part.parent:
+        adopt(folder_of(study_dir, part.parent), folder, part.config, part.adopted)
+    for what in left:
+        module, arguments = _stages(folder, part) if what == "stages" else _extraction(folder, what, part.spools[what])
+        child = Child(world, module, arguments, folder, folder / "child.txt", cwd, environment)
+        while (code := child.code()) is None:
+            if (study_dir / STOP).exists():
+                child.stop()
+                return STOPPED
+            time.sleep(POLL_S)
+        if code:
+            return child.reason()
+        made.append(what)
+        write_json(folder / DONE, {"made": made, "stages": list(part.entries)})
+    return ""
+
+
+def _stages(folder: Path, part: Part) -> tuple[str, list[str]]:
+    run = dataclasses.replace(part.config.run, name=f"shared-{part.key}", dir=str(folder), adopted=part.adopted)
+    config = dataclasses.replace(part.config, run=run, tracking=dataclasses.replace(part.config.tracking, mlflow=False))
+    write_text(folder / "given.yaml", load.dump(config))
+    return "esl_dist.train", ["--config", str(folder / "given.yaml")]
+
+
+def _extraction(folder: Path, key: str, chain: Chain) -> tuple[str, list[str]]:
+    """Logits serve every rule; scores would serve the first one that was asked for."""
+    out = folder / f"{LABELS}-{key}"
+    write_text(out / "given.yaml", load.dump(dataclasses.replace(chain.config, extract=dataclasses.replace(chain.config.extract, spool="logits"))))
+    return "esl_dist.extract", ["--config", str(out / "given.yaml"), "--checkpoint", str(final_checkpoint(folder, chain.teacher)), "--out", str(out)]
+
+
+def adopt(source: Path, run_dir: Path, config: Config, entries: Sequence[str]) -> None:
+    """Put the finished stages of ``entries`` into a run folder, without a copy of their bytes."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    for folder in (stage.folder for stage in plan(config) if stage.entry in entries):
+        if not (run_dir / folder).exists():
+            aside = run_dir / f".{folder}.tmp-{os.getpid()}"
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.copytree(source / folder, aside, copy_function=_link)
+            os.replace(aside, run_dir / folder)
+
+
+def final_checkpoint(run_dir: Path, folder: str) -> Path:
+    """The checkpoint that a finished stage ended with."""
+    done = json.loads((run_dir / folder / "done.json").read_text(encoding="utf-8"))
+    return run_dir / folder / "checkpoints" / str(done["checkpoint"])
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for the same bytes: files of a run are replaced, never written over. A copy where the disk has no such names."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
