@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import datetime
 import logging
 import os
@@ -67,6 +68,8 @@ class Runtime:
         threads = config.threads or max(1, len(os.sched_getaffinity(0)) // local_world)
         torch.set_num_threads(threads)
         _set_determinism(config.deterministic, precision)
+        if device.type == "cpu":
+            _keep_freed_memory()
         if world > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
             # The group's own time-out is the last resort: the watch names the rank before it strikes.
             timeout = datetime.timedelta(seconds=FIRST_STEP_TIMEOUT_S + GRACE_S)
@@ -174,3 +177,15 @@ def _set_determinism(deterministic: bool, precision: str) -> None:
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     # Filling every new tensor with NaN guards against reading uninitialised memory, which nothing here does; it costs 4 % of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what a step frees for the next one (up to 32 MiB apiece) instead of giving it back and faulting it in again, page by page.
+
+    A step of the embedded pair otherwise takes 8,000 page faults, 5 to 15 % of its time. Other C libraries do as they like.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(trim_threshold, 1 << 30)
+        mallopt(mmap_threshold, 32 << 20)
