@@ -1,6 +1,7 @@
 # docker build -t esl_dist .                                  on any base that has Python 3.11 or newer and pip:
 # docker build -t esl_dist --build-arg BASE_IMAGE=… .         (a base without torch gets it from constraints.txt)
-# docker build -t esl_dist --build-arg WITH_APEX=1 .          also apex's fused optimisers (optim.backend=apex), built in the devel image
+# docker build -t esl_dist --build-arg WITH_APEX=1 .          also apex's fused optimisers for optim.backend=apex, built in DEVEL_IMAGE, whose
+#                                                             torch must be BASE_IMAGE's; TORCH_CUDA_ARCH_LIST="9.0" builds for one kind of GPU
 ARG BASE_IMAGE=pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime
 ARG DEVEL_IMAGE=pytorch/pytorch:2.13.0-cuda13.0-cudnn9-devel
 ARG WITH_APEX=0
@@ -50,6 +51,8 @@ LABEL org.opencontainers.image.title="esl_dist" \
 RUN useradd --uid 10001 --create-home esl && mkdir -p /runs /data /mlflow && chown esl:esl /runs /data /mlflow && ln -s opt/esl_dist/configs /configs
 COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=apex /opt/apex /opt/apex
+# Built against the devel image's torch, it must load beside this one's: seen here, not at the first training.
+RUN [ ! -e /opt/apex/apex ] || /opt/venv/bin/python -c "import torch; import amp_C; import apex.optimizers"
 COPY --from=package /opt/esl_dist /opt/esl_dist
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 RAY_USAGE_STATS_ENABLED=0
 USER esl

@@ -13,7 +13,7 @@ from esl_dist.reporting.record import RunRecord, StageRecord, read_run
 from esl_dist.reporting.spread import Difference, Spread, paired, spread
 
 # Options that do not make a run another experiment: its name, its seed, where it lives and how fast it went.
-_NOT_THE_EXPERIMENT = re.compile(r"run\.(name|dir|seed|adopted|device|threads|log_every|timeout_s)|data\.(root|workers|bad_samples)|checkpoint\.|guard\.|tracking\.|extract\.(spool|spool_dir|from_spool|shard)$")
+_NOT_THE_EXPERIMENT = re.compile(r"run\.(name|dir|seed|adopted|device|threads|log_every|timeout_s)|data\.(root|workers|bad_samples)|checkpoint\.|guard\.|tracking\.|profile\.|extract\.(spool|spool_dir|from_spool|shard)$")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,9 @@ def _groups(runs: Sequence[RunRecord]) -> tuple[Group, ...]:
 
 
 def _experiment(run: RunRecord) -> dict[str, Any]:
-    return {key: value for key, value in sorted(flat(run.config).items()) if not _NOT_THE_EXPERIMENT.match(key)}
+    options = {key: value for key, value in sorted(flat(run.config).items()) if not _NOT_THE_EXPERIMENT.match(key)}
+    # No option, but it decides the global batch and what batch norm sees.
+    return options | {"ranks": sorted({stage.world for stage in run.stages if stage.world})}
 
 
 def _group_name(runs: Sequence[RunRecord]) -> str:

@@ -133,3 +133,12 @@ def test_out_belongs_to_a_study(runs: dict[str, list[Path]], tmp_path: Path) -> 
 def test_runs_without_scores_make_no_table(run_maker: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none of these runs was scored"):
         collect([run_maker(tmp_path / "run", labelled=False)])
+
+
+def test_another_number_of_ranks_is_another_experiment(run_maker: Callable[..., Path], tmp_path: Path) -> None:
+    one, two = (run_maker(tmp_path / name, seed=1, name=f"{name}-seed1", options=("profile.steps=2",) if name == "two" else ()) for name in ("one", "two"))
+    for manifest in two.glob("*/checkpoints/*/manifest.json"):
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"meta": {"world": 4}}))
+    study = collect([one, two])
+    assert [group.name for group in study.groups] == ["one", "two"]
+    assert study.differences == ("two against one: ranks: [2] → [4]",)
