@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     figures: dict[str, Any]
     if arguments.what == "data":
-        figures = data.run(arguments.images or 48)
+        figures = data.run(arguments.images or 32)
         text = data.table(figures)
     elif arguments.what == "extract":
         figures = extract.run(arguments.images or 60)

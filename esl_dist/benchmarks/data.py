@@ -28,7 +28,7 @@ SIZE = (1280, 720)  # at which ADVENT and ESL train on it
 ROUNDS = 5
 
 
-def run(images: int = 48, rounds: int = ROUNDS, native: tuple[int, int] = NATIVE, size: tuple[int, int] = SIZE) -> dict[str, Any]:
+def run(images: int = 32, rounds: int = ROUNDS, native: tuple[int, int] = NATIVE, size: tuple[int, int] = SIZE) -> dict[str, Any]:
     """Both ways in turn, ``rounds`` times, one sample a batch, read ahead by the loader's own thread: one process, one core.
 
     Each is measured with the files in the page cache and with the cache dropped. The pictures are street scenes drawn at full size.
