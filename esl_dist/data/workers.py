@@ -112,7 +112,9 @@ class _Thread(Iterator[Any]):
 
 
 def _pinned(item: Any) -> Any:
-    """A named tuple with its tensors in page-locked memory, from which a GPU copies without the host's help."""
+    """A named tuple with its tensors in page-locked memory, from which a GPU copies without the host's help; anything else as it is."""
+    if not hasattr(item, "_make"):
+        return item
     return item._make(part.pin_memory() if isinstance(part, torch.Tensor) else part for part in item)
 
 
