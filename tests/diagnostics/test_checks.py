@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from esl_dist.config.schema import CheckpointConfig, Config, DataConfig, RunConfig, TrackingConfig
+from esl_dist.config.schema import CheckpointConfig, Config, DataConfig, OptimConfig, RunConfig, TrackingConfig
 from esl_dist.diagnostics import check, group, machine, numerics, storage, tracker
 from esl_dist.diagnostics.check import Check, guarded, merged
 from esl_dist.distributed import collectives, ddp
@@ -49,6 +49,14 @@ def test_a_check_that_fails_is_a_finding() -> None:
     assert not check.run([some_probe], config(), RUNTIME, lines.append)
     assert "1 broken" in lines[-1]
     assert check.run([lambda c, r: [Check("x", "warning", "meh")]], config(), RUNTIME, lines.append)
+
+
+def test_apex_is_spoken_of_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = config(optim=OptimConfig(backend="apex"))
+    assert machine.optimiser(config(), RUNTIME) == []
+    assert machine.optimiser(asked, RUNTIME)[0].status == "broken"  # on the CPU, wherever this runs
+    monkeypatch.setattr(machine.apex, "unusable", lambda device: "")
+    assert machine.optimiser(asked, RUNTIME)[0].status == "ok"
 
 
 def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
