@@ -9,6 +9,8 @@ from html import escape
 
 WIDTH, HEIGHT = 380, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 16, 10, 26
+COLOURS = ("#c28a1e", "#2563a8", "#2f8f6b", "#b3344a", "#7a4fa3", "#3a9fbf", "#a65f2b")
+"""Of lines that are told apart."""
 MOST_POINTS = 240
 
 
@@ -29,7 +31,7 @@ def line_chart(series: Sequence[Series]) -> str:
     if not lines:
         return ""
     xs, ys = [x for s in lines for x in s.x], [y for s in lines for y in s.y]
-    x_ticks, y_ticks = _ticks(min(0.0, *xs), max(xs), 5), _ticks(min(ys), max(ys), 4)
+    x_ticks, y_ticks = ticks(min(0.0, *xs), max(xs), 5), ticks(min(ys), max(ys), 4)
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
@@ -39,10 +41,10 @@ def line_chart(series: Sequence[Series]) -> str:
     parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">']
     for tick in y_ticks:
         y = place(x_ticks[0], tick)[1]
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/><text class="tick" x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{_label(tick)}</text>')
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/><text class="tick" x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{tick_label(tick)}</text>')
     for tick in x_ticks:
         x = place(tick, y_ticks[0])[0]
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{_label(tick)}</text>')
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{tick_label(tick)}</text>')
     for s in lines:
         points = [place(x, y) for x, y in zip(s.x, s.y, strict=True)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -62,7 +64,7 @@ def _thinned(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[
     return [sum(p[0] for p in c) / len(c) for c in chunks], [sum(p[1] for p in c) / len(c) for c in chunks]
 
 
-def _ticks(low: float, high: float, about: int) -> list[float]:
+def ticks(low: float, high: float, about: int) -> list[float]:
     """Round numbers that enclose [low, high]."""
     if high <= low:
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
@@ -73,7 +75,8 @@ def _ticks(low: float, high: float, about: int) -> list[float]:
     return [i * step for i in range(first, last + 1)]
 
 
-def _label(value: float) -> str:
+def tick_label(value: float) -> str:
+    """A few digits."""
     if abs(value) >= 10_000:
         return f"{value / 1000:g}k"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import esl_dist
@@ -21,7 +21,7 @@ from esl_dist.atomic import write_text
 from esl_dist.config.load import dump
 from esl_dist.labels import protocol
 from esl_dist.reporting import tables
-from esl_dist.reporting.chart import Series, line_chart
+from esl_dist.reporting.chart import COLOURS, Series, line_chart
 from esl_dist.reporting.gallery import gallery, open_target
 from esl_dist.reporting.pictures import DROPPED
 from esl_dist.reporting.quality import compare
@@ -30,7 +30,6 @@ from esl_dist.reporting.record import RunRecord, StageRecord, label_title, read_
 log = logging.getLogger(__name__)
 
 _COLOURS = {"initial": "#9aa3ad", "source": "#4b5563", "oracle": "#111827"}
-_METHOD_COLOURS = ("#c28a1e", "#2563a8", "#2f8f6b", "#b3344a", "#7a4fa3", "#3a9fbf", "#a65f2b")
 
 _LOSSES = {
     "source_main": "Cross-entropy on the source",
@@ -71,9 +70,10 @@ def terminal_table(run_dir: Path) -> str:
     return "\n".join([*lines, "* best without target labels"]) if any(cell.best for row in rows for cell in row.cells) else "\n".join(lines)
 
 
-def environment() -> Environment:
-    """Templates of this package; everything that is put into a page is escaped."""
-    made = Environment(loader=PackageLoader("esl_dist.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def environment(package: str = "esl_dist.reporting") -> Environment:
+    """Templates of ``package`` and of this one; everything that is put into a page is escaped."""
+    loader = ChoiceLoader([PackageLoader(package), PackageLoader("esl_dist.reporting")])
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters["duration"] = _duration
     made.filters["number"] = lambda value, digits=1: "–" if value is None else f"{value:.{digits}f}"
     made.filters["grouped"] = lambda value: "–" if value is None else f"{value:,}".replace(",", " ")
@@ -125,7 +125,7 @@ def _or_none(what: str, make: Callable[[], Any]) -> Any:
 def _colours(run: RunRecord) -> dict[str, str]:
     """Folder -> colour; the same stage has the same colour in every chart."""
     methods = [stage.folder for stage in run.stages if stage.kind not in _COLOURS]
-    return {s.folder: _COLOURS.get(s.kind) or _METHOD_COLOURS[methods.index(s.folder) % len(_METHOD_COLOURS)] for s in run.stages}
+    return {s.folder: _COLOURS.get(s.kind) or COLOURS[methods.index(s.folder) % len(COLOURS)] for s in run.stages}
 
 
 def _charts(run: RunRecord) -> list[tuple[str, Markup]]:

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -20,11 +21,14 @@ from esl_dist.data.streets import ensure_pair
 from esl_dist.engine.guards import RunLock
 from esl_dist.studies import cluster, shared
 from esl_dist.studies.curve import Curve, Point
+from esl_dist.studies.mlflow import StudyRuns
 from esl_dist.studies.prepare import Prepared, parts, prepare
 from esl_dist.studies.record import CONFIG, RUN, TrialRecord, log_tail
+from esl_dist.studies.results import table, write
 from esl_dist.studies.suggest import Suggestions
 from esl_dist.studies.trial import environment
 from esl_dist.tracking.console import duration
+from esl_dist.tracking.mlflow import tracking_uri
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +61,8 @@ class Driver:
         self._said: dict[str, str] = {}
         self._suggestions: Suggestions | None = None
         self._cwd = os.getcwd()
+        tracking = prepared.base.tracking
+        self._runs = StudyRuns(self._dir, tracking_uri(tracking, self._study.folder.parent), tracking.experiment) if tracking.mlflow else None
         records = prepared.records()
         self._total = self._study.trials if self._study.search == "optuna" else len(records)
         for record in records:
@@ -122,6 +128,7 @@ class Driver:
         tune = importlib.import_module("ray.tune")
         records = self._prepared.records()
         queued = [record.id for record in records if not record.is_final]
+        self._settle()
         if self._study.search == "optuna":
             self._suggestions = Suggestions(self._study, self._prepared.base.run.seed + len(records))
             for record in records:
@@ -151,6 +158,11 @@ class Driver:
     def close(self) -> int:
         """Say what the study has come to; returns the exit code."""
         records = self._prepared.records()
+        paths = write(self._dir)
+        print(table(self._dir), flush=True)
+        print(f"study: {paths[-1]}", flush=True)
+        if self._runs is not None:
+            self._runs.finish("KILLED" if self.left() else "FINISHED", paths)
         if self.left():
             log.info("%s: stopped with %d of %d trials done; the same command goes on", self._study.name, self._total - self.left(), self._total)
             return STOPPED_CODE
@@ -190,13 +202,14 @@ class Driver:
         return Stop()
 
     def _callback(self, tune: Any) -> Any:
-        told, total = self._told, self._total
+        told, total, settle = self._told, self._total, self._settle
 
         class Report(tune.Callback):  # type: ignore[name-defined,misc]
             """Ray calls these in the driver's process."""
 
             def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
                 log.info("trial %s of %d starts", trial.config["trial"], total)
+                settle()  # before its first step, so that its training finds the run to write to
 
             def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
                 told(trial.config["trial"])
@@ -216,6 +229,14 @@ class Driver:
         if self._said.get(trial) != record.status:
             self._said[trial] = record.status
             log.info("%s", line(record, self._total))
+            self._settle()
+            if record.is_final and sys.stdout.isatty():
+                print(table(self._dir), flush=True)
+
+    def _settle(self) -> None:
+        """Tell MLflow what the records say."""
+        if self._runs is not None:
+            self._runs.settle()
 
 
 def line(record: TrialRecord, total: int) -> str:

@@ -27,6 +27,13 @@ MAX_PARAM = 6000
 MAX_PARAMS_PER_CALL = 100
 
 
+def reason(error: BaseException) -> str:
+    """The innermost error in one line: what happened, without every library's opinion of it."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
 class Backend(Protocol):
     """A tracking server. Any call may raise any exception: that means "not now"."""
 
@@ -49,14 +56,20 @@ class MlflowBackend:
     def __init__(self, uri: str, experiment: str, run_name: str) -> None:
         for key, value in SETTINGS.items():
             os.environ.setdefault(key, value)
+        for noisy in ("alembic", "urllib3"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
         self._uri, self._experiment, self._run_name = uri, experiment, run_name
         self._client: Any = None
 
     def open(self, run_id: str) -> str:
-        client = self._connected()
         if run_id:
-            client.update_run(run_id, status="RUNNING")
+            self.client().update_run(run_id, status="RUNNING")
             return run_id
+        return self.create(self._run_name)
+
+    def create(self, run_name: str, tags: Mapping[str, str] | None = None) -> str:
+        """Begin a run in the experiment, which is made if it is not there; returns the run's id."""
+        client = self.client()
         found = client.get_experiment_by_name(self._experiment)
         if found is None:
             try:
@@ -68,14 +81,14 @@ class MlflowBackend:
                 experiment_id = found.experiment_id
         else:
             experiment_id = found.experiment_id
-        return str(client.create_run(experiment_id, run_name=self._run_name).info.run_id)
+        return str(client.create_run(experiment_id, tags=dict(tags or {}), run_name=run_name).info.run_id)
 
     def params(self, run_id: str, params: Mapping[str, str]) -> None:
         entities = importlib.import_module("mlflow.entities")
         made = [entities.Param(key, value[:MAX_PARAM]) for key, value in params.items()]
         try:
             for start in range(0, len(made), MAX_PARAMS_PER_CALL):
-                self._connected().log_batch(run_id, params=made[start : start + MAX_PARAMS_PER_CALL])
+                self.client().log_batch(run_id, params=made[start : start + MAX_PARAMS_PER_CALL])
         except Exception as error:
             # Parameters cannot be changed: whoever opened the run set one otherwise. That is an answer, not an outage.
             if getattr(error, "error_code", "") != "INVALID_PARAMETER_VALUE":
@@ -85,16 +98,17 @@ class MlflowBackend:
     def send(self, run_id: str, points: Sequence[Point]) -> None:
         entities = importlib.import_module("mlflow.entities")
         metrics = [entities.Metric(p.name, p.value, p.time_ms, p.step) for p in points]
-        self._connected().log_batch(run_id, metrics=metrics)
+        self.client().log_batch(run_id, metrics=metrics)
 
     def finish(self, run_id: str, status: str, artifacts: Sequence[Path]) -> None:
-        client = self._connected()
+        client = self.client()
         client.set_terminated(run_id, status=status)
         for path in artifacts:
             with contextlib.suppress(FileNotFoundError):
                 client.log_artifact(run_id, str(path))
 
-    def _connected(self) -> Any:
+    def client(self) -> Any:
+        """MLflow's own client, made at the first call."""
         if self._client is None:
             if self._uri.startswith("sqlite:///"):
                 Path(self._uri.removeprefix("sqlite:///")).resolve().parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from esl_dist.tracking import points as metric
-from esl_dist.tracking.backend import Backend, MlflowBackend
+from esl_dist.tracking.backend import Backend, MlflowBackend, reason
 from esl_dist.tracking.jsonl import read_with_offsets
 from esl_dist.tracking.state import METRICS, MirrorState, only_sender
 
@@ -139,16 +139,9 @@ class Follower:
 
     def _refused(self, error: Exception) -> None:
         if not self._backoff:
-            log.warning("tracking: %s does not take points (%s); metrics.jsonl keeps them all and they are sent when it answers", self._state.uri, _reason(error))
+            log.warning("tracking: %s does not take points (%s); metrics.jsonl keeps them all and they are sent when it answers", self._state.uri, reason(error))
         self._backoff = min(max(2 * self._backoff, FIRST_BACKOFF_S), LONGEST_BACKOFF_S)
         self._not_before = self._clock() + self._backoff
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost error in one line: what happened, without every library's opinion of it."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 def _die_with(parent: int) -> None:
@@ -169,8 +162,6 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)  # the parent decides when this ends
     os.nice(10)  # training first
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    for noisy in ("alembic", "urllib3"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
     state = MirrorState.load(run_dir)
     if state is None:
         return 1
