@@ -32,6 +32,8 @@ def result_options(config: Config, stage: StagePlan, precision: str, world: int,
         weights: SHA-256 of the final weights of the stages that it starts from, by folder.
     """
     options = load.flat(config, *SECTIONS[stage.kind])
+    if stage.kind in ("align", "selftrain") and config.mmdl.weight > 0:
+        options |= load.flat(config, "mmdl")
     for key in (*WITHOUT_EFFECT, *PLANNED):
         options.pop(key, None)
     options |= {"run.seed": config.run.seed, "run.precision": precision, "align.source_aux": config.align.source_aux}  # the loss of every stage

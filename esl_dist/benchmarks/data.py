@@ -13,15 +13,14 @@ from typing import Any
 import torch
 from PIL import Image
 
-from esl_dist.config.schema import Config, DataConfig, DomainConfig, EvalConfig
-from esl_dist.data import open_at_size, open_dataset
+from esl_dist.config.schema import DataConfig, DomainConfig
+from esl_dist.data import open_at_size, open_dataset, to_prepare
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.loader import TrainStream
-from esl_dist.data.prepared import PreparedDataset
+from esl_dist.data.prepared import FileMaker, PreparedDataset, publish
 from esl_dist.data.streets.classes import palette
 from esl_dist.data.streets.domains import SOURCE
 from esl_dist.data.streets.scene import render
-from esl_dist.preparation import prepare
 
 NATIVE = (1914, 1052)  # width, height of GTA5
 SIZE = (1280, 720)  # at which ADVENT and ESL train on it
@@ -40,7 +39,9 @@ def run(images: int = 32, rounds: int = ROUNDS, native: tuple[int, int] = NATIVE
         domain = DomainConfig(dataset="gta5", root="gta5", size=size)
         data = DataConfig(root=folder, source=domain, target=domain)
         began = time.perf_counter()
-        found = prepare(Config(data=data, eval=EvalConfig(split="")), workers=0)[0]
+        wanted = to_prepare(domain, data)
+        entry = FileMaker(wanted, images, {})(0).entry
+        publish(wanted, images, [entry])
         seconds = time.perf_counter() - began
         os.sync()  # what is not on the disk yet cannot leave the page cache
         ways = {"png": open_dataset(domain, folder, data.protocol), "prepared": open_at_size(domain, data)}
@@ -65,7 +66,7 @@ def run(images: int = 32, rounds: int = ROUNDS, native: tuple[int, int] = NATIVE
         "prepare_seconds": seconds,
         "prepare_ms_per_image": 1e3 * seconds / images,
         "png_bytes_per_image": png_bytes / images,
-        "prepared_bytes_per_image": found["bytes"] / images,
+        "prepared_bytes_per_image": entry["bytes"] / images,
     }
     for name, measured in rates.items():
         results[name] = {"images_per_second": statistics.median(rate for rate, _ in measured), "cpu_ms": statistics.median(cpu for _, cpu in measured)}

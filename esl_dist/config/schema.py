@@ -12,6 +12,7 @@ from typing import Literal
 from esl_dist.config.alignment import OBJECTIVES, AlignConfig, TermConfig
 from esl_dist.config.domains import DataConfig, DomainConfig, StreetsConfig
 from esl_dist.config.domains import require as _require
+from esl_dist.config.modes import MmdlConfig
 from esl_dist.config.profile import ProfileConfig
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "EvalConfig",
     "ExtractConfig",
     "GuardConfig",
+    "MmdlConfig",
     "ModelConfig",
     "OptimConfig",
     "Precision",
@@ -338,6 +340,7 @@ class Config:
     initial: SupervisedConfig = field(default_factory=SupervisedConfig)
     source: SupervisedConfig = field(default_factory=SupervisedConfig)
     align: AlignConfig = field(default_factory=AlignConfig)
+    mmdl: MmdlConfig = field(default_factory=MmdlConfig)
     pseudo_labels: PseudoLabelConfig = field(default_factory=PseudoLabelConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     selftrain: SelfTrainConfig = field(default_factory=SelfTrainConfig)

@@ -35,6 +35,8 @@ class Batch(NamedTuple):
     """int64 ``[n]``: which samples of the data set these are."""
     bad: tuple[str, ...]
     """What was wrong with each sample that had to be replaced."""
+    positions: tuple[int, ...] = ()
+    """Global position of each sample in its stream: whatever else is drawn about a sample is drawn from it."""
 
 
 class InferenceBatch(NamedTuple):
@@ -87,7 +89,7 @@ class _TrainBatches:
             bad += problems
             if label is not None:
                 labels.append(label)
-        return Batch(torch.stack(images), torch.stack(labels) if labels else None, torch.tensor(indices), tuple(bad))
+        return Batch(torch.stack(images), torch.stack(labels) if labels else None, torch.tensor(indices), tuple(bad), tuple(range(first, first + self.batch)))
 
     def _sample(self, position: int) -> tuple[Tensor, Tensor | None, int, list[str]]:
         """The sample at a position; where it cannot be read, the next of the data set that can, and why."""

@@ -33,11 +33,15 @@ def uniform(seed: int, position: int, draw: int) -> float:
     return (_mix(_key(seed, position) + draw * _STEP) >> 11) / (1 << 53)
 
 
+def hashes(seed: int, number: int, length: int) -> NDArray[np.uint64]:
+    """``length`` random 64-bit integers that belong to a number (a position, an epoch): sorting by them shuffles."""
+    return _mix_array(np.uint64(_key(seed, number)) + np.arange(length, dtype=np.uint64) * np.uint64(_STEP))
+
+
 @functools.lru_cache(maxsize=8)
 def _permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
     """0..length-1 sorted by the hash of each; ties (one in 2^64) by index."""
-    keys = np.uint64(_key(seed, epoch)) + np.arange(length, dtype=np.uint64) * np.uint64(_STEP)
-    return np.argsort(_mix_array(keys), kind="stable")
+    return np.argsort(hashes(seed, epoch, length), kind="stable")
 
 
 def _key(seed: int, number: int) -> int:

@@ -51,6 +51,16 @@ def all_reduce_(tensor: torch.Tensor, op: str = "sum") -> torch.Tensor:
     return tensor
 
 
+def all_gather(tensor: torch.Tensor) -> torch.Tensor:
+    """Every rank's ``tensor`` (of one shape) in rank order, ``[world, ...]``, on every rank. No gradient flows."""
+    if world() == 1:
+        return tensor[None]
+    wire = _wire(tensor.contiguous())
+    parts = [torch.empty_like(wire) for _ in range(world())]
+    dist.all_gather(parts, wire)
+    return torch.stack(parts).to(tensor.device)
+
+
 def all_max(value: int) -> int:
     """The largest of the ranks' integers."""
     return int(all_reduce_(torch.tensor(value, dtype=torch.int64), "max").item())

@@ -154,7 +154,8 @@ class Loop:
     def _after_step(self, step: int, losses: Losses, meter: Throughput, bad: int) -> None:
         if step % self.config.run.log_every == 0 or step == self.steps:
             rate = self.updater.optimizers["segmenter"].param_groups[0]["lr"]
-            values = {f"loss/{name}": value for name, value in mean_losses(losses).items()}
+            # A figure that is no loss has a path of its own (``modes/...``).
+            values = {name if "/" in name else f"loss/{name}": value for name, value in mean_losses(losses).items()}
             self.tracker.event("train", stage=self.name, step=step, steps=self.steps, lr=rate, bad_samples=bad, **values, **meter.read())
             self._log_gpus(step)
         every = self.config.guard.replica_every

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from esl_dist.config.modes import MmdlConfig
 from esl_dist.config.schema import ModelConfig
-from esl_dist.models import deeplabv2, discriminator
+from esl_dist.models import deeplabv2, discriminator, mmdl
 from esl_dist.models.deeplabv2 import DeepLabV2, Outputs
 from esl_dist.models.discriminator import Discriminator
+from esl_dist.models.mmdl import ModeHead
 
-__all__ = ["DeepLabV2", "Discriminator", "Outputs", "build_discriminator", "build_segmenter"]
+__all__ = ["DeepLabV2", "Discriminator", "ModeHead", "Outputs", "build_discriminator", "build_mode_head", "build_segmenter"]
 
 
 def build_segmenter(config: ModelConfig, num_classes: int, seed: int) -> DeepLabV2:
@@ -28,3 +30,10 @@ def build_discriminator(config: ModelConfig, num_classes: int, seed: int) -> Dis
     with torch.device("meta"):
         model = Discriminator(num_classes, config.discriminator_width)
     return discriminator.initialise(model.to_empty(device="cpu"), seed)
+
+
+def build_mode_head(config: MmdlConfig, segmenter: DeepLabV2, seed: int) -> ModeHead:
+    """The head of ``config`` on ``segmenter``'s last layer, on the CPU, float32, every weight a function of ``seed``."""
+    with torch.device("meta"):
+        head = ModeHead(segmenter.width * 8 * deeplabv2.EXPANSION, segmenter.num_classes, config.modes, config.dim)
+    return mmdl.initialise(head.to_empty(device="cpu"), seed)

@@ -25,6 +25,13 @@ class Outputs(NamedTuple):
     aux: Tensor | None
 
 
+class Featured(NamedTuple):
+    """Logits, and what the main head reads: layer4's output ``[N, 32 * width, h, w]``."""
+
+    outputs: Outputs
+    features: Tensor
+
+
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 with a shortcut. The stride sits in the first 1x1 (Caffe's ResNet), not in the 3x3 (torchvision's)."""
 
@@ -117,13 +124,18 @@ class DeepLabV2(nn.Module):
         for norm in self.norms():
             norm.requires_grad_(False)
 
-    def forward(self, x: Tensor) -> Outputs:
-        """Images ``[N, 3, H, W]`` (B G R, 0-255, mean subtracted) to logits at output stride 8 (512x1024 gives 65x129)."""
+    def forward(self, x: Tensor, features: bool = False) -> Outputs | Featured:
+        """Images ``[N, 3, H, W]`` (B G R, 0-255, mean subtracted) to logits at output stride 8 (512x1024 gives 65x129).
+
+        With ``features`` also what further heads on the base read. They must get it from this forward: DDP reduces what its own forward began.
+        """
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
         x = self.layer3(self.layer2(self.layer1(x)))
         aux = self.layer5(x) if self.layer5 is not None else None
-        return Outputs(self.layer6(self.layer4(x)), aux)
+        x = self.layer4(x)
+        outputs = Outputs(self.layer6(x), aux)
+        return Featured(outputs, x) if features else outputs
 
     def train(self, mode: bool = True) -> DeepLabV2:
         """As ``nn.Module.train``; frozen statistics stay frozen."""
@@ -152,6 +164,11 @@ class DeepLabV2(nn.Module):
 
     def _trainable(self) -> Iterable[tuple[str, nn.Parameter]]:
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+
+
+def output_size(length: int) -> int:
+    """Rows (or columns) of the logits of a crop with ``length`` rows: 512 gives 65."""
+    return ((length - 1) // 2 + 1) // 4 + 1
 
 
 def published_multiplicity(name: str) -> int:

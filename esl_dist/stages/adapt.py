@@ -7,11 +7,14 @@ One step, as in ADVENT's algorithm:
 3. each discriminator on the detached source and target maps, backward;
 4. every optimiser steps (in ``engine/update.py``).
 
+DRSL's second head adds its losses to the backwards of 1 and 2 (``stages/modes.py``).
+
 Batch norm sees the source batch first and the target batch second, each with its own statistics.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +24,7 @@ from torch import Tensor, nn
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
 from esl_dist.monitor.profile import phase
+from esl_dist.stages.modes import Drawn, Modes
 from esl_dist.stages.objectives import Objective
 from esl_dist.stages.passes import Losses, Pair, Passes, Prediction, add_losses, cross_entropy
 
@@ -43,12 +47,14 @@ class Adaptation:
     objective: Objective | None
     source_aux: float
     self_training: SelfTraining | None = None
+    modes: Modes | None = None
     needs_target: bool = True
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
         discriminators = self.objective.discriminators if self.objective else {}
-        return {"segmenter": self.segmenter, **{f"d_{head}": network for head, network in discriminators.items()}}
+        head = {"mmdl": self.modes.head} if self.modes else {}
+        return {"segmenter": self.segmenter, **head, **{f"d_{head}": network for head, network in discriminators.items()}}
 
     def step(self, micro: Sequence[Pair]) -> Losses:
         """Gradients of one optimiser step, summed over its micro-batches."""
@@ -56,18 +62,26 @@ class Adaptation:
         valid_t = None
         if self.self_training:
             valid_t = self.passes.globally_valid((p.target.labels for p in micro if p.target and p.target.labels is not None), self.num_classes)
+        drawn = self.modes.draw(micro) if self.modes else [None] * len(micro)
         losses: Losses = {}
-        for pair in micro:
-            add_losses(losses, self._micro_step(pair, valid_s, valid_t, 1 / len(micro), pair is micro[-1]))
+        for pair, pixels in zip(micro, drawn, strict=True):
+            add_losses(losses, self._micro_step(pair, valid_s, valid_t, pixels, 1 / len(micro), pair is micro[-1]))
+        if self.modes:
+            losses.update(self.modes.finish([pixels for pixels in drawn if pixels]))
         return losses
 
-    def _micro_step(self, pair: Pair, valid_s: Tensor, valid_t: Tensor | None, share: float, last: bool) -> Losses:
+    def _micro_step(self, pair: Pair, valid_s: Tensor, valid_t: Tensor | None, drawn: Drawn | None, share: float, last: bool) -> Losses:
         assert pair.target is not None and pair.source.labels is not None
-        learns_target = self.objective is not None or self.self_training is not None
+        aligns_modes = self.modes is not None and self.modes.on_target
+        learns_target = self.objective is not None or self.self_training is not None or aligns_modes
 
-        with ddp.sync_if(self.segmenter, last and not learns_target):
-            source = self.passes.forward(self.segmenter, pair.source.images)
+        with ddp.sync_if(self.segmenter, last and not learns_target), self._sync_modes_if(last and not aligns_modes):
+            source = self.passes.forward(self.segmenter, pair.source.images, features=self.modes is not None)
             loss, losses = cross_entropy(source, self.passes.labels(pair.source.labels), valid_s, (1.0, self.source_aux), "source")
+            if self.modes and drawn:
+                metric, parts = self.modes.source_loss(source, drawn)
+                loss = loss + metric
+                losses.update(parts)
             self.passes.backward(loss)
         source = source.detached()
 
@@ -76,8 +90,8 @@ class Adaptation:
                 self.passes.forward(ddp.inner(self.segmenter), pair.target.images)
             return losses
 
-        with ddp.sync_if(self.segmenter, last):
-            target, loss, parts = self._target_pass(pair.target, valid_t, share)
+        with ddp.sync_if(self.segmenter, last), self._sync_modes_if(last):
+            target, loss, parts = self._target_pass(pair.target, valid_t, drawn if aligns_modes else None, share)
             self.passes.backward(loss)
         target = target.detached()
         losses.update(parts)
@@ -87,8 +101,8 @@ class Adaptation:
                 losses.update(_scaled(self.objective.discriminator_pass(source, target, self.passes, share, last), share))
         return losses
 
-    def _target_pass(self, batch: Batch, valid: Tensor | None, share: float) -> tuple[Prediction, Tensor, Losses]:
-        target = self.passes.forward(self.segmenter, batch.images)
+    def _target_pass(self, batch: Batch, valid: Tensor | None, drawn: Drawn | None, share: float) -> tuple[Prediction, Tensor, Losses]:
+        target = self.passes.forward(self.segmenter, batch.images, features=drawn is not None)
         total = target.zero()
         losses: Losses = {}
         if self.objective:
@@ -101,8 +115,15 @@ class Adaptation:
             loss, parts = cross_entropy(target, self.passes.labels(batch.labels), valid, weights, "target")
             total = total + loss
             losses.update(parts)
+        if self.modes and drawn:
+            loss, parts = self.modes.target_loss(target, drawn)
+            total = total + loss
+            losses.update(parts)
         # DDP must see every parameter in the pass that it all-reduces, also a head that no term above looks at.
         return target, total + 0.0 * sum(head[..., 0, 0].sum() for head in target.logits if head is not None), losses
+
+    def _sync_modes_if(self, last: bool) -> contextlib.AbstractContextManager[object]:
+        return ddp.sync_if(self.modes.head, last) if self.modes else contextlib.nullcontext()
 
 
 def _scaled(losses: Losses, share: float) -> Losses:

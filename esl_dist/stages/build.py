@@ -12,10 +12,11 @@ from esl_dist.config.schema import Config
 from esl_dist.distributed import ddp
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
-from esl_dist.models import build_discriminator, build_segmenter
+from esl_dist.models import build_discriminator, build_mode_head, build_segmenter
 from esl_dist.models.deeplabv2 import DeepLabV2
 from esl_dist.models.weights import load as load_weights
 from esl_dist.stages.adapt import Adaptation, SelfTraining
+from esl_dist.stages.modes import Modes
 from esl_dist.stages.objectives import build_objective, discriminated, reaches_aux
 from esl_dist.stages.passes import Passes
 from esl_dist.stages.plan import StagePlan
@@ -47,7 +48,17 @@ def build_stage(plan: StagePlan, config: Config, runtime: Runtime, initial: Mapp
         discriminators[head] = ddp.wrap(runtime.place(made).train(), runtime)
     objective = build_objective(plan.objective, config.align, config.model.multi_level, discriminators)
     self_training = SelfTraining(config.selftrain.weight, config.selftrain.weight_aux) if plan.kind == "selftrain" else None
-    return Adaptation(network, passes, num_classes, objective, config.align.source_aux, self_training)
+    modes = _modes(plan, config, segmenter, passes)
+    return Adaptation(network, passes, num_classes, objective, config.align.source_aux, self_training, modes)
+
+
+def _modes(plan: StagePlan, config: Config, segmenter: DeepLabV2, passes: Passes) -> Modes | None:
+    """DRSL's second head, new in every stage as the discriminators are; none in the batch-norm control."""
+    if config.mmdl.weight == 0 or plan.objective == "bn":
+        return None
+    head = build_mode_head(config.mmdl, segmenter, config.run.seed + 3)
+    wrapped = ddp.wrap(passes.runtime.place(head), passes.runtime)
+    return Modes(wrapped, config.mmdl, passes, protocol(config.data.protocol).classes, config.run.seed, learns_target=plan.kind == "selftrain")
 
 
 def _segmenter(config: Config, num_classes: int, initial: Mapping[str, Any] | None) -> DeepLabV2:

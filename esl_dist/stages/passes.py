@@ -17,6 +17,7 @@ from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.losses import upsample, upsampled_segmentation_loss
 from esl_dist.models.deeplabv2 import Outputs
+from esl_dist.models.mmdl import Embedded
 from esl_dist.monitor.profile import phase
 
 
@@ -43,14 +44,20 @@ class Passes:
     scale_loss: Callable[[Tensor], Tensor] = lambda loss: loss
 
     @phase("forward")
-    def forward(self, network: nn.Module, images_u8: Tensor) -> Prediction:
-        """What the network says of uint8 RGB ``[n, 3, H, W]``; through DDP where it is wrapped."""
+    def forward(self, network: nn.Module, images_u8: Tensor, features: bool = False) -> Prediction:
+        """What the network says of uint8 RGB ``[n, 3, H, W]``, with the features that further heads read; through DDP where it is wrapped."""
         like = next(ddp.inner(network).parameters())
         images = normalise(images_u8.to(self.runtime.device, non_blocking=True), self.mean, self.scale).to(like.dtype)
         images = images.contiguous(memory_format=torch.channels_last)
         with self.runtime.autocast():
-            outputs: Outputs = network(images)
-        return Prediction(outputs, (images.shape[2], images.shape[3]))
+            outputs, base = network(images, features=True) if features else (network(images), None)
+        return Prediction(outputs, (images.shape[2], images.shape[3]), base)
+
+    def embed(self, head: nn.Module, features: Tensor, where: Tensor) -> Embedded:
+        """Features ``[n, channels, h, w]`` at positions ``[n, S]`` of their grid, in the embedding space."""
+        with self.runtime.autocast():
+            embedded: Embedded = head(features, where)
+        return embedded
 
     def discriminate(self, network: nn.Module, maps: Tensor) -> Tensor:
         """Domain logits of float32 maps ``[n, C, H, W]``."""
@@ -82,10 +89,11 @@ class Prediction:
     """What a network says of a batch: both heads' logits at output stride 8, and the size ``(H, W)`` of the crop, where every loss is taken.
 
     The losses that every method shares read the logits and upsample them band by band; ``upsampled`` holds them whole for any other.
+    ``features``: what the main head read, for a further head on the base (None unless asked for).
     """
 
-    def __init__(self, logits: Outputs, size_hw: tuple[int, int]) -> None:
-        self.logits, self.size_hw = logits, size_hw
+    def __init__(self, logits: Outputs, size_hw: tuple[int, int], features: Tensor | None = None) -> None:
+        self.logits, self.size_hw, self.features = logits, size_hw, features
         self._views: dict[str, Tensor] = {}
 
     def zero(self) -> Tensor:

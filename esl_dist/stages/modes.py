@@ -1,0 +1,151 @@
+"""The part of an adaptation step that DRSL's second head adds: a metric loss on sampled pixels, and the alignment of modes.
+
+In one step, on pixels drawn from the labels before any forward:
+
+1. source: cross-entropy and hinge on labelled pixels; some of their embeddings, detached, go to all ranks (the pool);
+2. target: each pixel to its nearest mode - of its pseudo-label's class in self-training, of any class without labels - and
+   towards the pool's members of that mode; in self-training the metric loss as well.
+
+The pool is that of one micro-batch, over all ranks: N ranks equal one process with the same images. With ``optim.accumulate`` a
+micro-batch's target pixels meet the source pixels of their own micro-batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from esl_dist.config.modes import MmdlConfig
+from esl_dist.data.loader import Batch
+from esl_dist.data.pixels import NONE, Pixels, on_grid, sample
+from esl_dist.distributed import collectives, ddp
+from esl_dist.losses.mmdl import (
+    NO_MODE,
+    Moments,
+    mode_alignment,
+    mode_balance,
+    mode_cross_entropy,
+    mode_hinge,
+    mode_moments,
+    modes_of,
+    squared_distances,
+    usage_entropy,
+    without,
+)
+from esl_dist.models.deeplabv2 import output_size
+from esl_dist.models.mmdl import Embedded, ModeHead
+from esl_dist.stages.passes import Losses, Pair, Passes, Prediction
+
+_STREAM = 1 << 21
+"""Keeps these draws apart from those of order and augmentation."""
+
+
+@dataclass
+class Drawn:
+    """The pixels of one micro-batch, and what its source pass leaves to its target pass."""
+
+    source: Pixels
+    target: Pixels
+    valid_source: Tensor
+    """Sampled pixels of the global batch (all micro-batches) divided by the world size, as in ``Passes.globally_valid``."""
+    valid_target: Tensor
+    share: float
+    """Of this micro-batch in the step's figures."""
+    pool: Moments | None = None
+
+
+@dataclass
+class Modes:
+    """The wrapped head and its losses; ``learns_target`` where target batches carry pseudo-labels."""
+
+    head: nn.Module
+    config: MmdlConfig
+    passes: Passes
+    class_names: Sequence[str]
+    seed: int
+    learns_target: bool
+
+    @property
+    def on_target(self) -> bool:
+        """Whether any of its losses looks at target images."""
+        return self.config.align_weight > 0 or (self.learns_target and self.config.weight_target > 0)
+
+    def draw(self, micro: Sequence[Pair]) -> list[Drawn]:
+        """The pixels of a whole step: they depend on labels and positions alone, so their number is known to all ranks beforehand."""
+        source = [self._sample(pair.source, True, 2 * self.seed) for pair in micro]
+        target = [self._sample(pair.target, self.learns_target, 2 * self.seed + 1) for pair in micro if pair.target]
+        valid_source, valid_target = (self.passes.globally_valid([pixels.labels for pixels in domain], NONE) for domain in (source, target))
+        device = self.passes.runtime.device
+        return [Drawn(_moved(s, device), _moved(t, device), valid_source, valid_target, 1 / len(micro)) for s, t in zip(source, target, strict=True)]
+
+    def _sample(self, batch: Batch, labelled: bool, seed: int) -> Pixels:
+        size = (output_size(batch.images.shape[2]), output_size(batch.images.shape[3]))
+        if not labelled:
+            return sample(torch.zeros((len(batch.images), *size), dtype=torch.uint8), 1, self.config.samples, seed + _STREAM, batch.positions)
+        assert batch.labels is not None
+        return sample(on_grid(batch.labels, size), len(self.class_names), self.config.samples, seed + _STREAM, batch.positions)
+
+    def source_loss(self, source: Prediction, drawn: Drawn) -> tuple[Tensor, Losses]:
+        """Weighted metric loss of this rank's source pixels, and its parts; ``drawn.pool`` is filled."""
+        embedded, squared = self._distances(source, drawn.source)
+        loss, parts = self._metric(squared, drawn.source.labels, drawn.valid_source, "source")
+        balance = mode_balance(squared, drawn.source.labels, self._inner.shares(), self.config.sigma, drawn.valid_source)
+        parts["mmdl_source_balance"] = balance.detach()
+        drawn.pool = self._pool(embedded, modes_of(squared, drawn.source.labels))
+        return self.config.weight * (loss + self.config.balance * balance), parts
+
+    def target_loss(self, target: Prediction, drawn: Drawn) -> tuple[Tensor, Losses]:
+        """Weighted metric and alignment loss of this rank's target pixels, and their parts."""
+        assert drawn.pool is not None
+        embedded, squared = self._distances(target, drawn.target)
+        total, parts = 0.0 * embedded.representatives.sum(), Losses()  # in the pass that DDP reduces every parameter must be reached
+        if self.learns_target and self.config.weight_target > 0:
+            loss, parts = self._metric(squared, drawn.target.labels, drawn.valid_target, "target")
+            total = total + self.config.weight_target * loss
+        nearest = modes_of(squared, drawn.target.labels if self.learns_target else None)
+        modes = torch.where(drawn.target.labels == NONE, NO_MODE, nearest)
+        distance, partnered = mode_alignment(embedded.pixels, modes, drawn.pool)
+        if self.config.align_weight > 0:
+            loss = distance.sum() / drawn.valid_target
+            total = total + self.config.align_weight * loss
+        apart, _ = mode_alignment(embedded.pixels.detach(), modes, without(drawn.pool))
+        pairs = partnered.sum()
+        parts |= {"modes/within": drawn.share * distance.detach().sum() / pairs, "modes/between": drawn.share * (apart * partnered).sum() / pairs}
+        return total, parts
+
+    def finish(self, drawn: Sequence[Drawn]) -> Losses:
+        """After a step: remember which modes it used. Returns how evenly those of each class are used of late."""
+        members = torch.stack([d.pool.members for d in drawn if d.pool]).sum(0)
+        self._inner.remember(members.view(self._inner.usage.shape))
+        used = usage_entropy(self._inner.usage)
+        return {f"modes/entropy/{name}": value for name, value in zip(self.class_names, used, strict=True)}
+
+    @property
+    def _inner(self) -> ModeHead:
+        head = ddp.inner(self.head)
+        assert isinstance(head, ModeHead)
+        return head
+
+    def _distances(self, prediction: Prediction, pixels: Pixels) -> tuple[Embedded, Tensor]:
+        assert prediction.features is not None
+        embedded = self.passes.embed(self.head, prediction.features, pixels.where)
+        return embedded, squared_distances(embedded.pixels, embedded.representatives)
+
+    def _metric(self, squared: Tensor, labels: Tensor, valid: Tensor, domain: str) -> tuple[Tensor, Losses]:
+        entropy = mode_cross_entropy(squared, labels, self.config.sigma, valid)
+        hinge = mode_hinge(squared, labels, self.config.margin, valid)
+        return entropy + hinge, {f"mmdl_{domain}": entropy.detach(), f"mmdl_{domain}_hinge": hinge.detach()}
+
+    def _pool(self, embedded: Embedded, modes: Tensor) -> Moments:
+        """The first ``pool`` pixels of every source image of every rank: their classes are as balanced as the sample's."""
+        pixels, modes = embedded.pixels.detach()[:, : self.config.pool], modes[:, : self.config.pool]
+        packed = torch.cat([pixels, modes[..., None].to(pixels.dtype)], dim=-1)  # one collective; a mode's number is exact as a float
+        everyone = collectives.all_gather(packed).flatten(0, -2)
+        return mode_moments(everyone[:, :-1], everyone[:, -1].long(), embedded.representatives.shape[:2].numel())
+
+
+def _moved(pixels: Pixels, device: torch.device) -> Pixels:
+    return Pixels(pixels.where.to(device, non_blocking=True), pixels.labels.to(device, non_blocking=True))

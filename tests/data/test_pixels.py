@@ -1,0 +1,74 @@
+"""Sampled pixels: which, how balanced, and that nothing but seed, position and labels decides."""
+
+from __future__ import annotations
+
+import torch
+
+from esl_dist.data.pixels import NONE, on_grid, sample
+from esl_dist.models.deeplabv2 import DeepLabV2, output_size
+
+CLASSES = 5
+
+
+def labels(n: int = 2) -> torch.Tensor:
+    """Mostly class 0, a little of 1 and 2, one pixel of 3, none of 4, a tenth without a class."""
+    made = torch.zeros((n, 20, 30), dtype=torch.uint8)
+    made[:, 3:5, 4:9] = 1
+    made[:, 9, :12] = 2
+    made[:, 19, 29] = 3
+    made[:, :2] = 255
+    made[:, 7] = CLASSES  # the first id that is no class
+    return made
+
+
+def test_the_grid_is_the_networks() -> None:
+    model = DeepLabV2(CLASSES, layers=(1, 1, 1, 1), multi_level=False, width=4).eval()
+    for height, width in ((32, 64), (33, 47), (40, 57), (96, 49)):
+        with torch.no_grad():
+            assert model(torch.zeros(1, 3, height, width)).main.shape[2:] == (output_size(height), output_size(width))
+    assert [output_size(n) for n in (512, 1024, 720, 1280, 760)] == [65, 129, 91, 161, 96]
+
+
+def test_a_grid_point_takes_the_label_at_its_centre() -> None:
+    full = torch.arange(64 * 96).view(1, 64, 96).remainder(251).to(torch.uint8)
+    small = on_grid(full, (output_size(64), output_size(96)))
+    assert small.shape == (1, 9, 13)
+    assert torch.equal(small[:, :8, :12], full[:, ::8, ::8])
+    assert torch.equal(small[:, 8, :12], full[:, 63, ::8]) and torch.equal(small[:, :8, 12], full[:, ::8, 95])
+
+
+def test_classes_take_turns_and_rare_ones_are_whole() -> None:
+    full = labels()
+    pixels = sample(full, CLASSES, 64, 7, (3, 4))
+    for image in range(2):
+        assert torch.equal(full[image].flatten()[pixels.where[image]], pixels.labels[image])
+        assert len(pixels.where[image].unique()) == 64
+        assert torch.bincount(pixels.labels[image].long(), minlength=CLASSES).tolist() == [41, 10, 12, 1, 0]
+        for prefix in (4, 8, 31):  # as balanced as the whole, as far as there are pixels
+            counts = torch.bincount(pixels.labels[image, :prefix].long(), minlength=CLASSES)
+            assert int(counts[:3].max() - counts[:3].min()) <= 1 and counts[3] == 1
+    assert not torch.equal(pixels.where[0], pixels.where[1])
+
+
+def test_fewer_pixels_than_asked_for_leave_places_without_a_label() -> None:
+    full = labels(1)
+    full[full == 0] = 255
+    pixels = sample(full, CLASSES, 64, 7, (3,))
+    assert int((pixels.labels != NONE).sum()) == 23 and (pixels.labels[0, 23:] == NONE).all()
+    nothing = sample(torch.full_like(full, 255), CLASSES, 8, 7, (3,))
+    assert (nothing.labels == NONE).all() and (nothing.where == 0).all()
+
+
+def test_seed_position_and_labels_decide_and_nothing_else() -> None:
+    together = sample(labels(3), CLASSES, 50, 7, (10, 11, 12))
+    alone = [sample(labels(1), CLASSES, 50, 7, (position,)) for position in (10, 11, 12)]
+    assert torch.equal(together.where, torch.cat([pixels.where for pixels in alone]))
+    assert not torch.equal(together.where, sample(labels(3), CLASSES, 50, 8, (10, 11, 12)).where)
+
+
+def test_an_unlabelled_image_is_sampled_evenly() -> None:
+    """2 000 draws of 30 from 600 pixels: every pixel about 100 times, none much more often than chance has it."""
+    zeros = torch.zeros((1, 20, 30), dtype=torch.uint8)
+    count = sum(torch.bincount(sample(zeros, 1, 30, 5, (position,)).where[0], minlength=600) for position in range(2000))
+    assert isinstance(count, torch.Tensor)
+    assert int(count.sum()) == 60_000 and int(count.min()) > 55 and int(count.max()) < 155
