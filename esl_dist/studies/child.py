@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,12 @@ from esl_dist.studies.record import log_tail
 
 STOP_S = 60.0
 """For a child to save and leave after SIGTERM; torchrun itself kills ranks that do not follow within 30 s."""
+
+_REASONS = (
+    re.compile(r"esl_dist: error(?: \(rank \d+\))?: (.*)"),
+    re.compile(r"(?:\[rank\d+\]: ?)?((?!torch\.)[\w.]+(?:Error|Exception): .*)"),
+    re.compile(r"\s*traceback : (Signal \d+ \(\w+\)) received"),
+)
 
 
 class Child:
@@ -64,10 +71,10 @@ class Child:
                 self._process.wait()
 
     def reason(self) -> str:
-        """Why it failed, in one line: what the program said, or the last line of its output."""
+        """Why it failed, in one line: what the program said, the first exception or signal that torchrun tells of, or the last line of its output."""
         lines = [line for line in log_tail(self._log, 200) if line.strip()]
-        said = [line for line in lines if line.startswith("esl_dist: error")]
-        # torchrun has the last word, but only the first has a meaning
-        errors = [line for line in lines if "Error: " in line and "ChildFailedError" not in line]
-        last = (said or errors or lines or [f"ended with code {self._process.poll()} and said nothing"])[-1]
-        return last.partition(": ")[2] if said else last.strip()
+        for pattern in _REASONS:
+            found = [match.group(1) for line in lines if (match := pattern.match(line))]
+            if found:
+                return found[-1].strip()
+        return lines[-1].strip() if lines else f"ended with code {self._process.poll()} and said nothing"

@@ -23,6 +23,7 @@ SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver's own stops trials where they are
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that is stopped before its first score has none
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the driver names them in one line
+    "RAY_AIR_NEW_OUTPUT": "0",  # without it verbose=0 is not silent
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 OBJECT_STORE_BYTES = 80 * 2**20
@@ -48,6 +49,7 @@ def connected(study: StudyConfig) -> Iterator[Any]:
     package = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
     ray = importlib.import_module("ray")
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if study.address:
         try:

@@ -112,7 +112,11 @@ class Work:
             reason = self._child.reason()
             self._finish("failed", reason=reason)
             raise TrialFailed(reason)
-        score = final_score(self._study, self._config, self._run_dir)
+        try:
+            score = final_score(self._study, self._config, self._run_dir)
+        except (OSError, ValueError, KeyError) as error:
+            self._finish("failed", reason=f"trained to its end, but its score cannot be read ({error})")
+            raise TrialFailed(self._record.reason) from None
         self._finish("finished", score=score)
         self._last = {"step": self._curve.steps, "score": score}
         return {**self._last, "done": True}
