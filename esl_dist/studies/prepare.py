@@ -88,7 +88,7 @@ def trial_config(study: StudyConfig, point: Mapping[str, Any], seed: int, folder
         ValueError: it cannot be run.
     """
     words = [f"{key}={json.dumps(value)}" for key, value in options_of(study.space, point).items()]
-    own = [f"run.seed={seed}", f"run.name={study.name}-{_label(point)}-seed{seed}", f"run.dir={folder / RUN}"]
+    own = [f"run.seed={seed}", f"run.name={study.name}-{_label(study.space, point)}-seed{seed}", f"run.dir={folder / RUN}"]
     config = load.load_config(study.base or None, [*study.options, *words, *own])
     if not study.gpus and not config.run.threads:
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, threads=1))  # a rank has one core
@@ -161,8 +161,10 @@ def _check_same(study: StudyConfig) -> None:
     write_text(path, dump_study(study))
 
 
-def _label(point: Mapping[str, Any]) -> str:
-    """``nu=0.1-rounds=2``, short enough for a name."""
-    return "-".join(
-        f"{key.rpartition('.')[2]}={value:.4g}" if isinstance(value, float) else f"{key.rpartition('.')[2]}={value}" for key, value in point.items()
-    ).replace(" ", "")[:80]
+def _label(space: Mapping[str, Any], point: Mapping[str, Any]) -> str:
+    """``nu=0.1-rounds=2``, or the name of a case: short enough for the name of a run."""
+    words = []
+    for key, value in point.items():
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value).replace(" ", "")
+        words.append(shown if "cases" in space[key] else f"{key.rpartition('.')[2]}={shown}")
+    return "-".join(words)[:80]
