@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     hint = threading.Timer(HINT_AFTER_S, lambda: print(group.waiting_hint(), flush=True))
     hint.daemon = True
     hint.start()
-    with Runtime.start(dataclasses.replace(config.run, timeout_s=COLLECTIVE_S)) as runtime:
+    with Runtime.start(dataclasses.replace(config.run, timeout_s=COLLECTIVE_S), load.run_dir(config) / "flight_recorder") as runtime:
         hint.cancel()
         runtime.expect_steps()
         setup_logging(runtime.is_main, None)

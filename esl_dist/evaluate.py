@@ -10,7 +10,7 @@ from esl_dist.config import cli
 from esl_dist.data import open_at_size
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine.guards import die_with_parent
+from esl_dist.engine.guards import StopFlag, die_with_parent
 from esl_dist.labelling import statistics_batches
 from esl_dist.labels import protocol
 from esl_dist.metrics.ensemble import Predict, flipped, multi_scale, weighted
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"--scales: {arguments.scales!r} is not a list of numbers such as 0.75,1,1.25") from None
     weights = arguments.weight or [1.0] * len(arguments.checkpoint)
     die_with_parent()
-    with Runtime.start(config.run) as runtime:
+    with Runtime.start(config.run, arguments.out.parent / "flight_recorder") as runtime, StopFlag() as stop:
         setup_logging(runtime.is_main, None)
         data, options, table = config.data, config.eval, protocol(config.data.protocol)
         scored = agree(lambda: open_at_size(data.target, data, options.input_size, options.split or None))
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     stack.enter_context(network.statistics(kind, statistics_batches(config, target)))
                 result = evaluate(
                     predict, scored, num_classes=table.num_classes, input_size=options.input_size, batch=options.batch, at=options.at,
-                    images=options.images, class_names=table.classes, workers=data.workers, fit=data.target.fit,
+                    images=options.images, class_names=table.classes, workers=data.workers, fit=data.target.fit, stop=lambda: stop.local,
                 )  # fmt: skip
             out: Path = arguments.out if number == 0 else arguments.out.with_name(f"{arguments.out.stem}-{kind}{arguments.out.suffix}")
             if runtime.is_main:

@@ -10,7 +10,7 @@ from esl_dist.config import cli
 from esl_dist.data import open_at_size
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine.guards import die_with_parent
+from esl_dist.engine.guards import StopFlag, die_with_parent
 from esl_dist.labelling import make_labels
 from esl_dist.reporting.selection import write_selection_page
 from esl_dist.tracking.console import setup_logging
@@ -28,12 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.checkpoint.exists():
         raise ValueError(f"--checkpoint: no such file or folder {arguments.checkpoint}")
     die_with_parent()
-    with Runtime.start(config.run) as runtime:
+    out: Path = arguments.out
+    with Runtime.start(config.run, out / "flight_recorder") as runtime, StopFlag() as stop:
         setup_logging(runtime.is_main, None)
         target = agree(lambda: open_at_size(config.data.target, config.data))
-        out: Path = arguments.out
         rules = {".": config.pseudo_labels.rule}
-        made = make_labels(config, arguments.checkpoint, target, out, runtime, rules, out / "spool", from_spool=arguments.from_spool)
+        made = make_labels(config, arguments.checkpoint, target, out, runtime, rules, out / "spool", from_spool=arguments.from_spool, stop=lambda: stop.local)
         if runtime.is_main:
             log.info("%s", write_selection_page(out))
             for entry in made[0].thresholds["classes"]:

@@ -17,6 +17,7 @@ from esl_dist.config.schema import Config
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.loader import inference_batches
 from esl_dist.data.transforms import content_size, cut_padding, resize_label
+from esl_dist.distributed.in_step import Stop, never
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
 from esl_dist.pseudo_labels.extract import LabelSet, TargetImages, extract
@@ -36,6 +37,7 @@ def make_labels(
     spool: Path,
     portion_round: int = 0,
     from_spool: bool = False,
+    stop: Stop = never,
 ) -> list[LabelSet]:
     """One label set per entry of ``rules`` (name -> rule) in ``out/<name>``, from one inference pass over ``target``.
 
@@ -43,6 +45,7 @@ def make_labels(
         checkpoint: checkpoint folder or file of the network that makes the labels.
         spool: folder that belongs to this network.
         from_spool: threshold again what an earlier pass left in ``spool``; no network is loaded.
+        stop: asked every few images; see ``in_step``.
 
     Raises:
         ValueError: the checkpoint is of another architecture, or the spool was made by another network.
@@ -72,6 +75,7 @@ def make_labels(
             report=log.info,
             device=runtime.device,
             truth=_truth(target) if target.labelled else None,
+            stop=stop,
         )
 
 

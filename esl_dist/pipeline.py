@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ class Pipeline:
     source: Dataset
     target: Dataset
     scored: Dataset | None
+    at_end: dict[str, EvaluationResult] = field(default_factory=dict)
+    """Stage -> score of its last step while training, with the first of ``eval.bn_statistics``: the network that is saved is not scored again."""
 
     def run(self) -> None:
         """Every stage of ``run.stages``; a second call with the same options does nothing but say so."""
@@ -180,6 +182,7 @@ class Pipeline:
                 spool=Path(given) if given else out / "spool" / file_sha256(teacher)[:12],
                 portion_round=stages[0].round - 1,
                 from_spool=bool(given),
+            stop=lambda: self.stop.local,
             )
         for stage, made in zip(stages, sets, strict=True):
             kept = sum(entry["kept"] for entry in made.thresholds["classes"])
@@ -195,9 +198,10 @@ class Pipeline:
         missing = [kind for kind in self.config.eval.bn_statistics if not self._is_scored(folder / f"metrics-{kind}.json", done)]
         if not agree(lambda: missing):
             return
+        first, known = self.config.eval.bn_statistics[0], self.at_end.pop(stage.folder, None)
         predictor = Predictor.from_checkpoint(self.config, folder / "checkpoints" / done["checkpoint"], self.runtime)
         for kind in missing:
-            result = self._evaluate(predictor, kind, stage, done["step"])
+            result = known if known is not None and kind == first else self._evaluate(predictor, kind, stage, done["step"])
             if self.runtime.is_main:
                 extra = {"bn_statistics": kind, "split": self.config.eval.split, "stage": stage.folder, "step": done["step"], "weights_sha256": done["weights_sha256"]}
                 write_metrics(result, folder / f"metrics-{kind}.json", extra)
@@ -219,6 +223,8 @@ class Pipeline:
             with ddp.averaged_buffers(segmenter):
                 copy.load_state_dict(ddp.inner(segmenter).state_dict())
             result = self._evaluate(Predictor(copy, self.config, self.runtime), kind, stage, step)
+            if step == stage.steps:
+                self.at_end[stage.folder] = result
             return None if math.isnan(result.miou) else result.miou
 
         return score
@@ -240,9 +246,11 @@ class Pipeline:
                 class_names=table.classes,
                 workers=self.config.data.workers,
                 fit=self.config.data.target.fit,
+                stop=lambda: self.stop.local,
             )
         content = result.to_json()
-        self.tracker.event("eval", stage=stage.folder, step=step, split=options.split, bn_statistics=kind, miou=content["miou"], iou=content["iou"])
+        scores = {key: content[key] for key in ("miou", "miou_star", "iou") if key in content}
+        self.tracker.event("eval", stage=stage.folder, step=step, split=options.split, bn_statistics=kind, **scores)
         return result
 
     # -- what is there ---------------------------------------------------------------------------------------------

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Sequence
 
 from esl_dist.config import cli, load
+from esl_dist.config.cli import StoppedBySignal
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine import apex
 from esl_dist.engine.guards import RunLock, StopFlag, die_with_parent
-from esl_dist.engine.loop import StoppedBySignal
 from esl_dist.pipeline import start
 from esl_dist.reporting.report import terminal_table, write_report
 from esl_dist.reporting.selection import write_selection_page

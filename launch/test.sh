@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Style, types and tests, in one command:
 #   bash launch/test.sh [--all] [pytest arguments]
-# Makes .venv if there is none. --all adds the tests that take minutes: those marked slow, the fault drills and, for root on
-# Linux, several hosts as network namespaces. ESL_VENV=DIR: another environment; TEST_WORKERS=N: tests at a time.
+# Makes .venv if there is none. --all adds the tests that take minutes: those marked slow, the long fault drills among them, and, for
+# root on Linux, several hosts as network namespaces. ESL_VENV=DIR: another environment; TEST_WORKERS=N: tests at a time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/venv.sh
 
-select=(-m "not slow" --ignore=tests/chaos --ignore=tests/multi_node)
+select=(-m "not slow" --ignore=tests/multi_node)
 arguments=()
 for argument in "$@"; do
   case "$argument" in

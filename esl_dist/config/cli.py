@@ -19,6 +19,10 @@ class RunFailure(RuntimeError):
     every_rank = True
 
 
+class StoppedBySignal(Exception):
+    """A signal asked for the end: what can be kept is kept, every rank leaves at the same place. Exit code 0."""
+
+
 def parser(module: str, description: str) -> argparse.ArgumentParser:
     """Arguments of ``python -m esl_dist.<module>``: ``--config FILE`` and any number of ``section.option=value``."""
     made = argparse.ArgumentParser(prog=f"esl_dist.{module}", description=description)
@@ -44,6 +48,8 @@ def run(main: Callable[[], int]) -> None:
             where = f" (rank {rank})" if alone else ""
             print(f"esl_dist: error{where}: {error}", file=sys.stderr, flush=True)
         code = RUN_ERROR if isinstance(error, RunFailure) else USAGE_ERROR
+    except StoppedBySignal:
+        code = 0
     except KeyboardInterrupt:
         code = 130
     sys.stdout.flush()

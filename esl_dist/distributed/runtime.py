@@ -52,7 +52,7 @@ class Runtime:
         return self.rank == 0
 
     @classmethod
-    def start(cls, config: RunConfig, records: Path = Path("flight_recorder")) -> Runtime:
+    def start(cls, config: RunConfig, records: Path) -> Runtime:
         """Read torchrun's environment, choose device and threads, bring the process group up.
 
         ``records``: folder of the flight-recorder files that a stall leaves.

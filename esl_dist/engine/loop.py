@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from esl_dist.config.cli import RunFailure
+from esl_dist.config.cli import RunFailure, StoppedBySignal
 from esl_dist.config.schema import Config
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
@@ -26,10 +26,6 @@ from esl_dist.stages.passes import Losses, Pair
 from esl_dist.tracking import Tracker
 
 log = logging.getLogger(__name__)
-
-
-class StoppedBySignal(Exception):
-    """A signal asked for the end: the state is saved, every rank leaves at the same step."""
 
 
 @dataclass
@@ -87,11 +83,15 @@ class Loop:
                 if step == start:
                     self.runtime.expect_steps()
                 self._after_step(step + 1, losses, meter, bad)
-                with meter.paused():
-                    score = self.score(step + 1)
-                if score is not None or status.stop or (step + 1) % self.config.checkpoint.every == 0 or step + 1 == self.steps:
+                stopped, score = status.stop and step + 1 < self.steps, None
+                try:
+                    with meter.paused():
+                        score = self.score(step + 1)
+                except StoppedBySignal:
+                    stopped = True  # without its score; whoever goes on from here makes up for it
+                if score is not None or stopped or (step + 1) % self.config.checkpoint.every == 0 or step + 1 == self.steps:
                     self._save(writer, step + 1, elapsed + meter.total_seconds, score)
-                if status.stop and step + 1 < self.steps:
+                if stopped:
                     log.info("%s: stopping at step %d as asked by a signal; the same command goes on from here", self.name, step + 1)
                     raise StoppedBySignal
         finally:
@@ -119,7 +119,7 @@ class Loop:
         self.updater.load_state(state["optim"])
         step = int(meta["step"])
         self.tracker.truncate(self.name, step)
-        self._keep_if_best(step, meta.get("score"))
+        self._keep_if_best(step, self.score(step) if meta.get("score") is None else meta["score"])
         if step < self.steps:
             log.info("%s: going on from step %d of %d", self.name, step, self.steps)
         return step, float(meta["elapsed"])

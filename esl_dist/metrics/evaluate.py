@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from esl_dist.data.dataset import Dataset
 from esl_dist.data.loader import inference_batches
 from esl_dist.data.transforms import Fit, content_size, cut_padding, resize_label
 from esl_dist.distributed import collectives
+from esl_dist.distributed.in_step import Stop, in_step, never
 from esl_dist.metrics.confusion import confusion_matrix
 from esl_dist.metrics.scores import Confusion, iou, mean_iou, merged_scores, subset_scores
 from esl_dist.metrics.upsample import upsampled_argmax
@@ -81,6 +82,7 @@ def evaluate(
     images: int = 0,
     workers: int = 0,
     fit: Fit = "stretch",
+    stop: Stop = never,
 ) -> EvaluationResult:
     """Score ``predict`` on a labelled dataset, sharded over the ranks; all ranks call it and get the same result.
 
@@ -92,25 +94,28 @@ def evaluate(
         at: ``native`` scores at each label's own size, ``crop`` at ``input_size`` with nearest-neighbour labels.
         images: score the first so many only; 0 scores all.
         fit: how an image meets ``input_size``; padding is neither scored nor does it reach the logits that are.
+        stop: asked after every batch; see ``in_step``.
 
     Raises:
         ValueError: the set has no labels, or an image or label cannot be read (on every rank, with the file's name).
+        StoppedBySignal: ``stop`` said so on some rank.
     """
     if not dataset.labelled:
         raise ValueError("eval.split: these images have no labels to score against; set eval.split= (empty) to skip evaluation")
     assert len(class_names) == num_classes, (len(class_names), num_classes)
     total = min(images, len(dataset)) if images else len(dataset)
     mine = range(total)[collectives.rank() :: collectives.world()]
-    # A rank that cannot read its image must not leave the others waiting in the all-reduce.
-    counts = collectives.agree(lambda: _score(predict, dataset, list(mine), num_classes, input_size, batch, at, workers, fit))
+    counts = torch.zeros((num_classes, num_classes), dtype=torch.int64)
+    in_step(_score(counts, predict, dataset, list(mine), input_size, batch, at, workers, fit), stop, every=1)
     collectives.all_reduce_(counts)
     return EvaluationResult(counts.numpy(), tuple(class_names), total, at)
 
 
 def _score(
-    predict: Predict, dataset: Dataset, indices: list[int], num_classes: int, input_size: tuple[int, int], batch: int, at: str, workers: int, fit: Fit
-) -> torch.Tensor:
-    counts: torch.Tensor | None = None
+    counts: torch.Tensor, predict: Predict, dataset: Dataset, indices: list[int], input_size: tuple[int, int], batch: int, at: str, workers: int, fit: Fit
+) -> Generator[None, None, None]:
+    """Add this rank's images to ``counts``, a batch a piece."""
+    num_classes = len(counts)
     for loaded in inference_batches(dataset, indices, size=input_size, batch=batch, workers=workers, with_labels=True, fit=fit):
         logits = predict(loaded.images)
         assert loaded.labels is not None and logits.shape[1] == num_classes
@@ -119,9 +124,8 @@ def _score(
             size = (native.shape[1], native.shape[0])
             label = torch.from_numpy(native) if at == "native" else resize_label(native, content_size(size, input_size, fit))
             prediction = upsampled_argmax(cut_padding(logits[slot], size, input_size, fit), (label.shape[1], label.shape[0]))
-            found = confusion_matrix(label.to(logits.device), prediction, num_classes)
-            counts = found if counts is None else counts + found
-    return torch.zeros((num_classes, num_classes), dtype=torch.int64) if counts is None else counts.cpu()
+            counts += confusion_matrix(label.to(logits.device), prediction, num_classes).cpu()
+        yield
 
 
 def write_metrics(result: EvaluationResult, path: Path, extra: Mapping[str, Any] | None = None) -> None:

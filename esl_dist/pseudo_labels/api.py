@@ -12,6 +12,7 @@ from torch import Tensor
 
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.distributed import collectives
+from esl_dist.distributed.in_step import in_step
 from esl_dist.pseudo_labels import inference, scores, spool
 from esl_dist.pseudo_labels.images import ScoredImages, SpooledLogits, SpooledScores
 from esl_dist.pseudo_labels.label_sets import Job, LabelSet, Task, identity, make
@@ -62,12 +63,7 @@ def from_logits(
     progress = inference.Progress(None, report)
     memory = inference.Memory(len(class_names), kinds)
 
-    def run() -> None:
-        inference.infer(
-            logits(), every, folder, layout, score=score, size=lambda index: size, kinds=kinds, shard=shard, progress=progress, memory=memory
-        )
-
-    collectives.agree(run)
+    in_step(inference.infer(logits(), every, folder, layout, score=score, size=lambda index: size, kinds=kinds, shard=shard, progress=progress, memory=memory))
     shares: list[list[str]] = collectives.gather_json(names)
     everyone = [name for share in shares for name in share]
     twice = sorted({name for name in everyone if everyone.count(name) > 1}) if len(set(everyone)) != len(everyone) else []

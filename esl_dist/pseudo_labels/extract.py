@@ -14,6 +14,7 @@ import torch
 from esl_dist.atomic import write_json
 from esl_dist.config.schema import ExtractConfig, PseudoLabelConfig
 from esl_dist.distributed import collectives
+from esl_dist.distributed.in_step import Stop, in_step, never
 from esl_dist.pseudo_labels import fingerprint as prints
 from esl_dist.pseudo_labels import inference, ownership, scores
 from esl_dist.pseudo_labels import spool as storage
@@ -25,9 +26,6 @@ from esl_dist.pseudo_labels.label_sets import Job, LabelSet, Task, finished, ide
 from esl_dist.pseudo_labels.thresholds import kind_of
 
 __all__ = ["LabelSet", "TargetImages", "extract"]
-
-ROUND_SHARDS = 16
-"""Spool files that a rank writes before it meets the others: none waits longer than a collective may, and an error stops all soon."""
 
 Setting = tuple[str, PseudoLabelConfig, Path]
 
@@ -68,6 +66,7 @@ def extract(
     report: Callable[[str], None] = lambda line: None,
     device: torch.device | str = "cpu",
     truth: Truth | None = None,
+    stop: Stop = never,
 ) -> list[LabelSet]:
     """Make every label set of ``settings`` (name, rule, its own folder) from one inference pass. Collective.
 
@@ -75,7 +74,8 @@ def extract(
     the logits (checkpoint SHA-256, model, sizes); this function adds libraries, device and a canary. A finished, identical label
     set is recognised and left alone; a spool of a killed run is continued at any number of ranks. ``from_spool`` needs no
     forward. ``out/selection.json`` says what there is to learn from the sets that were made (see ``insight``), judged by ``truth``
-    where it is given. Raises ``ValueError``, the same on all ranks, for anything the user can mend.
+    where it is given. ``stop`` is asked every few images: what is spooled by then stays (``StoppedBySignal``). Raises ``ValueError``, the
+    same on all ranks, for anything the user can mend.
     """
     assert len(class_names) == num_classes and len({folder for _, _, folder in settings}) == len(settings)
     if len(set(source.names)) != len(source.names):
@@ -115,10 +115,10 @@ def extract(
         kinds: tuple[Kind, ...] = tuple(sorted({kind_of(setting) for setting in rules}))
         if layout is None:
             content = content_of(config, rules, place)
-            images = _inferred(forward, source, folder, content, how, score, size, kinds, num_classes, config, fingerprint, place, report)
+            images = _inferred(forward, source, folder, content, how, score, size, kinds, num_classes, config, fingerprint, place, report, stop)
         else:
             images = _spooled(folder, layout, how, score, size, kinds, source.names, place)
-        sets, found = make(images, todo, task, report, truth)
+        sets, found = make(images, todo, task, report, truth, stop)
         if collectives.is_main():
             write_json(out / "selection.json", found)
         report(table(found))
@@ -179,6 +179,7 @@ def _inferred(
     given: dict[str, Any],
     device: torch.device,
     report: Callable[[str], None],
+    stop: Stop,
 ) -> ScoredImages:
     """Run what is left of the forward into the spool (or, without one, every time) and give back the images."""
     hashed, shape = collectives.agree(lambda: inference.canary(forward, config.batch, source.input_size))
@@ -208,17 +209,8 @@ def _inferred(
         mine = left[rank::world]
         progress = inference.Progress(len(mine), report)
         memory = inference.Memory(num_classes, kinds)
-        length = ROUND_SHARDS * config.shard
-        for start in range(0, len(left[::world]), length):  # rank 0 has the most, so all ranks go round equally often
-            part = mine[start : start + length]
-
-            def run(part: Sequence[int] = part) -> None:
-                logits = inference.logits_of(forward, source, part)
-                inference.infer(
-                    logits, source.names, folder, layout, score=score, size=size, kinds=kinds, shard=config.shard, progress=progress, memory=memory
-                )
-
-            collectives.agree(run)
+        logits = inference.logits_of(forward, source, mine)
+        in_step(inference.infer(logits, source.names, folder, layout, score=score, size=size, kinds=kinds, shard=config.shard, progress=progress, memory=memory), stop)
         _same_canary(forward, source, config, hashed)
     return _spooled(folder, layout, how, score, size, kinds, source.names, device)
 

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +117,8 @@ def infer(
     shard: int,
     progress: Progress,
     memory: Memory,
-) -> None:
-    """Spool this rank's images; whatever file was not finished when a run died is made again."""
+) -> Generator[None, None, None]:
+    """Spool this rank's images, one a piece; whatever file was not finished when a run died is made again."""
     rank = collectives.rank()
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".rank*.tmp"):  # of a run that died, perhaps with more ranks
@@ -147,6 +147,7 @@ def infer(
             if len(writer.images) == shard:
                 writer.close(memory.counts(files))
                 writer, files = None, files + 1
+            yield
         if writer is not None:
             writer.close(memory.counts(files))
             writer = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 from esl_dist import atomic
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.distributed import collectives
+from esl_dist.distributed.in_step import Stop, in_step, never
 from esl_dist.pseudo_labels import counting, fingerprint, insight, overlap, write
 from esl_dist.pseudo_labels.images import Scored, ScoredImages
 from esl_dist.pseudo_labels.insight import Evidence, Truth
@@ -79,7 +80,12 @@ def finished(job: Job, task: Task) -> LabelSet | None:
 
 
 def make(
-    images: ScoredImages, jobs: Sequence[Job], task: Task, report: Callable[[str], None] = lambda line: None, truth: Truth | None = None
+    images: ScoredImages,
+    jobs: Sequence[Job],
+    task: Task,
+    report: Callable[[str], None] = lambda line: None,
+    truth: Truth | None = None,
+    stop: Stop = never,
 ) -> tuple[list[LabelSet], dict[str, Any]]:
     """Thresholds, then the PNGs of this rank's images and one ``thresholds.json`` per job. Collective.
 
@@ -87,7 +93,7 @@ def make(
     """
     settings = [job.setting for job in jobs]
     started = time.monotonic()
-    chosen = choose(images, settings, len(task.names), task.num_classes, task.portion_round)
+    chosen = choose(images, settings, len(task.names), task.num_classes, task.portion_round, stop)
     if collectives.is_main():
         for job in jobs:
             (job.out / "thresholds.json").unlink(missing_ok=True)  # a set half overwritten must not look finished
@@ -113,17 +119,18 @@ def make(
 
     seen = np.zeros(2, np.int64)  # images and pixels
 
-    def write_all() -> tuple[np.ndarray, np.ndarray]:
-        nonlocal seen
-        kept, digests = _nothing(jobs, task)
+    kept, digests = _nothing(jobs, task)
+
+    def write_all() -> Generator[None, None, None]:
+        nonlocal kept, digests, seen
         for written in overlap.overlapped(write_one, chosen.readable, overlap.workers()):
             kept += written.kept
             digests += written.digests
             seen += (1, written.image.label.size)
             evidence.add(written.image, written.labels, written.truth)
-        return kept, digests
+            yield
 
-    kept, digests = collectives.agree(write_all)
+    in_step(write_all(), stop)
     sum_over_ranks(kept)
     sum_over_ranks(digests)
     evidence.sum_over_ranks()

@@ -43,6 +43,8 @@ class StageRecord:
     """BN statistics -> content of its metrics file."""
     best: dict[str, float]
     """BN statistics -> best mIoU seen while training, where it was scored more than once."""
+    best_star: dict[str, float]
+    """The mIoU* of those same checkpoints, for 16-class networks."""
     steps: int | None
     seconds: float | None
     world: int | None
@@ -127,12 +129,15 @@ def _stage(path: Path, stage: StagePlan, events: Iterable[dict[str, Any]]) -> St
     done = _read_json(folder / "done.json") if (folder / "done.json").is_file() else {}
     manifest = folder / "checkpoints" / str(done.get("checkpoint")) / "manifest.json"
     meta = _read_json(manifest).get("meta", {}) if manifest.is_file() else {}
-    best = {}
+    best, best_star = {}, {}
     for kind in STATISTICS:
-        scored = {e["step"]: e["miou"] for e in events if e.get("event") == "eval" and e.get("stage") == stage.folder and e.get("bn_statistics") == kind and e.get("miou") is not None}
+        scored = {e["step"]: e for e in events if e.get("event") == "eval" and e.get("stage") == stage.folder and e.get("bn_statistics") == kind and e.get("miou") is not None}
         if len(scored) > 1:
-            best[kind] = max(scored.values())
-    return StageRecord(stage.folder, _title(stage), stage.kind, metrics, best, done.get("step"), done.get("seconds"), meta.get("world"))
+            top = max(scored.values(), key=lambda event: event["miou"])
+            best[kind] = top["miou"]
+            if top.get("miou_star") is not None:
+                best_star[kind] = top["miou_star"]
+    return StageRecord(stage.folder, _title(stage), stage.kind, metrics, best, best_star, done.get("step"), done.get("seconds"), meta.get("world"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

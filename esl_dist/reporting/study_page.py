@@ -27,11 +27,12 @@ def markdown(study: Study) -> str:
     parts = [_about(study)]
     for table in study.tables:
         best = any(row.best for row in table.rows)
-        star = any(row.star for row in table.rows)
-        head = ["method", "seeds", "mIoU, last", *(["mIoU, best"] if best else []), *(["mIoU*, last"] if star else []), *table.classes]
+        star, best_star = any(row.star for row in table.rows), any(row.best_star for row in table.rows)
+        head = ["method", "seeds", "mIoU, last", *(["mIoU, best"] if best else []), *(["mIoU*, last"] if star else []), *(["mIoU*, best"] if best_star else []), *table.classes]
         lines = [f"### {STATISTICS_TITLES[table.statistics]}", "", _line(head), _line(["---", *["---:"] * (len(head) - 1)])]
         for row in table.rows:
-            cells = [_name(row), str(row.last.n), spread_text(row.last), *([spread_text(row.best)] if best else []), *([spread_text(row.star)] if star else [])]
+            shown = [(True, row.last), (best, row.best), (star, row.star), (best_star, row.best_star)]
+            cells = [_name(row), str(row.last.n), *(spread_text(value) for wanted, value in shown if wanted)]
             lines.append(_line([*cells, *("–" if s is None else f"{s.mean:.1f}" for s in row.iou)]))
         if table.comparisons:
             lines += ["", _line(["paired difference of mIoU", "seeds", "mean", "95 % interval"]), _line(["---", "---:", "---:", "---:"])]
@@ -45,14 +46,14 @@ def to_csv(study: Study) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     classes = study.tables[0].classes
-    writer.writerow(["group", "method", "bn_statistics", "seed", "miou_last", "miou_best", "miou_star_last", *classes])
+    writer.writerow(["group", "method", "bn_statistics", "seed", "miou_last", "miou_best", "miou_star_last", "miou_star_best", *classes])
     for table in study.tables:
         for row in table.rows:
             for seed, stage in sorted(row.by_seed.items()):
                 metrics = stage.metrics[table.statistics]
-                best = stage.best.get(table.statistics)
+                best, best_star = stage.best.get(table.statistics), stage.best_star.get(table.statistics)
                 values = [metrics["iou"].get(name) for name in classes]
-                writer.writerow([row.group, row.method, table.statistics, seed, *(_percent(v) for v in (metrics["miou"], best, metrics.get("miou_star"), *values))])
+                writer.writerow([row.group, row.method, table.statistics, seed, *(_percent(v) for v in (metrics["miou"], best, metrics.get("miou_star"), best_star, *values))])
     return buffer.getvalue()
 
 

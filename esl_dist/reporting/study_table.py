@@ -38,6 +38,8 @@ class Row:
     """Best checkpoint of each run by the split that is reported: optimistic, and given apart for that reason."""
     star: Spread | None
     """mIoU* (13 of the 16 classes), for 16-class networks."""
+    best_star: Spread | None
+    """mIoU* of the best checkpoints: best by mIoU."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +146,10 @@ def _row(group: str, stages: dict[int, StageRecord], kind: str, classes: Sequenc
     ious = [spread([100 * r.metrics[kind]["iou"][name] for r in records if r.metrics[kind]["iou"][name] is not None]) for name in classes]
     last = spread([_miou(r, kind) for r in records])
     assert last is not None
-    best = [100 * r.best[kind] for r in records if kind in r.best]
-    # A best over some of the seeds would be compared with a last over all of them.
     star = spread([100 * r.metrics[kind]["miou_star"] for r in records if r.metrics[kind].get("miou_star") is not None])
-    return Row(group, records[0].title, records[0].kind, stages, tuple(ious), last, spread(best) if len(best) == len(records) else None, star)
+    # A best over some of the seeds would be compared with a last over all of them.
+    best, best_star = (spread([100 * f[kind] for f in found]) if all(kind in f for f in found) else None for found in ([r.best for r in records], [r.best_star for r in records]))
+    return Row(group, records[0].title, records[0].kind, stages, tuple(ious), last, best, star, best_star)
 
 
 def _comparisons(rows: Sequence[Row], kind: str) -> list[Comparison]:

@@ -167,6 +167,16 @@ class Drill:
         }
 
 
+def fault(kind: str, rank: int, step: int) -> dict[str, str]:
+    """The environment of a start whose rank fails in its so many-th step; see ``worker``."""
+    return {"ESL_CHAOS_FAULT": json.dumps({"fault": kind, "rank": rank, "step": step})}
+
+
+def signal_during(work: str, rank: int, call: int) -> dict[str, str]:
+    """The same for a SIGTERM outside training: ``extract``, ``write`` or ``evaluate``."""
+    return {"ESL_CHAOS_FAULT": json.dumps({"fault": "term", "rank": rank, "during": work, "call": call})}
+
+
 def wait_until(condition: Callable[[], Any], start: Start, limit: float = LIMIT_S, pause: float = 0.003) -> bool:
     """True when the condition holds, False when the start ended before."""
     end = time.monotonic() + limit

@@ -9,13 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.drill import Drill, wait_until
+from tests.chaos.drill import Drill, fault, wait_until
 
 STALL_LIMIT_S = 10
-
-
-def fault(kind: str, rank: int, step: int) -> dict[str, str]:
-    return {"ESL_CHAOS_FAULT": json.dumps({"fault": kind, "rank": rank, "step": step})}
 
 
 @pytest.mark.slow

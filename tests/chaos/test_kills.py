@@ -1,6 +1,6 @@
 """``kill -9`` of all ranks, one rank or the launcher, anywhere in a run: started again, it ends with the same bits.
 
-Two kills by default; ``ESL_CHAOS_KILLS=50`` (or ``launch/test.sh --all`` through the slow test) for the figures of the README.
+Fifty of them, or ``ESL_CHAOS_KILLS``.
 """
 
 from __future__ import annotations
@@ -94,13 +94,10 @@ def drills(folder: Path, data: Path, expected: dict[str, Any], kills: int, per_r
     return total
 
 
-def test_killed_and_started_again_it_ends_with_the_same_bits(tmp_path: Path, data: Path, uninterrupted: dict[str, Any]) -> None:
-    drills(tmp_path, data, uninterrupted, kills=int(os.environ.get("ESL_CHAOS_KILLS", "2")), per_run=2, seed=1)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_fifty_kills(tmp_path: Path, data: Path, uninterrupted: dict[str, Any]) -> None:
-    total = drills(tmp_path, data, uninterrupted, kills=50, per_run=5, seed=2)
-    assert {f"victims: {victims}" for victims in VICTIMS} <= total.keys()
-    assert any("write" in name for name in total) and "extraction" in total
+    kills = int(os.environ.get("ESL_CHAOS_KILLS", "50"))
+    total = drills(tmp_path, data, uninterrupted, kills=kills, per_run=5, seed=2)
+    assert kills < 50 or {f"victims: {victims}" for victims in VICTIMS} <= total.keys()
+    assert kills < 50 or (any("write" in name for name in total) and "extraction" in total)

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.drill import Drill, wait_until
+from tests.chaos.drill import Drill, signal_during, wait_until
 
 
 @pytest.mark.parametrize(
     ("victims", "number"),
-    [("1", signal.SIGTERM), pytest.param("all", signal.SIGUSR1, marks=pytest.mark.slow), pytest.param("launcher", signal.SIGTERM, marks=pytest.mark.slow)],
+    [("1", signal.SIGTERM), ("all", signal.SIGUSR1), ("launcher", signal.SIGTERM)],
 )
+@pytest.mark.slow
 def test_all_ranks_stop_at_the_same_step(tmp_path: Path, data: Path, uninterrupted: dict[str, Any], victims: str, number: int) -> None:
     drill = Drill(tmp_path, data)
     start = drill.start()
@@ -31,6 +32,26 @@ def test_all_ranks_stop_at_the_same_step(tmp_path: Path, data: Path, uninterrupt
     assert first["step"] < 8 or (drill.run_dir / "source" / "done.json").exists()
     saved = [path.name for path in drill.run_dir.glob("*/checkpoints/step_*") if int(path.name.removeprefix("step_")) == first["step"]]
     assert saved, "the step that they stopped at was not saved"
+    drill.finish()
+    assert drill.outcome() == uninterrupted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("during", "rank", "call", "reached"), [("extract", 1, 4, "spool"), ("write", 0, 3, "esl"), ("evaluate", 1, 6, "selftrain/done.json")])
+def test_a_signal_outside_training_is_acted_on_there(
+    tmp_path: Path, data: Path, uninterrupted: dict[str, Any], during: str, rank: int, call: int, reached: str
+) -> None:
+    drill = Drill(tmp_path, data)
+    start = drill.start(**signal_during(during, rank, call))
+    try:
+        assert start.wait(90) == 0, start.tail()
+    finally:
+        start.end()
+    assert "stopping as asked by a signal" in start.log.read_text()
+    assert drill.ended(0)["code"] == drill.ended(1)["code"] == 0
+    assert list(drill.run_dir.glob(f"**/{reached}"))
+    assert not (drill.run_dir / "pseudo_labels" / "esl" / "thresholds.json").exists() or during == "evaluate"
+    assert not (drill.run_dir / "selftrain" / "metrics-running.json").exists()
     drill.finish()
     assert drill.outcome() == uninterrupted
 

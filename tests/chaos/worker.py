@@ -1,7 +1,9 @@
 """A rank of ``esl_dist.train`` that can be made to fail: ``torchrun … -m tests.chaos.worker [arguments of esl_dist.train]``.
 
 ``ESL_CHAOS_FAULT`` is JSON: ``{"fault": "stall" | "nan" | "perturb" | "disk", "rank": 1, "step": 5}``; steps are counted over all stages from
-the start of the process; the disk is full for four steps. How the rank ended is written to ``$ESL_CHAOS_OUT/rank<r>.json``.
+the start of the process; the disk is full for four steps. ``{"fault": "term", "rank": 1, "during": "extract", "call": 5}`` sends
+the rank a SIGTERM with the fifth image that it extracts (``write``: that it writes a label of, ``evaluate``: that it scores). How the rank
+ended is written to ``$ESL_CHAOS_OUT/rank<r>.json``.
 """
 
 from __future__ import annotations
@@ -9,8 +11,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +25,14 @@ from esl_dist import atomic
 from esl_dist.config import cli
 from esl_dist.distributed import ddp
 from esl_dist.engine.update import Updater
+from esl_dist.metrics import evaluate
+from esl_dist.pseudo_labels import inference, write
 from esl_dist.train import main
 
 RANK = int(os.environ.get("RANK", "0"))
 taken = 0
 last: dict[str, Any] = {}
+calls: Counter[str] = Counter()
 
 
 def faulty_step(step: Any) -> Any:
@@ -35,7 +42,7 @@ def faulty_step(step: Any) -> Any:
         global taken
         taken += 1
         last["step"] = index + 1
-        hit = fault and fault["rank"] == RANK and fault["step"] == taken
+        hit = fault and fault["rank"] == RANK and fault.get("step") == taken
         if hit and fault["fault"] == "stall":
             time.sleep(3600)
         if hit and fault["fault"] == "nan":
@@ -61,6 +68,19 @@ def full_disk(write: Any) -> Any:
     return wrapped
 
 
+def signalled(function: Any, during: str) -> Any:
+    """One of the calls sends this rank a SIGTERM."""
+    fault = json.loads(os.environ.get("ESL_CHAOS_FAULT", "{}"))
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        calls[during] += 1
+        if fault.get("during") == during and fault["rank"] == RANK and fault["call"] == calls[during]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return function(*arguments, **named)
+
+    return wrapped
+
+
 def spoil_gradient(updater: Updater) -> None:
     """The next gradient of this rank holds one NaN, after the ranks have averaged theirs."""
     stage = updater.stage
@@ -79,6 +99,9 @@ def spoil_gradient(updater: Updater) -> None:
 if __name__ == "__main__":
     Updater.step = faulty_step(Updater.step)  # type: ignore[method-assign]
     atomic.write_some = full_disk(atomic.write_some)
+    inference.named_scores = signalled(inference.named_scores, "extract")
+    write.png = signalled(write.png, "write")
+    evaluate.upsampled_argmax = signalled(evaluate.upsampled_argmax, "evaluate")
     code: Any = 1
     try:
         cli.run(main)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from esl_dist import evaluate as score_again
 from esl_dist import train
 from esl_dist.engine import checkpoint
+from esl_dist.metrics import evaluate
 from esl_dist.pipeline import Pipeline
 from esl_dist.reporting.record import read_run
 
@@ -62,7 +66,12 @@ def test_two_ranks_train_the_same_with_and_without(tmp_path: Path, data: str) ->
     events = [json.loads(line) for line in (tmp_path / "4/metrics.jsonl").read_text().splitlines()]
     by_step = {e["step"]: e["miou"] for e in events if e["event"] == "eval" and e["bn_statistics"] == "target"}
     assert sorted(by_step) == [4, 6]
-    assert by_step[6] == record.miou("target")  # the copy that is scored is the network that is saved
+    assert sum(e["event"] == "eval" and e["bn_statistics"] == "target" for e in events) == 2, "the last step is scored once"
+    words = ["--checkpoint", str(tmp_path / "4/align/checkpoints/step_00000006"), "--out", str(tmp_path / "again.json"), "eval.bn_statistics=[target]"]
+    assert score_again.main(["--config", "configs/smoke.yaml", data, "run.threads=1", *words]) == 0
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["confusion"] == record.metrics["target"]["confusion"], "the copy that is scored is the network that is saved"
+    assert by_step[6] == record.miou("target") == again["miou"]
     assert record.best == {"target": max(by_step.values())}
     assert checkpoint.best(tmp_path / "4/align/checkpoints") == max(((s, m) for s, m in by_step.items()), key=lambda entry: (entry[1], -entry[0]))
 
@@ -78,6 +87,30 @@ def test_a_scored_step_is_saved_between_checkpoints(tmp_path: Path, data: str, m
     scripted(monkeypatch, {3: 0.5, 6: 0.4})
     assert train.main(["--config", "smoke.yaml", *ONE_STAGE, data, f"run.dir={tmp_path}", "eval.every=3", "checkpoint.every=100"]) == 0
     assert kept(tmp_path) == ["step_00000003", "step_00000006"]
+
+
+def test_a_signal_while_scoring_stops_there_and_the_score_is_made_up_for(tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--config", "smoke.yaml", *ONE_STAGE, data, "eval.every=3", "eval.batch=1", "eval.bn_statistics=[running]", "checkpoint.every=100"]
+    assert train.main([*words, f"run.dir={tmp_path}/straight"]) == 0
+    real, images = evaluate.upsampled_argmax, []
+
+    def with_a_signal(*arguments: Any) -> Any:
+        images.append(1)
+        if len(images) in (2, 9):  # the second image of step 3; of step 6, after the five of step 3 made up for
+            signal.raise_signal(signal.SIGTERM)
+        return real(*arguments)
+
+    monkeypatch.setattr(evaluate, "upsampled_argmax", with_a_signal)
+    broken = tmp_path / "broken"
+    for saved in (["step_00000003"], ["step_00000003", "step_00000006"]):
+        assert train.main([*words, f"run.dir={broken}"]) == 0
+        assert kept(broken) == saved and not (broken / "align/done.json").exists()
+    assert len(images) == 2 + 5 + 2
+    assert train.main([*words, f"run.dir={broken}"]) == 0
+    assert len(images) == 2 + 5 + 2 + 5, "each image of step 6 once, the end included"
+    assert digest(broken) == digest(tmp_path / "straight") and scores(broken) == scores(tmp_path / "straight")
+    for name in ("checkpoints/best.json", "metrics-running.json"):
+        assert (broken / "align" / name).read_text() == (tmp_path / "straight/align" / name).read_text()
 
 
 def test_a_broken_run_goes_on_with_its_best(tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:

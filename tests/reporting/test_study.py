@@ -100,7 +100,15 @@ def test_star_of_sixteen_class_networks(run_maker: Callable[..., Path], tmp_path
     for file in run.glob("*/metrics-running.json"):
         content = json.loads(file.read_text())
         file.write_text(json.dumps({**content, "miou_star": 0.507}))
-    assert "mIoU*, last" in markdown(collect([run])) and "50.7" in markdown(collect([run]))
+    assert "mIoU*, last" in markdown(collect([run])) and "50.7" in markdown(collect([run])) and "mIoU*, best" not in markdown(collect([run]))
+    with open(run / "metrics.jsonl", "a") as log:
+        log.write("\n")
+        for step, miou, star in ((120, 0.5, 0.61), (240, 0.4, 0.66)):
+            log.write(json.dumps({"event": "eval", "stage": "align", "step": step, "bn_statistics": "running", "miou": miou, "miou_star": star, "time": 1.0}) + "\n")
+    study = collect([run])
+    assert "| mIoU*, last | mIoU*, best |" in markdown(study)
+    line = next(x for x in csv.DictReader(io.StringIO(to_csv(study))) if x["method"] == "ADVENT" and x["bn_statistics"] == "running")
+    assert (line["miou_best"], line["miou_star_last"], line["miou_star_best"]) == ("50.0000", "50.7000", "61.0000"), "of the checkpoint that is best by mIoU"
 
 
 def test_csv_has_a_line_per_seed(runs: dict[str, list[Path]]) -> None:

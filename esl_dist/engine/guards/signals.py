@@ -6,15 +6,13 @@ import os
 import signal
 from types import FrameType, TracebackType
 
-from esl_dist.distributed import collectives
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopFlag:
     """While entered, SIGTERM, SIGINT and SIGUSR1 (Slurm's warning) only set a flag; a second SIGINT raises ``KeyboardInterrupt``.
 
-    The loop folds ``local`` into an all-reduce of its own; ``raised_anywhere`` is one for everybody else.
+    The loop folds ``local`` into an all-reduce of its own, ``distributed.in_step`` into one between two pieces of other work.
     """
 
     def __init__(self) -> None:
@@ -26,10 +24,6 @@ class StopFlag:
     def local(self) -> bool:
         """Whether a signal has reached this rank."""
         return bool(self._received)
-
-    def raised_anywhere(self) -> bool:
-        """Whether a signal has reached any rank. All ranks must ask."""
-        return collectives.all_max(self.local) > 0
 
     def __enter__(self) -> StopFlag:
         self._pid = os.getpid()
