@@ -182,7 +182,7 @@ class Pipeline:
                 spool=Path(given) if given else out / "spool" / file_sha256(teacher)[:12],
                 portion_round=stages[0].round - 1,
                 from_spool=bool(given),
-            stop=lambda: self.stop.local,
+                stop=lambda: self.stop.local,
             )
         for stage, made in zip(stages, sets, strict=True):
             kept = sum(entry["kept"] for entry in made.thresholds["classes"])

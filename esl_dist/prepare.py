@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from esl_dist.config import cli
 from esl_dist.distributed.runtime import Runtime
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError("--workers: must be 0 or more")
     die_with_parent()
     # No GPU takes part, so there may be more ranks than GPUs.
-    with Runtime.start(dataclasses.replace(config.run, device="cpu", precision="fp32")) as runtime:
+    with Runtime.start(dataclasses.replace(config.run, device="cpu", precision="fp32"), Path(config.data.prepared) / "flight_recorder") as runtime:
         setup_logging(runtime.is_main, None)
         cores = len(os.sched_getaffinity(0)) // runtime.local_world
         workers = cores if arguments.workers is None else arguments.workers

@@ -65,6 +65,7 @@ def run(
     batch: int = 4,
     watch: Callable[[], None] = lambda: None,
     truth: Callable[[int, tuple[int, int]], np.ndarray] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[LabelSet]:
     """Extract with ``settings`` into ``out/0``, ``out/1``, …; ``watch`` is called before every forward."""
     look_up, source = table(logits, batch)
@@ -89,6 +90,7 @@ def run(
         from_spool=from_spool,
         report=(lines if lines is not None else []).append,
         truth=truth,
+        stop=stop,
     )
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from esl_dist.config.cli import StoppedBySignal
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.distributed import collectives
-from esl_dist.pseudo_labels import extract as extract_module
 from esl_dist.pseudo_labels.fingerprint import same_on_all_ranks
 from esl_dist.pseudo_labels.selection import class_quantiles
 from tests.pseudo_labels.common import hashes, run, small_logits
@@ -25,13 +25,13 @@ SETTINGS = (PseudoLabelConfig(), PseudoLabelConfig(rule="ssl"), PseudoLabelConfi
 Content = dict[str, Any]
 
 
-def extract_here(out: Path, images: int = IMAGES, spool: str = "scores", broken: int = -1, spool_dir: str = "", watch: Callable[[], None] = lambda: None) -> Any:
+def extract_here(out: Path, images: int = IMAGES, spool: str = "scores", broken: int = -1, spool_dir: str = "", watch: Callable[[], None] = lambda: None, stop: Callable[[], bool] = lambda: False) -> Any:
     """The content of each ``thresholds.json``, or the line that the user reads."""
     logits = [small_logits(i) for i in range(images)]
     if broken >= 0:
         logits[broken] = np.full_like(logits[broken], np.nan)
     try:
-        made = run(logits, out, *SETTINGS, spool=spool, shard=2, batch=2, spool_dir=spool_dir, watch=watch)
+        made = run(logits, out, *SETTINGS, spool=spool, shard=2, batch=2, spool_dir=spool_dir, watch=watch, stop=stop)
     except ValueError as error:
         return str(error)
     return [label_set.thresholds for label_set in made]
@@ -102,12 +102,19 @@ def test_every_number_of_ranks_makes_the_same_files(world: int, spool: str, tmp_
     assert all(list((tmp_path / f"disk{rank}").rglob("rank*.h5")) for rank in range(world)), "each rank spooled on its own disk"
 
 
-@pytest.mark.parametrize("images", [9, 12, 13])
-def test_rounds_of_a_few_files_make_the_same_set(images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = extract_here(tmp_path / "whole", images)
-    monkeypatch.setattr(extract_module, "ROUND_SHARDS", 2)
-    assert extract_here(tmp_path / "rounds", images) == whole
-    assert hashes(tmp_path / "rounds") == hashes(tmp_path / "whole") and len(hashes(tmp_path / "whole")) == 3 * images
+@pytest.mark.parametrize("spool", ["scores", "logits", "none"])
+def test_a_set_that_is_stopped_at_every_meeting_is_finished_all_the_same(spool: str, tmp_path: Path) -> None:
+    """A signal at the first meeting of the work, started again and signalled at the second, and so on."""
+    whole = extract_here(tmp_path / "whole", spool=spool)
+    for meetings in range(1, 30):
+        asked = iter(range(meetings))
+        try:
+            made = extract_here(tmp_path / "stopped", spool=spool, stop=lambda a=asked: next(a, None) is None)
+            break
+        except StoppedBySignal:
+            assert not list((tmp_path / "stopped").glob("*/thresholds.json"))
+    assert meetings > 5, "it was hardly ever stopped"
+    assert made == whole and hashes(tmp_path / "stopped") == hashes(tmp_path / "whole")
 
 
 def test_a_run_killed_in_the_middle_is_continued_by_another_number_of_ranks(tmp_path: Path) -> None:
