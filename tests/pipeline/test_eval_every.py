@@ -15,6 +15,7 @@ import pytest
 
 from esl_dist import evaluate as score_again
 from esl_dist import train
+from esl_dist.config import cli
 from esl_dist.engine import checkpoint
 from esl_dist.metrics import evaluate
 from esl_dist.pipeline import Pipeline
@@ -111,6 +112,12 @@ def test_a_signal_while_scoring_stops_there_and_the_score_is_made_up_for(tmp_pat
     assert digest(broken) == digest(tmp_path / "straight") and scores(broken) == scores(tmp_path / "straight")
     for name in ("checkpoints/best.json", "metrics-running.json"):
         assert (broken / "align" / name).read_text() == (tmp_path / "straight/align" / name).read_text()
+
+    images.clear()  # the entry that scores a checkpoint ends with 0 and leaves no half a file
+    words = ["--config", "smoke.yaml", data, "eval.batch=1", "--checkpoint", str(broken / "align/checkpoints/step_00000006"), "--out", str(tmp_path / "scores.json")]
+    with pytest.raises(SystemExit) as ended:
+        cli.run(lambda: score_again.main(words))
+    assert ended.value.code == 0 and len(images) == 2 and not (tmp_path / "scores.json").exists()
 
 
 def test_a_broken_run_goes_on_with_its_best(tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
