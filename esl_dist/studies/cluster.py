@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from esl_dist.config.cli import RunFailure
 from esl_dist.config.load import ConfigError
 from esl_dist.config.study import StudyConfig
 
@@ -25,6 +26,7 @@ SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the driver names them in one line
     "RAY_AIR_NEW_OUTPUT": "0",  # without it verbose=0 is not silent
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # what is left of a killed driver gives up soon
 }
 OBJECT_STORE_BYTES = 80 * 2**20
 """Nothing of size travels between trials; Ray would take a third of the memory."""
@@ -59,7 +61,10 @@ def connected(study: StudyConfig) -> Iterator[Any]:
     else:
         _token()
         cores = max(len(os.sched_getaffinity(0)), study.world * max(study.concurrent, 1))
-        ray.init(num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        try:
+            ray.init(num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        except Exception as error:  # whatever it was, nothing was trained
+            raise RunFailure(f"Ray does not start on this machine ({str(error).splitlines()[0]}); the same command goes on from here") from None
     try:
         _check_room(study, ray.nodes())
         yield ray

@@ -142,8 +142,6 @@ class Driver:
             runner,
             param_space={"study": str(self._dir), "cwd": self._cwd},
             tune_config=tune.TuneConfig(
-                metric="score",
-                mode=self._study.mode,
                 search_alg=trainable.Search(queued, self._ask, self._tell),
                 scheduler=trainable.scheduler(self._study, self._dir, self._past(records)),
                 num_samples=self.left(),

@@ -41,7 +41,9 @@ def make_study(path: Path, make_run: Callable[..., Path]) -> Path:
     trial(path, 12, 0.29, 1.0, 1, status="reused", same_as="004", score=0.33)
     running = trial(path, 13, 0.28, 1.0, 1, status="running", ended=None)
     (running / "run").mkdir()
-    (running / "run" / "metrics.jsonl").write_text('{"event": "train", "stage": "align", "step": 20, "steps": 240, "time": 1.0, "loss/a": 2.5}\n{"event": "train", "st')
+    (running / "run" / "metrics.jsonl").write_text(
+        '{"event": "train", "stage": "align", "step": 20, "steps": 240, "time": 1.0, "loss/a": 2.5}\n{"event": "train", "st'
+    )
     trial(path, 14, 0.27, 1.0, 1, status="queued", started=None, ended=None, seconds=0.0)
     return path
 

@@ -106,7 +106,9 @@ def test_the_best_checkpoint_is_a_version_with_an_alias(study: Path, store: str)
     assert version.run_id == run_of(study / "trials/003", store).info.run_id
     assert Path(version.source.removeprefix("file://"), "segmenter.pt").read_bytes() == b"weights"
     parent = run_of(study, store)
-    assert sorted(a.path for a in registry.list_artifacts(parent.info.run_id)) == ["study.csv", "study.yaml"] and parent.data.metrics["best"] == pytest.approx(34.5)
+    assert sorted(a.path for a in registry.list_artifacts(parent.info.run_id)) == ["study.csv", "study.yaml"] and parent.data.metrics["best"] == pytest.approx(
+        34.5
+    )
     runs.finish("FINISHED")  # nothing is better now
     assert len(registry.search_model_versions("name = 'esl_dist-registered'")) == 1
     trial(study, 15, 0.3, 1.0, 1, score=0.9)

@@ -143,7 +143,16 @@ def test_the_page_stands_alone_and_shows_every_section(page: str) -> None:
     tags.feed(page)
     assert not tags.open and tags.counts["svg"] == 5  # two options, all at once, coverage and wrong labels
     assert tags.counts.get("script", 0) == 0 and "&lt;script&gt;" in page and "&lt;b&gt;not finite" in page
-    for words in ("Best settings", "34.5 ± 0.7", "All options at once", "wrong labels, % over ν*", "Failed trials", "stopped by asha", "labels of trial 004", "optim.batch=2"):
+    for words in (
+        "Best settings",
+        "34.5 ± 0.7",
+        "All options at once",
+        "wrong labels, % over ν*",
+        "Failed trials",
+        "stopped by asha",
+        "labels of trial 004",
+        "optim.batch=2",
+    ):
         assert words in page
 
 
