@@ -2,7 +2,7 @@
 # What changes from one rank to N when the number of samples stays: ranks x scaling of the learning rate x seeds, on the embedded pair:
 #   bash launch/ranks.sh [SEEDS, default "1 2 3"] [section.option=value …]
 # One image per rank, 600 samples of ADVENT at half size from weights that all runs share, so 600, 300 and 150 steps. RANKS="1 2 4"
-# and RULES="none sqrt linear" choose others. Runs go to runs/ranks; the same command again continues or skips them. The table with
+# and RULES="none linear" (also: sqrt) choose others. Runs go to runs/ranks; the same command again continues or skips them. The table with
 # mean and deviation over the seeds, and the paired differences from one rank, is runs/ranks/table.{md,csv,html}.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,7 +21,7 @@ train 1 runs/ranks/initial "run.stages=[initial]" initial.steps=1200 "eval.split
 shared=$(ls -d runs/ranks/initial/initial/checkpoints/step_*/segmenter.pt | tail -1)
 runs=()
 for ranks in ${RANKS:-1 2 4}; do
-  for rule in ${RULES:-none sqrt linear}; do
+  for rule in ${RULES:-none linear}; do
     if [ "$ranks" = 1 ] && [ "$rule" != none ]; then continue; fi # one image a step is what the rates are for
     for seed in $seeds; do
       run=runs/ranks/$ranks-$rule-seed-$seed
