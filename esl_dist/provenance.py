@@ -32,7 +32,7 @@ def result_options(config: Config, stage: StagePlan, precision: str, world: int,
         weights: SHA-256 of the final weights of the stages that it starts from, by folder.
     """
     options = load.flat(config, *SECTIONS[stage.kind])
-    if stage.kind in ("align", "selftrain") and config.mmdl.weight > 0:
+    if stage.kind in ("align", "selftrain") and stage.objective != "bn" and config.mmdl.weight > 0:
         options |= load.flat(config, "mmdl")
     for key in (*WITHOUT_EFFECT, *PLANNED):
         options.pop(key, None)

@@ -146,7 +146,7 @@ class OptimConfig:
     weight_decay: float = 5e-4
     """SGD weight decay (1e-4 in the ESL paper)."""
     discriminator_lr: float = 1e-4
-    """Adam learning rate, betas (0.9, 0.99)."""
+    """Adam learning rate of the discriminators and of DRSL's second head, betas (0.9, 0.99)."""
     power: float = 0.9
     """Exponent of the decay (1 - step/decay_steps)^power."""
     decay_steps: int = 250_000

@@ -116,7 +116,7 @@ class Updater:
                 self.scaler.step(optimizer)
             self.scaler.update()
         self.skipped_in_a_row += 1
-        values = ", ".join(f"{name}={float(value):.4g}" for name, value in losses.items())
+        values = ", ".join(f"{name}={float(value):.4g}" for name, value in losses.items() if "/" not in name)
         if self.guard.non_finite == "stop" and not self.scaler.is_enabled():
             raise RunFailure(f"step {index}: a gradient is not finite ({values}); weights are as before the step. Lower optim.lr, or set guard.non_finite=skip")
         if self.skipped_in_a_row > self.guard.max_skips:

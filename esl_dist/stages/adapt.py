@@ -72,10 +72,10 @@ class Adaptation:
 
     def _micro_step(self, pair: Pair, valid_s: Tensor, valid_t: Tensor | None, drawn: Drawn | None, share: float, last: bool) -> Losses:
         assert pair.target is not None and pair.source.labels is not None
-        aligns_modes = self.modes is not None and self.modes.on_target
-        learns_target = self.objective is not None or self.self_training is not None or aligns_modes
+        uses_modes = self.modes is not None and self.modes.on_target
+        learns_target = self.objective is not None or self.self_training is not None or uses_modes
 
-        with ddp.sync_if(self.segmenter, last and not learns_target), self._sync_modes_if(last and not aligns_modes):
+        with ddp.sync_if(self.segmenter, last and not learns_target), self._sync_modes_if(last, on_target=False):
             source = self.passes.forward(self.segmenter, pair.source.images, features=self.modes is not None)
             loss, losses = cross_entropy(source, self.passes.labels(pair.source.labels), valid_s, (1.0, self.source_aux), "source")
             if self.modes and drawn:
@@ -90,8 +90,8 @@ class Adaptation:
                 self.passes.forward(ddp.inner(self.segmenter), pair.target.images)
             return losses
 
-        with ddp.sync_if(self.segmenter, last), self._sync_modes_if(last):
-            target, loss, parts = self._target_pass(pair.target, valid_t, drawn if aligns_modes else None, share)
+        with ddp.sync_if(self.segmenter, last), self._sync_modes_if(last, on_target=True):
+            target, loss, parts = self._target_pass(pair.target, valid_t, drawn if uses_modes else None, share)
             self.passes.backward(loss)
         target = target.detached()
         losses.update(parts)
@@ -122,8 +122,9 @@ class Adaptation:
         # DDP must see every parameter in the pass that it all-reduces, also a head that no term above looks at.
         return target, total + 0.0 * sum(head[..., 0, 0].sum() for head in target.logits if head is not None), losses
 
-    def _sync_modes_if(self, last: bool) -> contextlib.AbstractContextManager[object]:
-        return ddp.sync_if(self.modes.head, last) if self.modes else contextlib.nullcontext()
+    def _sync_modes_if(self, last: bool, on_target: bool) -> contextlib.AbstractContextManager[object]:
+        """The second head's gradients are all-reduced in the last pass in which it learns."""
+        return ddp.sync_if(self.modes.head, last and on_target == self.modes.trains_on_target) if self.modes else contextlib.nullcontext()
 
 
 def _scaled(losses: Losses, share: float) -> Losses:

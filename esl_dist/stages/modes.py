@@ -3,8 +3,8 @@
 In one step, on pixels drawn from the labels before any forward:
 
 1. source: cross-entropy and hinge on labelled pixels; some of their embeddings, detached, go to all ranks (the pool);
-2. target: each pixel to its nearest mode - of its pseudo-label's class in self-training, of any class without labels - and
-   towards the pool's members of that mode; in self-training the metric loss as well.
+2. target: each pixel goes to its nearest mode - of its pseudo-label's class in self-training, of any class without labels - and
+   the base is asked to bring it nearer to the pool's members of that mode; in self-training the metric loss as well.
 
 The pool is that of one micro-batch, over all ranks: N ranks equal one process with the same images. With ``optim.accumulate`` a
 micro-batch's target pixels meet the source pixels of their own micro-batch.
@@ -37,7 +37,7 @@ from esl_dist.losses.mmdl import (
 )
 from esl_dist.models.deeplabv2 import output_size
 from esl_dist.models.mmdl import Embedded, ModeHead
-from esl_dist.stages.passes import Losses, Pair, Passes, Prediction
+from esl_dist.stages.passes import Losses, Pair, Passes, Prediction, frozen
 
 _STREAM = 1 << 21
 """Keeps these draws apart from those of order and augmentation."""
@@ -69,9 +69,14 @@ class Modes:
     learns_target: bool
 
     @property
+    def trains_on_target(self) -> bool:
+        """Whether the head itself learns from target images."""
+        return self.learns_target and self.config.weight_target > 0
+
+    @property
     def on_target(self) -> bool:
-        """Whether any of its losses looks at target images."""
-        return self.config.align_weight > 0 or (self.learns_target and self.config.weight_target > 0)
+        """Whether any loss looks at target images."""
+        return self.config.align_weight > 0 or self.trains_on_target
 
     def draw(self, micro: Sequence[Pair]) -> list[Drawn]:
         """The pixels of a whole step: they depend on labels and positions alone, so their number is known to all ranks beforehand."""
@@ -90,7 +95,7 @@ class Modes:
 
     def source_loss(self, source: Prediction, drawn: Drawn) -> tuple[Tensor, Losses]:
         """Weighted metric loss of this rank's source pixels, and its parts; ``drawn.pool`` is filled."""
-        embedded, squared = self._distances(source, drawn.source)
+        embedded, squared = self._distances(self.head, source, drawn.source)
         loss, parts = self._metric(squared, drawn.source.labels, drawn.valid_source, "source")
         balance = mode_balance(squared, drawn.source.labels, self._inner.shares(), self.config.sigma, drawn.valid_source)
         parts["mmdl_source_balance"] = balance.detach()
@@ -98,18 +103,24 @@ class Modes:
         return self.config.weight * (loss + self.config.balance * balance), parts
 
     def target_loss(self, target: Prediction, drawn: Drawn) -> tuple[Tensor, Losses]:
-        """Weighted metric and alignment loss of this rank's target pixels, and their parts."""
-        assert drawn.pool is not None
-        embedded, squared = self._distances(target, drawn.target)
-        total, parts = 0.0 * embedded.representatives.sum(), Losses()  # in the pass that DDP reduces every parameter must be reached
-        if self.learns_target and self.config.weight_target > 0:
+        """Weighted metric and alignment loss of this rank's target pixels, and their parts.
+
+        Alignment moves the base: the head, frozen in it, could have it for nothing by drawing the whole space together.
+        """
+        total, parts = target.zero(), Losses()
+        if self.trains_on_target:
+            _, squared = self._distances(self.head, target, drawn.target)
             loss, parts = self._metric(squared, drawn.target.labels, drawn.valid_target, "target")
             total = total + self.config.weight_target * loss
+        with frozen([self.head]):
+            embedded, squared = self._distances(ddp.inner(self.head), target, drawn.target)
         nearest = modes_of(squared, drawn.target.labels if self.learns_target else None)
         modes = torch.where(drawn.target.labels == NONE, NO_MODE, nearest)
+        assert drawn.pool is not None
         distance, partnered = mode_alignment(embedded.pixels, modes, drawn.pool)
         if self.config.align_weight > 0:
             loss = distance.sum() / drawn.valid_target
+            parts["mode_alignment"] = loss.detach()
             total = total + self.config.align_weight * loss
         apart, _ = mode_alignment(embedded.pixels.detach(), modes, without(drawn.pool))
         pairs = partnered.sum()
@@ -129,9 +140,9 @@ class Modes:
         assert isinstance(head, ModeHead)
         return head
 
-    def _distances(self, prediction: Prediction, pixels: Pixels) -> tuple[Embedded, Tensor]:
+    def _distances(self, head: nn.Module, prediction: Prediction, pixels: Pixels) -> tuple[Embedded, Tensor]:
         assert prediction.features is not None
-        embedded = self.passes.embed(self.head, prediction.features, pixels.where)
+        embedded = self.passes.embed(head, prediction.features, pixels.where)
         return embedded, squared_distances(embedded.pixels, embedded.representatives)
 
     def _metric(self, squared: Tensor, labels: Tensor, valid: Tensor, domain: str) -> tuple[Tensor, Losses]:

@@ -30,9 +30,12 @@ EXPERIMENTS = {
     "gta5_cityscapes/minent": ["source", "align-minent"],
     "synthia_cityscapes/adaptsegnet": ESL_ROWS,
     "synthia_cityscapes/advent": ESL_ROWS,
+    "synthia_cityscapes/drsl": ESL_ROWS,
     "synthia_mapillary/advent": ESL_ROWS,
     **{f"cityscapes_{city}/maxsquare": CROSSCITY_ROWS for city in ("rome", "rio", "tokyo", "taipei")},
 }
+# Published by a claim in an abstract, not by a row for each stage.
+CLAIMED = {"synthia_cityscapes/drsl": "at least 2.3 and 2.5 points over other methods"}
 ONE_PER_PAIR = ["gta5_cityscapes/advent", "synthia_cityscapes/adaptsegnet", "synthia_mapillary/advent", "cityscapes_rome/maxsquare"]
 OTHERS = ["streets", "smoke", "camvid_day_to_dusk"]
 
@@ -69,8 +72,12 @@ def test_header_is_complete(name: str) -> None:
     number = r"\d+(\.\d+)?"
     assert re.fullmatch(rf"not yet measured|{number} .*", field(name, "Hours"))
     assert re.fullmatch(r"not yet measured|mIoU % .*", field(name, "Ours"))
+    assert EXPERIMENTS[name] == [stage.folder for stage in plan(config)]
+    if name in CLAIMED:
+        assert CLAIMED[name] in field(name, "Published")
+        return
     published = re.findall(r"([a-z][a-z_-]+) (\d\d\.\d)(?: \((\d\d\.\d)\))?(?:,|$)", field(name, "Published"))
-    assert [stage for stage, *_ in published] == EXPERIMENTS[name] == [stage.folder for stage in plan(config)]
+    assert [stage for stage, *_ in published] == EXPERIMENTS[name]
     assert all(bool(star) == (config.data.protocol == "16") for *_, star in published)
 
 
@@ -131,6 +138,7 @@ CONSTANTS = {
     "gta5_cityscapes/minent": MAXSQUARE | GTA5,
     "synthia_cityscapes/adaptsegnet": ADVENT_LINEAGE | TWO_BRANCHES | SYNTHIA | SMALL | {"data.protocol": "16"},
     "synthia_cityscapes/advent": ADVENT_LINEAGE | ADVENT | SYNTHIA | SMALL | {"data.protocol": "16"},
+    "synthia_cityscapes/drsl": ADVENT_LINEAGE | ADVENT | SYNTHIA | SMALL | {"data.protocol": "16", "mmdl.weight": 0.1, "mmdl.align_weight": 0.1},
     "synthia_mapillary/advent": ADVENT_LINEAGE | ADVENT | SYNTHIA | VISTAS,
     **{
         f"cityscapes_{city}/maxsquare": MAXSQUARE | {"align.weight": 0.1, "data.protocol": "crosscity13", "data.target.labels": city.title(), "eval.split": "test"}
