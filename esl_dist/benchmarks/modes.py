@@ -29,7 +29,7 @@ def run(steps: int = 20) -> dict[str, Any]:
     """CPU seconds of an optimiser step of each on one thread (2 + 2 images, self-training without a discriminator), and the median of their ratios."""
     torch.set_num_threads(1)
     plain = load_config("streets.yaml", ["run.stages=[initial,selftrain]", "selftrain.objective=none", "optim.batch=2"])
-    head = MmdlConfig(weight=0.1, weight_target=0.1, align_weight=0.1)
+    head = MmdlConfig(weight=0.1, weight_target=0.1, align_weight=1.0)
     updaters = [_updater(config) for config in (plain, dataclasses.replace(plain, mmdl=head))]
     seconds: list[list[float]] = [[], []]
     for number in range(WARM_UP + steps):

@@ -138,7 +138,7 @@ CONSTANTS = {
     "gta5_cityscapes/minent": MAXSQUARE | GTA5,
     "synthia_cityscapes/adaptsegnet": ADVENT_LINEAGE | TWO_BRANCHES | SYNTHIA | SMALL | {"data.protocol": "16"},
     "synthia_cityscapes/advent": ADVENT_LINEAGE | ADVENT | SYNTHIA | SMALL | {"data.protocol": "16"},
-    "synthia_cityscapes/drsl": ADVENT_LINEAGE | ADVENT | SYNTHIA | SMALL | {"data.protocol": "16", "mmdl.weight": 0.1, "mmdl.align_weight": 0.1},
+    "synthia_cityscapes/drsl": ADVENT_LINEAGE | ADVENT | SYNTHIA | SMALL | {"data.protocol": "16", "mmdl.weight": 0.1, "mmdl.align_weight": 1.0},
     "synthia_mapillary/advent": ADVENT_LINEAGE | ADVENT | SYNTHIA | VISTAS,
     **{
         f"cityscapes_{city}/maxsquare": MAXSQUARE | {"align.weight": 0.1, "data.protocol": "crosscity13", "data.target.labels": city.title(), "eval.split": "test"}

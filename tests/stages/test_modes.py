@@ -238,16 +238,16 @@ def test_the_control_has_no_head_and_a_stage_remembers_its_options_only_with_one
 def test_modes_on_streets(tmp_path: Path) -> None:
     """A short self-training on the embedded pair: no class ends with one mode, and alignment does to the distances what it is for."""
     figures = {}
-    for weight in (0.0, 0.1):
+    for weight in (0.0, 3.0):
         words = [
             "run.stages=[initial,selftrain]",
             "data.streets.size=[128,64]",
             "data.streets.source_train=60",
             "data.streets.target_train=60",
-            "initial.steps=100",
+            "initial.steps=60",
         ]
         words += [
-            "selftrain.steps=100",
+            "selftrain.steps=60",
             "optim.batch=2",
             "model.width=16",
             "run.log_every=10",
@@ -259,9 +259,9 @@ def test_modes_on_streets(tmp_path: Path) -> None:
         words += ["mmdl.weight=0.1", "mmdl.weight_target=0.1", "eval.split=''"]
         run = train(tmp_path / f"{weight}", *words)
         figures[weight] = [event for event in events(run, "train") if event["stage"] == "selftrain"]
-    used = [value for name, value in figures[0.1][-1].items() if name.startswith("modes/entropy") and value is not None]
+    used = [value for name, value in figures[3.0][-1].items() if name.startswith("modes/entropy") and value is not None]
     assert len(used) >= 10 and sum(used) / len(used) > 0.5
     within, between = (
         {weight: sum(event[f"modes/{name}"] for event in logged[-3:]) / 3 for weight, logged in figures.items()} for name in ("within", "between")
     )
-    assert within[0.1] < 0.8 * within[0.0] and between[0.1] > 0.9 * between[0.0]
+    assert within[3.0] < 0.93 * within[0.0] and between[3.0] > 0.93 * between[0.0]
