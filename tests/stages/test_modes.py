@@ -247,7 +247,8 @@ def test_modes_on_streets(tmp_path: Path) -> None:
             "initial.steps=60",
         ]
         words += [
-            "selftrain.steps=60",
+            "selftrain.steps=80",
+            "optim.discriminator_lr=0.003",
             "optim.batch=2",
             "model.width=16",
             "run.log_every=10",
