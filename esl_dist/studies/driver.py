@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from esl_dist.config import load
-from esl_dist.config.load import ConfigError
+from esl_dist.config.cli import RunFailure
 from esl_dist.config.study import StudyConfig
 from esl_dist.data.streets import ensure_pair
 from esl_dist.engine.guards import RunLock
@@ -39,7 +39,8 @@ def run_study(study: StudyConfig) -> int:
     """Run every trial that is not finished yet; 0 when the study is complete, 1 when no trial has a score, 130 when it was stopped.
 
     Raises:
-        ConfigError: it cannot be run as it is; nothing was trained.
+        ValueError: it cannot be run as it is; nothing was trained.
+        RunFailure: Ray does not start, or nothing can be trained without what failed.
     """
     cluster.require()
     with RunLock(study.folder):
@@ -101,6 +102,8 @@ class Driver:
             if reason and reason != shared.STOPPED:
                 failed[part.key] = reason
                 log.warning("shared %s failed: %s", part.key, reason)
+        if failed and self._study.search == "optuna":
+            raise RunFailure(f"the shared stages failed: {next(iter(failed.values()))}")  # every point that might be proposed needs them
         for record in self._prepared.records():
             chain = self._prepared.chains.get(record.id)
             if chain is not None and chain.part in failed and not record.is_final:
@@ -272,6 +275,3 @@ def _stop_on_signal(study_dir: Path) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-__all__ = ["ConfigError", "Driver", "run_study"]

@@ -91,7 +91,11 @@ class Work:
         entries = self._config.run.adopted
         if entries:
             source = shared.folder_of(self._study_dir, str(_read(self._folder / shared.DONE)["part"]))
-            shared.adopt(source, self._run_dir, self._config, entries)
+            try:
+                shared.adopt(source, self._run_dir, self._config, entries)
+            except OSError as error:
+                self._finish("failed", reason=f"the shared stages cannot be taken over ({error}); delete {source} and start the study again")
+                raise TrialFailed(self._record.reason) from None
         words = ["--config", str(self._folder / CONFIG)]
         variables = environment(self._study)
         opened = _read(self._folder / STATE)

@@ -211,3 +211,24 @@ def test_a_twin_of_a_failed_trial_is_trained(study: Study) -> None:
 def test_a_trial_sees_no_gpu_that_it_was_not_given() -> None:
     assert trial.environment(StudyConfig(space={"optim.lr": {"grid": [1]}})) == {"CUDA_VISIBLE_DEVICES": ""}
     assert trial.environment(StudyConfig(space={"optim.lr": {"grid": [1]}}, gpus=1)) == {}
+
+
+def test_shared_stages_that_are_gone_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Study(tmp_path, monkeypatch, shared=("initial", "align"))
+    with pytest.raises(TrialFailed, match="the shared stages cannot be taken over"):
+        study.work("000").advance()
+    assert study.record("000").status == "failed" and not study.started
+
+
+def test_finished_stages_are_taken_over_without_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Study(tmp_path, monkeypatch, shared=("initial", "align"))
+    part = json.loads((study.dir / "trials/000/shared.json").read_text())["part"]
+    for stage in ("initial", "align"):
+        weights = study.dir / "shared" / part / stage / "checkpoints/step_00000006/segmenter.pt"
+        weights.parent.mkdir(parents=True)
+        weights.write_text(stage)
+    study.script("000", score(6, 0.9, "initial"), score(6, 0.3))
+    work = study.work("000")
+    assert [work.advance() for _ in range(2)] == [{"step": 6, "score": 0.3, "done": False}, {"step": 6, "score": 0.5, "done": True}]
+    taken = study.dir / "trials/000/run/align/checkpoints/step_00000006/segmenter.pt"
+    assert taken.samefile(study.dir / "shared" / part / "align/checkpoints/step_00000006/segmenter.pt")
