@@ -14,8 +14,8 @@ from esl_dist.config.modes import MmdlConfig
 from esl_dist.config.schema import Config
 from esl_dist.data.loader import Batch
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine.loop import new_scaler
-from esl_dist.engine.update import Updater
+from esl_dist.engine.optim import Optimizers, build_optimizers
+from esl_dist.stages.adapt import Adaptation
 from esl_dist.stages.build import build_stage
 from esl_dist.stages.passes import Pair
 from esl_dist.stages.plan import plan
@@ -30,13 +30,13 @@ def run(steps: int = 20) -> dict[str, Any]:
     torch.set_num_threads(1)
     plain = load_config("streets.yaml", ["run.stages=[initial,selftrain]", "selftrain.objective=none", "optim.batch=2"])
     head = MmdlConfig(weight=0.1, weight_target=0.1, align_weight=1.0)
-    updaters = [_updater(config) for config in (plain, dataclasses.replace(plain, mmdl=head))]
+    learners = [_learner(config) for config in (plain, dataclasses.replace(plain, mmdl=head))]
     seconds: list[list[float]] = [[], []]
     for number in range(WARM_UP + steps):
         pair = Pair(_batch(2 * number), _batch(2 * number + 1))
-        for updater, taken in zip(updaters, seconds, strict=True):
+        for (stage, optimizers), taken in zip(learners, seconds, strict=True):
             began = time.process_time()
-            updater.step(number, [pair])
+            _step(stage, optimizers, pair)
             taken.append(time.process_time() - began)
     without, with_head = (taken[WARM_UP:] for taken in seconds)
     return {
@@ -45,7 +45,7 @@ def run(steps: int = 20) -> dict[str, Any]:
         "modes_ms": 1e3 * statistics.median(with_head),
         "ratio": statistics.median(b / a for a, b in zip(without, with_head, strict=True)),
         "samples": head.samples,
-        "parameters": sum(p.numel() for p in updaters[1].networks()["mmdl"].parameters()),
+        "parameters": sum(p.numel() for p in learners[1][0].networks["mmdl"].parameters()),
     }
 
 
@@ -57,11 +57,19 @@ def table(results: dict[str, Any]) -> str:
     )
 
 
-def _updater(config: Config) -> Updater:
+def _learner(config: Config) -> tuple[Adaptation, Optimizers]:
     runtime = Runtime(0, 1, 0, 1, torch.device("cpu"), "fp32", 1, 1, True, config.run.timeout_s)
-    scaler = new_scaler(runtime)
-    stage = build_stage(plan(config)[-1], config, runtime, None, scaler)
-    return Updater(stage, config.optim, config.guard, 1000, scaler)
+    stage = build_stage(plan(config)[-1], config, runtime, None, torch.amp.GradScaler("cpu", enabled=False))
+    assert isinstance(stage, Adaptation)
+    return stage, build_optimizers(config.optim, stage.networks)
+
+
+def _step(stage: Adaptation, optimizers: Optimizers, pair: Pair) -> None:
+    for optimizer in optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
+    stage.step([pair])
+    for optimizer in optimizers.values():
+        optimizer.step()
 
 
 def _batch(position: int) -> Batch:
