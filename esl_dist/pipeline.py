@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from esl_dist.atomic import write_json, write_text
@@ -18,8 +20,8 @@ from esl_dist.config import load
 from esl_dist.config.cli import RunFailure
 from esl_dist.config.ranks import on_ranks
 from esl_dist.config.schema import Config, DomainConfig
-from esl_dist.data import open_at_size
-from esl_dist.data.dataset import Dataset
+from esl_dist.data import open_at_size, open_dataset
+from esl_dist.data.dataset import Dataset, FolderDataset
 from esl_dist.data.loader import TrainStream
 from esl_dist.data.streets import ensure_pair
 from esl_dist.data.upload import uploaded
@@ -29,7 +31,7 @@ from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine import checkpoint
 from esl_dist.engine.guards import StopFlag
 from esl_dist.engine.loop import Loop, Streams, new_scaler
-from esl_dist.engine.update import Updater
+from esl_dist.engine.update import Stage, Updater
 from esl_dist.labelling import file_sha256, make_labels, statistics_batches
 from esl_dist.labels import protocol
 from esl_dist.metrics.evaluate import EvaluationResult, evaluate, write_metrics
@@ -37,6 +39,7 @@ from esl_dist.models import build_segmenter
 from esl_dist.monitor import memory
 from esl_dist.provenance import check_options, result_options
 from esl_dist.pseudo_labels.agreement import agreement
+from esl_dist.rewriting import Translator, colour_statistics, picture_rows, rewrite
 from esl_dist.stages.build import build_stage
 from esl_dist.stages.inference import Predictor
 from esl_dist.stages.plan import StagePlan, plan
@@ -88,16 +91,17 @@ class Pipeline:
                 folder.mkdir(parents=True, exist_ok=True)
                 write_json(folder / "stage.json", options)
             self._train(stage, folder)
-        self._score(stage, folder)
+        if stage.kind == "translate":
+            self._rewrite(stage, folder)
+        else:
+            self._score(stage, folder)
 
     def _train(self, stage: StagePlan, folder: Path) -> None:
         began = time.monotonic()
         scaler = new_scaler(self.runtime)
-        initial = self._weights(stage.init) if stage.init else None
-        step = build_stage(stage, self.config, self.runtime, initial, scaler)
-        optim = self.config.optim
-        ema = self.config.selftrain.ema if stage.kind == "selftrain" else 0.0
-        updater = Updater(step, optim, self.config.guard, optim.decay_steps or stage.steps, scaler, ema)
+        before = stage.teacher if stage.kind == "translate" else stage.init
+        step = build_stage(stage, self.config, self.runtime, self._weights(before) if before else None, scaler)
+        updater = self._updater(stage, step, scaler)
         loop = Loop(
             name=stage.folder,
             folder=folder,
@@ -109,7 +113,7 @@ class Pipeline:
             tracker=self.tracker,
             stop=self.stop,
             meta={"stage": stage.folder, "seed": self.config.run.seed},
-            score=self._score_while_training(stage, updater.networks()["segmenter"]),
+            score=self._score_while_training(stage, updater.networks()),
         )
         self.tracker.event("stage", stage=stage.folder, status="start", steps=stage.steps)
         snapshot = memory.snapshot_path(self.config, self.runtime.device, self.run_dir, stage.folder, self.runtime.rank)
@@ -122,47 +126,86 @@ class Pipeline:
                 return  # rank 0 wrote the final checkpoint; the others may be here before it is there
             final = self._final(folder)
             state, meta = checkpoint.load(final)
-            digest = checkpoint.weights_sha256(state["segmenter"])
+            digest = checkpoint.weights_sha256(state[stage.network])
             write_json(folder / "done.json", {"stage": stage.folder, "step": stage.steps, "checkpoint": final.name, "weights_sha256": digest, "seconds": meta["elapsed"]})
 
         agree(record)
         self.tracker.event("stage", stage=stage.folder, status="done", seconds=seconds)
 
+    def _updater(self, stage: StagePlan, step: Stage, scaler: torch.amp.GradScaler) -> Updater:
+        optim, guard = self.config.optim, self.config.guard
+        if stage.kind == "translate":
+            options = self.config.translate
+            if options.perceptual and not stage.teacher:
+                log.info("%s: no segmenter was trained before it, so the perceptual term (translate.perceptual) is left out", stage.folder)
+            optim = dataclasses.replace(optim, discriminator_lr=options.lr, power=1.0, clip=0.0)
+            return Updater(step, optim, guard, stage.steps, scaler, hold=int(options.hold * stage.steps))
+        ema = self.config.selftrain.ema if stage.kind == "selftrain" else 0.0
+        return Updater(step, optim, guard, optim.decay_steps or stage.steps, scaler, ema)
+
     def _streams(self, stage: StagePlan, start: int, needs_target: bool) -> Streams:
         data = self.config.data
-        labelled, domain = (self.target, data.target) if stage.kind == "oracle" else (self.source, data.source)
+        if stage.kind == "translate":
+            return self._unlabelled_crops(start)
+        labelled, domain = (self.target, data.target) if stage.kind == "oracle" else (self._source_of(stage), data.source)
         # Initial weights see another order, so that no stage repeats it; the stages that are compared share theirs.
         seed = 2 * self.config.run.seed + (1 << 20 if stage.kind == "initial" else 0)
         source = self._stream(labelled, domain, seed, start)
         if not needs_target:
             return Streams(uploaded(source, self.runtime.device), None, source.close)
         label_dir = self.run_dir / "pseudo_labels" / stage.labels / "labels" if stage.kind == "selftrain" else None
-        target = self._stream(self.target, data.target, seed + 1, start, labels=label_dir is not None, label_dir=label_dir)
+        return self._pairs(source, self._stream(self.target, data.target, seed + 1, start, labels=label_dir is not None, label_dir=label_dir))
 
+    def _pairs(self, source: TrainStream, target: TrainStream) -> Streams:
         def close() -> None:
             source.close()
             target.close()
 
         return Streams(uploaded(source, self.runtime.device), uploaded(target, self.runtime.device), close)
 
-    def _stream(self, dataset: Dataset, domain: DomainConfig, seed: int, start: int, labels: bool = True, label_dir: Path | None = None) -> TrainStream:
+    def _unlabelled_crops(self, start: int) -> Streams:
+        options, seed = self.config.translate, 2 * self.config.run.seed
+        view: dict[str, Any] = {"labels": False, "fit": "width", "size": (options.load, 0), "crop": options.crop, "mirror": options.mirror, "blur": 0.0}
+        data = self.config.data
+        return self._pairs(self._stream(self.source, data.source, seed, start, **view), self._stream(self.target, data.target, seed + 1, start, **view))
+
+    def _source_of(self, stage: StagePlan) -> Dataset:
+        """The labelled images that a stage learns from: the originals, or as a translation rewrote them."""
+        if not stage.images:
+            return self.source
+        return agree(lambda: self._translated(self.run_dir / stage.images))
+
+    def _translated(self, folder: Path) -> FolderDataset:
+        data = self.config.data
+        return open_dataset(dataclasses.replace(data.source, root=str((folder / "source").absolute())), data.root, data.protocol)
+
+    def _stream(self, dataset: Dataset, domain: DomainConfig, seed: int, start: int, **more: Any) -> TrainStream:
+        """``more``: of ``TrainStream``'s options, over the data's own."""
         optim, data = self.config.optim, self.config.data
+        view: dict[str, Any] = {"size": domain.size, "fit": domain.fit, "mirror": data.mirror, "blur": data.blur}
         return TrainStream(
             dataset,
-            size=domain.size,
-            fit=domain.fit,
             seed=seed,
             batch=optim.batch,
             rank=self.runtime.rank,
             world=self.runtime.world,
             accumulate=optim.accumulate,
             start_step=start,
-            mirror=data.mirror,
-            blur=data.blur,
             workers=data.workers,
-            labels=labels,
-            label_dir=label_dir,
+            **(view | more),
         )
+
+    def _rewrite(self, stage: StagePlan, folder: Path) -> None:
+        """The source set in the target's look below ``<folder>/source``, and what the report shows of it."""
+        data = self.config.data
+        translators = agree(lambda: {look: Translator(self._final(folder), look, self.config.translate, self.runtime) for look in ("source", "target")})
+        source = agree(lambda: open_dataset(data.source, data.root, data.protocol))
+        rewrite(source, Path(data.root, data.source.root), folder / "source", translators["target"], log.info)
+        if self.runtime.is_main and not (folder / "look.json").is_file():
+            picture_rows({"source": source, "target": self.target}, translators, folder / "pictures")
+            sets = {"source": source, "translated": self._translated(folder), "target": self.target}
+            write_json(folder / "look.json", {name: colour_statistics(dataset) for name, dataset in sets.items()})
+        collectives.barrier()
 
     # -- labels and scores -----------------------------------------------------------------------------------------
 
@@ -207,14 +250,15 @@ class Pipeline:
                 write_metrics(result, folder / f"metrics-{kind}.json", extra)
         collectives.barrier()
 
-    def _score_while_training(self, stage: StagePlan, segmenter: nn.Module) -> Callable[[int], float | None]:
+    def _score_while_training(self, stage: StagePlan, networks: nn.ModuleDict) -> Callable[[int], float | None]:
         """mIoU every ``eval.every`` steps and at the end, with the first of ``eval.bn_statistics``.
 
         A copy of the network is scored, so that the one that trains cannot tell how often.
         """
         every, kind = self.config.eval.every, self.config.eval.bn_statistics[0]
-        if not every or self.scored is None:
+        if not every or self.scored is None or stage.kind == "translate":
             return lambda step: None
+        segmenter = networks[stage.network]
         copy = self.runtime.place(build_segmenter(self.config.model, protocol(self.config.data.protocol).num_classes, self.config.run.seed))
 
         def score(step: int) -> float | None:
@@ -285,7 +329,7 @@ class Pipeline:
         return path.is_file() and json.loads(path.read_text()).get("weights_sha256") == done["weights_sha256"]
 
     def _options(self, stage: StagePlan) -> dict[str, Any]:
-        records = {folder: self.run_dir / folder / "done.json" for folder in (stage.init, stage.teacher) if folder}
+        records = {folder: self.run_dir / folder / "done.json" for folder in (stage.init, stage.teacher, stage.images) if folder}
         weights = {folder: json.loads(path.read_text())["weights_sha256"] for folder, path in records.items() if path.is_file()}
         return result_options(self.config, stage, self.runtime.precision, self.runtime.world, weights)
 

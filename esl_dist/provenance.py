@@ -15,13 +15,14 @@ SECTIONS = {
     "initial": ("data", "model", "optim"),
     "source": ("data", "model", "optim"),
     "oracle": ("data", "model", "optim"),
+    "translate": ("data", "translate"),
     "align": ("data", "model", "optim", "align"),
     "selftrain": ("data", "model", "optim", "align", "selftrain", "pseudo_labels", "extract"),
 }
 # These change how a result is made, not what it is; and batch and accumulation matter by their product with the ranks alone.
 WITHOUT_EFFECT = ("data.workers", "data.prepared", "data.bad_samples", "extract.spool", "extract.spool_dir", "extract.from_spool", "extract.shard", "optim.batch", "optim.accumulate")
 # The plan says these of each stage.
-PLANNED = ("align.steps", "align.objective", "selftrain.steps", "selftrain.rounds", "selftrain.objective", "pseudo_labels.rule")
+PLANNED = ("align.steps", "align.objective", "selftrain.steps", "selftrain.rounds", "selftrain.objective", "pseudo_labels.rule", "translate.steps", "translate.rounds")
 
 
 def result_options(config: Config, stage: StagePlan, precision: str, world: int, weights: Mapping[str, str]) -> dict[str, Any]:
@@ -39,9 +40,10 @@ def result_options(config: Config, stage: StagePlan, precision: str, world: int,
     options |= {"run.seed": config.run.seed, "run.precision": precision, "align.source_aux": config.align.source_aux}  # the loss of every stage
     options["global batch (ranks x optim.batch x optim.accumulate)"] = world * config.optim.batch * config.optim.accumulate
     options |= {"steps": stage.steps, "objective": stage.objective, "rule": stage.rule}
-    for role in ("init", "teacher"):
+    for role in ("init", "teacher", "images"):
         folder = getattr(stage, role)
-        options |= {role: folder, f"weights of {role}": weights.get(folder, "")}
+        if folder or role != "images":
+            options |= {role: folder, f"weights of {role}": weights.get(folder, "")}
     found: dict[str, Any] = json.loads(json.dumps(options))
     return found
 

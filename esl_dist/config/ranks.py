@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from esl_dist.config.entries import parse
 from esl_dist.config.schema import STAGE_NAMES, Config, OptimConfig
 
 EXPONENT = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
@@ -25,7 +26,7 @@ def on_ranks(config: Config, world: int) -> tuple[Config, str]:
         stages = {name: dataclasses.replace(getattr(config, name), steps=-(-getattr(config, name).steps // batch)) for name in STAGE_NAMES}
         optim = dataclasses.replace(optim, count="steps", decay_steps=-(-optim.decay_steps // batch), warmup=-(-optim.warmup // batch))
         config = dataclasses.replace(config, **stages)
-        used = dict.fromkeys(entry.partition(":")[0] for entry in config.run.stages)
+        used = dict.fromkeys(parse(entry).name for entry in config.run.stages)
         lengths = ", ".join(f"{name} {stages[name].steps}" for name in used)
         said.append(f"counted in samples that is {lengths} steps, decay {optim.decay_steps or 'over the stage'}, warm-up {optim.warmup}")
     if optim.scale_lr != "none":

@@ -12,8 +12,10 @@ from typing import Literal
 from esl_dist.config.alignment import OBJECTIVES, AlignConfig, TermConfig
 from esl_dist.config.domains import DataConfig, DomainConfig, StreetsConfig
 from esl_dist.config.domains import require as _require
+from esl_dist.config.entries import parse
 from esl_dist.config.modes import MmdlConfig
 from esl_dist.config.profile import ProfileConfig
+from esl_dist.config.translation import TranslateConfig
 
 __all__ = [
     "OBJECTIVES",
@@ -40,12 +42,13 @@ __all__ = [
     "SupervisedConfig",
     "TermConfig",
     "TrackingConfig",
+    "TranslateConfig",
 ]
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 BnStatistics = Literal["running", "target"]
 
-STAGE_NAMES = ("initial", "source", "align", "selftrain", "oracle")
+STAGE_NAMES = ("initial", "source", "translate", "align", "selftrain", "oracle")
 RULES = ("esl", "ssl", "median", "cbst")
 
 
@@ -58,7 +61,8 @@ class RunConfig:
     dir: str = ""
     """The run folder itself; empty means ``runs/<name>``."""
     stages: tuple[str, ...] = ("source", "align", "selftrain")
-    """Stages in order, each ``name`` or ``name:variant`` (``align:minent``, ``selftrain:ssl``); a variant overrides ``align.objective`` or ``pseudo_labels.rule``."""
+    """Stages in order, each ``name`` or ``name:variant`` (``align:minent``, ``selftrain:ssl``); a variant overrides ``align.objective`` or ``pseudo_labels.rule``.
+    ``+it`` after it takes source images as ``translate`` rewrote them, ``+it2`` as ``translate:2`` did."""
     adopted: tuple[str, ...] = ()
     """Entries of ``stages`` whose finished folders were put into the run folder (by a study): taken as they are, whatever options made them."""
     seed: int = 1
@@ -85,10 +89,12 @@ class RunConfig:
         _require(self.log_every >= 1, "run.log_every", "must be 1 or more")
         _require(len(self.stages) > 0, "run.stages", f"is empty: name at least one of {', '.join(STAGE_NAMES)}")
         for entry in self.stages:
-            name, _, variant = entry.partition(":")
+            parsed = parse(entry)
+            name, variant = parsed.name, parsed.variant
             _require(name in STAGE_NAMES, "run.stages", f"unknown stage {entry!r}; known: {', '.join(STAGE_NAMES)}")
-            known = {"align": OBJECTIVES, "selftrain": RULES}.get(name, ())
+            known = {"align": OBJECTIVES, "selftrain": RULES, "translate": tuple("23456789")}.get(name, ())
             _require(not variant or variant in known, "run.stages", f"{entry!r}: {name} takes {', '.join(known) or 'no variant'} after the colon")
+            _require(not parsed.images or name in ("source", "align", "selftrain"), "run.stages", f"{entry!r}: +it is for source, align and selftrain")
         _require(len(set(self.stages)) == len(self.stages), "run.stages", "names a stage twice")
         _require(set(self.adopted) <= set(self.stages), "run.adopted", "names a stage that run.stages has not")
 
@@ -339,6 +345,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     initial: SupervisedConfig = field(default_factory=SupervisedConfig)
     source: SupervisedConfig = field(default_factory=SupervisedConfig)
+    translate: TranslateConfig = field(default_factory=TranslateConfig)
     align: AlignConfig = field(default_factory=AlignConfig)
     mmdl: MmdlConfig = field(default_factory=MmdlConfig)
     pseudo_labels: PseudoLabelConfig = field(default_factory=PseudoLabelConfig)
@@ -352,7 +359,15 @@ class Config:
     profile: ProfileConfig = field(default_factory=ProfileConfig)
 
     def __post_init__(self) -> None:
-        stages = [entry.partition(":")[0] for entry in self.run.stages]
+        entries = [parse(word) for word in self.run.stages]
+        stages = [entry.name for entry in entries]
+        made: set[int] = set()
+        for word, entry in zip(self.run.stages, entries, strict=True):
+            if entry.name == "translate":
+                made.add(entry.number)
+            _require(not entry.images or entry.images in made, "run.stages", f"{word} needs translate{f':{entry.images}' if entry.images > 1 else ''} before it")
+        if self.translate.rounds > 1:
+            _require(made == {1}, "translate.rounds", "repeats the first translation and the stages marked +it: name translate once in run.stages, or the rounds there and leave this at 1")
         if "selftrain" in stages:
             _require(any(s in stages[: stages.index("selftrain")] for s in ("align", "source", "initial")), "run.stages", "selftrain needs an align, source or initial stage before it to make its labels")
         if self.selftrain.init == "align":

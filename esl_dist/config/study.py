@@ -84,7 +84,7 @@ class StudyConfig:
             "seeds",
             "optuna takes one seed, because a score steers it; run the best point again with a grid over seeds",
         )
-        unknown = [entry for entry in self.shared if entry.partition(":")[0] not in STAGE_NAMES]
+        unknown = [entry for entry in self.shared if parse(entry).name not in STAGE_NAMES]
         require(not unknown, "shared", f"unknown stage {', '.join(unknown)}; known: {', '.join(STAGE_NAMES)}")
         require(self.ranks >= 1, "ranks", "must be 1 or more")
         require(self.gpus >= 0, "gpus", "must be 0 (CPU) or more")

@@ -17,7 +17,7 @@ from esl_dist.data import decode
 from esl_dist.data.dataset import DataError, Dataset, EncodingError
 from esl_dist.data.prepared import fitted_image, fitted_label
 from esl_dist.data.sampler import index_at
-from esl_dist.data.transforms import Fit, augment, fit_label
+from esl_dist.data.transforms import Fit, augment, fit_label, random_crop
 from esl_dist.data.workers import Produced
 
 _ATTEMPTS = 16
@@ -77,6 +77,7 @@ class _TrainBatches:
     labels: bool
     label_dir: Path | None
     fit: Fit
+    crop: int
 
     def __call__(self, number: int) -> Batch:
         step, micro = divmod(number, self.accumulate)
@@ -105,6 +106,8 @@ class _TrainBatches:
                 problems.append(str(error))
                 continue
             image, label = augment(image, label, seed=self.seed, position=position, mirror=self.mirror, blur=self.blur)
+            if self.crop:
+                image = random_crop(image, self.crop, seed=self.seed, position=position)
             return image, label, candidate, problems
         raise DataError(f"{problems[-1]} (and {len(problems) - 1} samples before it cannot be read either)")
 
@@ -133,6 +136,7 @@ class TrainStream(Iterator[Batch]):
         label_dir: pseudo-labels ``<label_dir>/<name>.png`` (train ids, 255 = ignore), paired by name, in place of the set's own.
         prefetch: micro-batches that each worker (or the thread) keeps ready.
         fit: how images and labels meet ``size``.
+        crop: side of a random square of each image; 0 takes the whole. Without labels only.
 
     Raises:
         ValueError: labels are asked for and withheld, or a pseudo-label is missing. On iteration: too many unreadable samples in a row.
@@ -156,13 +160,14 @@ class TrainStream(Iterator[Batch]):
         label_dir: Path | None = None,
         prefetch: int = 2,
         fit: Fit = "stretch",
+        crop: int = 0,
     ) -> None:
-        assert 0 <= rank < world and batch >= 1 and accumulate >= 1 and start_step >= 0
+        assert 0 <= rank < world and batch >= 1 and accumulate >= 1 and start_step >= 0 and not (crop and labels)
         if label_dir is not None:
             _require_labels(dataset, label_dir)
         elif labels and not dataset.labelled:
             raise ValueError("these images have no labels to train on; set labelled=true where they exist, or drop the stage that learns from them")
-        batches = _TrainBatches(dataset, size, seed, batch, rank, world, accumulate, mirror, blur, labels, label_dir, fit)
+        batches = _TrainBatches(dataset, size, seed, batch, rank, world, accumulate, mirror, blur, labels, label_dir, fit, crop)
         self._batches = Produced(batches, start=start_step * accumulate, stop=None, workers=workers, prefetch=prefetch)
 
     def __next__(self) -> Batch:

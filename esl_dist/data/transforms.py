@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from esl_dist.data.decode import DataError
 from esl_dist.data.sampler import uniform
 
 MAX_SIGMA = 1.0
 """Blur strength is uniform in [0, MAX_SIGMA) pixels, as in MaxSquare."""
 
-Fit = Literal["stretch", "pad"]
-"""How an image meets a size of another shape: stretched, or kept in shape and filled up at the right or the bottom."""
+Fit = Literal["stretch", "pad", "width"]
+"""How an image meets a size of another shape: stretched; kept in shape and filled up at the right or the bottom; or scaled to the width alone."""
 
 _STRIDE = 8
 """Output stride of the network: padding begins on its grid, so that logits can be cut where the image ends."""
@@ -57,15 +58,18 @@ def content_size(native: tuple[int, int], size: tuple[int, int], fit: Fit) -> tu
     """
     if fit == "stretch":
         return size
+    if fit == "width":
+        return size[0], max(1, round(native[1] * size[0] / native[0]))
     scale = min(size[0] / native[0], size[1] / native[1])
     width, height = (min(side, max(_STRIDE, _STRIDE * round(scale * n / _STRIDE))) for n, side in zip(native, size, strict=True))
     return (size[0], height) if scale == size[0] / native[0] else (width, size[1])
 
 
 def fit_image(image: NDArray[np.uint8], size: tuple[int, int], fit: Fit) -> Tensor:
-    """As ``resize_image``, the content at the top left of a canvas of ``size``, the rest black (0)."""
+    """As ``resize_image``, the content at the top left of a canvas of ``size``, the rest black (0); no canvas where the width alone counts."""
     height, width = image.shape[:2]
-    return _on_canvas(resize_image(image, content_size((width, height), size, fit)), size, 0)
+    content = resize_image(image, content_size((width, height), size, fit))
+    return content if fit == "width" else _on_canvas(content, size, 0)
 
 
 def fit_label(label: NDArray[np.uint8], size: tuple[int, int], fit: Fit) -> Tensor:
@@ -110,6 +114,19 @@ def augment(image: Tensor, label: Tensor | None, *, seed: int, position: int, mi
     if uniform(seed, position, 1) < blur:
         image = gaussian_blur(image, MAX_SIGMA * uniform(seed, position, 2))
     return image, label
+
+
+def random_crop(image: Tensor, side: int, *, seed: int, position: int) -> Tensor:
+    """A square of ``side`` pixels out of ``[3, H, W]``, anywhere alike: a pure function of its arguments.
+
+    Raises:
+        DataError: the image is smaller.
+    """
+    height, width = image.shape[-2:]
+    if min(height, width) < side:
+        raise DataError(f"an image scaled to {width}x{height} has no crop of {side}x{side}; set a smaller translate.crop or a larger translate.load")
+    top, left = (int(uniform(seed, position, draw) * (length - side + 1)) for draw, length in ((3, height), (4, width)))
+    return image[..., top : top + side, left : left + side].contiguous()
 
 
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:

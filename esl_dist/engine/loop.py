@@ -18,7 +18,7 @@ from esl_dist.distributed.collectives import agree, gather_json
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine import checkpoint
 from esl_dist.engine.guards import StopFlag, compare_replicas
-from esl_dist.engine.update import Updater, mean_losses
+from esl_dist.engine.update import Remembers, Updater, mean_losses
 from esl_dist.monitor import gpu
 from esl_dist.monitor.profile import StepProfiler, phase
 from esl_dist.monitor.throughput import Throughput
@@ -117,6 +117,8 @@ class Loop:
             network.load_state_dict(state[name])
         ddp.scatter_buffers(networks, state["bn_ranks"])
         self.updater.load_state(state["optim"])
+        if isinstance(self.updater.stage, Remembers):
+            self.updater.stage.recall(state["memory"])
         step = int(meta["step"])
         self.tracker.truncate(self.name, step)
         self._keep_if_best(step, self.score(step) if meta.get("score") is None else meta["score"])
@@ -128,11 +130,12 @@ class Loop:
         """All ranks take part (their batch-norm statistics are gathered); rank 0 writes."""
         networks = self.updater.networks()
         bn_ranks = ddp.gather_buffers(networks)
+        memory = {"memory": self.updater.stage.memory()} if isinstance(self.updater.stage, Remembers) else {}
         with ddp.averaged_buffers(networks):
             if not self.runtime.is_main:
                 return
             state: dict[str, Any] = {name: network.state_dict() for name, network in networks.items()}
-            state |= {"optim": self.updater.state(), "bn_ranks": bn_ranks}
+            state |= {"optim": self.updater.state(), "bn_ranks": bn_ranks, **memory}
             meta = {**self.meta, "step": step, "elapsed": elapsed, "world": self.runtime.world, "score": score}
             writer.submit(step, writer.snapshot(state), meta)
             if score is not None:
@@ -153,7 +156,7 @@ class Loop:
 
     def _after_step(self, step: int, losses: Losses, meter: Throughput, bad: int) -> None:
         if step % self.config.run.log_every == 0 or step == self.steps:
-            rate = self.updater.optimizers["segmenter"].param_groups[0]["lr"]
+            rate = next(iter(self.updater.optimizers.values())).param_groups[0]["lr"]
             # A figure that is no loss has a path of its own (``modes/...``).
             values = {name if "/" in name else f"loss/{name}": value for name, value in mean_losses(losses).items()}
             self.tracker.event("train", stage=self.name, step=step, steps=self.steps, lr=rate, bad_samples=bad, **values, **meter.read())

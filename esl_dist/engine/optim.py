@@ -12,9 +12,11 @@ from esl_dist.config.schema import OptimConfig
 from esl_dist.distributed import ddp
 from esl_dist.engine import apex
 from esl_dist.models.deeplabv2 import DeepLabV2, published_multiplicity
+from esl_dist.models.translation import Generator, PatchDiscriminator
 
 Optimizers = dict[str, torch.optim.Optimizer]
 BETAS = (0.9, 0.99)
+CYCLEGAN_BETAS = (0.5, 0.999)
 
 
 def poly(step: int, total: int, power: float) -> float:
@@ -61,12 +63,13 @@ def build_optimizers(config: OptimConfig, networks: Mapping[str, nn.Module]) -> 
     made: Optimizers = {}
     for name, network in networks.items():
         module = ddp.inner(network)
+        betas = CYCLEGAN_BETAS if isinstance(module, Generator | PatchDiscriminator) else BETAS
         if isinstance(module, DeepLabV2):
             made[name] = _segmenter_optimizer(config, module)
         elif config.backend == "apex":
-            made[name] = apex.adam(module.parameters(), config.discriminator_lr, BETAS)
+            made[name] = apex.adam(module.parameters(), config.discriminator_lr, betas)
         else:
-            made[name] = torch.optim.Adam(module.parameters(), lr=config.discriminator_lr, betas=BETAS, **_implementation(config, module.parameters()))
+            made[name] = torch.optim.Adam(module.parameters(), lr=config.discriminator_lr, betas=betas, **_implementation(config, module.parameters()))
         for group in made[name].param_groups:
             group["base_lr"] = group["lr"]
     return made

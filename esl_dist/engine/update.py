@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from esl_dist.config.cli import RunFailure
 from esl_dist.config.schema import GuardConfig, OptimConfig
@@ -41,6 +41,15 @@ class Status(NamedTuple):
     """Unreadable samples that all ranks together replaced in this step."""
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """A stage whose next step depends on more than its networks and its batches; both methods are called by all ranks."""
+
+    def memory(self) -> dict[str, Tensor]: ...
+
+    def recall(self, memory: Mapping[str, Tensor]) -> None: ...
+
+
 @dataclass
 class Updater:
     """Applies a stage's gradients. State: the optimisers, the fp16 scaler, the count of refused steps and the networks with their average."""
@@ -52,6 +61,8 @@ class Updater:
     scaler: torch.amp.GradScaler
     ema_decay: float = 0.0
     """Above 0, an average of the segmenter's weights is the stage's result."""
+    hold: int = 0
+    """Steps at the full rate before it decays."""
     optimizers: Optimizers = field(init=False)
     ema: Ema | None = field(init=False)
     skipped_in_a_row: int = 0
@@ -78,7 +89,7 @@ class Updater:
         Raises:
             RunFailure: gradients are not finite and ``guard.non_finite`` says stop, or too many steps in a row were refused.
         """
-        set_rate(self.optimizers, poly(index, self.decay_steps, self.config.power) * warm(index, self.config.warmup))
+        set_rate(self.optimizers, poly(max(index - self.hold, 0), self.decay_steps - self.hold, self.config.power) * warm(index, self.config.warmup))
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()  # to None, which is what torch's does without an argument and apex's takes none
         losses = self.stage.step(micro)

@@ -38,7 +38,7 @@ class StageRecord:
     title: str
     """As papers call it: source-only, BN control, ADVENT, SSL, ESL, oracle."""
     kind: str
-    """initial, source, align, selftrain or oracle."""
+    """initial, source, translate, align, selftrain or oracle."""
     metrics: dict[str, dict[str, Any]]
     """BN statistics -> content of its metrics file."""
     best: dict[str, float]
@@ -101,26 +101,39 @@ def read_run(path: Path) -> RunRecord:
 
 
 def label_title(name: str) -> str:
-    """``esl-r2`` -> ``ESL, round 2``."""
-    rule = _RULES.get(_rule(name), _rule(name))
+    """``esl-it-r2`` -> ``ESL + IT, round 2``."""
+    rule = _RULES.get(_rule(name), _rule(name)) + _translated(_parts(name)["it"] or "")
     return rule if _round(name) == 1 else f"{rule}, round {_round(name)}"
 
 
+def _parts(name: str) -> re.Match[str]:
+    found = re.fullmatch(r"(?P<rule>.+?)(-(?P<it>it\d*))?(-r(?P<round>\d+))?", name)
+    assert found is not None
+    return found
+
+
 def _rule(name: str) -> str:
-    return re.sub(r"-r\d+$", "", name)
+    return _parts(name)["rule"]
 
 
 def _round(name: str) -> int:
-    found = re.search(r"-r(\d+)$", name)
-    return int(found.group(1)) if found else 1
+    return int(_parts(name)["round"] or 1)
+
+
+def _translated(mark: str) -> str:
+    """The paper's name for source images in the target's look: `` + IT``, of a second translation `` + IT 2``."""
+    return f" + IT {mark.removeprefix('it')}".rstrip() if mark else ""
 
 
 def _title(stage: StagePlan) -> str:
-    if stage.kind == "align":
-        return _OBJECTIVES.get(stage.objective, stage.objective.rpartition(":")[2])
     if stage.kind == "selftrain":
         return label_title(stage.labels)
-    return _KINDS[stage.kind]
+    mark = _translated(stage.entry.partition("+")[2])
+    if stage.kind == "align":
+        return _OBJECTIVES.get(stage.objective, stage.objective.rpartition(":")[2]) + mark
+    if stage.kind == "translate":
+        return "translation" + stage.folder.removeprefix("translate").replace("-", " ")
+    return _KINDS[stage.kind] + mark
 
 
 def _stage(path: Path, stage: StagePlan, events: Iterable[dict[str, Any]]) -> StageRecord:

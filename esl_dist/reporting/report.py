@@ -26,6 +26,7 @@ from esl_dist.reporting.gallery import gallery, open_target
 from esl_dist.reporting.pictures import DROPPED
 from esl_dist.reporting.quality import compare
 from esl_dist.reporting.record import RunRecord, StageRecord, label_title, read_run
+from esl_dist.reporting.translations import translations
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "gallery": rows,
         "first_labels": f"{label_title(next(iter(run.label_sets)))} labels" if run.label_sets else "",
         "no_images": problem,
+        "translations": _or_none("translations", lambda: translations(run)) or [],
         "charts": _charts(run),
         "colours": _colours(run),
         "costs": tables.costs(run),

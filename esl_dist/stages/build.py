@@ -12,23 +12,27 @@ from esl_dist.config.schema import Config
 from esl_dist.distributed import ddp
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
-from esl_dist.models import build_discriminator, build_mode_head, build_segmenter
+from esl_dist.models import build_discriminator, build_mode_head, build_segmenter, build_translation
 from esl_dist.models.deeplabv2 import DeepLabV2
 from esl_dist.models.weights import load as load_weights
 from esl_dist.stages.adapt import Adaptation, SelfTraining
+from esl_dist.stages.history import History
 from esl_dist.stages.modes import Modes
 from esl_dist.stages.objectives import build_objective, discriminated, reaches_aux
 from esl_dist.stages.passes import Passes
 from esl_dist.stages.plan import StagePlan
 from esl_dist.stages.supervised import Supervised
+from esl_dist.stages.translate import SOURCE, TARGET, Translation
 
 
-def build_stage(plan: StagePlan, config: Config, runtime: Runtime, initial: Mapping[str, Any] | None, scaler: torch.amp.GradScaler) -> Supervised | Adaptation:
+def build_stage(plan: StagePlan, config: Config, runtime: Runtime, initial: Mapping[str, Any] | None, scaler: torch.amp.GradScaler) -> Supervised | Adaptation | Translation:
     """The stage with its networks on the device, wrapped for DDP.
 
     Args:
-        initial: state dict of the stage it starts from; None starts from ``model.checkpoint`` or from the seed.
+        initial: state dict of the segmenter that it starts from (None: ``model.checkpoint``, or the seed), or that judges its translations.
     """
+    if plan.kind == "translate":
+        return _translation(config, runtime, initial, scaler)
     num_classes = protocol(config.data.protocol).num_classes
     segmenter = _segmenter(config, num_classes, initial)
     if config.model.bn == "sync":
@@ -59,6 +63,30 @@ def _modes(plan: StagePlan, config: Config, segmenter: DeepLabV2, passes: Passes
     head = build_mode_head(config.mmdl, segmenter, config.run.seed + 3)
     wrapped = ddp.wrap(passes.runtime.place(head), passes.runtime)
     return Modes(wrapped, config.mmdl, passes, protocol(config.data.protocol).classes, config.run.seed, learns_target=plan.kind == "selftrain")
+
+
+def _translation(config: Config, runtime: Runtime, judging: Mapping[str, Any] | None, scaler: torch.amp.GradScaler) -> Translation:
+    """The stage ``translate``.
+
+    Args:
+        judging: state dict of the segmenter that keeps translations recognisable; None leaves the perceptual term out.
+    """
+    options, seed = config.translate, config.run.seed
+    generators: dict[str, nn.Module] = {}
+    discriminators: dict[str, nn.Module] = {}
+    history = {}
+    batch, micro = config.optim.batch, config.optim.accumulate
+    lanes = [(a * runtime.world + runtime.rank) * batch + j for a in range(micro) for j in range(batch)]
+    for number, domain in enumerate((TARGET, SOURCE)):
+        generator, discriminator = build_translation(options, 2 * seed + number)
+        generators[domain] = ddp.wrap(runtime.place(generator), runtime)
+        discriminators[domain] = ddp.wrap(runtime.place(discriminator), runtime)
+        history[domain] = History(lanes, runtime.world * batch * micro, options.history, (3, options.crop, options.crop), 2 * seed + number, runtime.device)
+    judge = None
+    if judging is not None:
+        judge = runtime.place(_segmenter(config, protocol(config.data.protocol).num_classes, judging)).eval().requires_grad_(False)
+    passes = Passes(runtime, config.data.mean, config.data.scale, scaler.scale)
+    return Translation(generators, discriminators, history, passes, options, judge)
 
 
 def _segmenter(config: Config, num_classes: int, initial: Mapping[str, Any] | None) -> DeepLabV2:

@@ -1,0 +1,43 @@
+"""How a stage is written in ``run.stages``: ``name``, ``name:variant``, and ``+it`` for source images in the target's look."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from esl_dist.config.domains import require
+
+_ENTRY = re.compile(r"(?P<name>[^:+]+)(:(?P<variant>[^+]+))?(?P<it>\+it(?P<number>[2-9]|[1-9]\d+)?)?")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One word of ``run.stages``, taken apart."""
+
+    name: str
+    variant: str = ""
+    images: int = 0
+    """Number of the translation whose images it takes for the source's: ``+it`` 1, ``+it2`` 2; 0 takes the originals."""
+
+    @property
+    def number(self) -> int:
+        """Of a translation: ``translate`` is the first, ``translate:2`` the second."""
+        return int(self.variant or 1)
+
+    def again(self, number: int) -> str:
+        """The same stage in another round, as written."""
+        if self.name == "translate":
+            return f"translate:{number}"
+        return self.name + (f":{self.variant}" if self.variant else "") + f"+it{number}"
+
+
+def parse(word: str) -> Entry:
+    """``align:minent+it2`` -> ``Entry("align", "minent", 2)``.
+
+    Raises:
+        ValueError: a word of another form.
+    """
+    found = _ENTRY.fullmatch(word)
+    require(found is not None, "run.stages", f"{word!r} is not written name, name:variant, name+it or name:variant+it2")
+    assert found is not None
+    return Entry(found["name"], found["variant"] or "", int(found["number"] or 1) if found["it"] else 0)
