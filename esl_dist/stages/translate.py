@@ -24,6 +24,7 @@ from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
 from esl_dist.losses.precision import wide
 from esl_dist.losses.translation import perceptual_loss, realism_loss, reconstruction_loss
+from esl_dist.monitor.profile import phase
 from esl_dist.stages.history import History
 from esl_dist.stages.passes import Losses, Pair, Passes, add_losses, frozen
 
@@ -106,6 +107,7 @@ class Translation:
             "perceptual_cycle": (weight * self.options.perceptual_cycle, perceptual_loss(self._seen(judge, back), seen)),
         }
 
+    @phase("discriminator")
     def _discriminator_pass(self, network: nn.Module, real: Tensor, made: Tensor, share: float, last: bool) -> Tensor:
         """Half the loss on real images, half on made ones, in one forward and one backward."""
         with ddp.sync_if(network, last):
@@ -120,6 +122,7 @@ class Translation:
         images = batch.images.to(self.passes.runtime.device, non_blocking=True).to(like.dtype).div_(127.5).sub_(1)
         return images.contiguous(memory_format=torch.channels_last)
 
+    @phase("forward")
     def _run(self, network: nn.Module, images: Tensor) -> Tensor:
         with self.passes.runtime.autocast():
             made: Tensor = network(images)

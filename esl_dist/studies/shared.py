@@ -76,7 +76,7 @@ def chain_of(study: StudyConfig, config: Config, base_seed: int) -> Chain:
         raise ValueError(f"study.shared: {', '.join(shares)} start from stages that are not shared; add those, or share less")
     hashes: dict[str, str] = {}
     for stage in stages:
-        weights = {folder: hashes[folder] for folder in (stage.init, stage.teacher) if folder}
+        weights = {folder: hashes[folder] for folder in (stage.init, stage.teacher, stage.images) if folder}
         hashes[stage.folder] = _hash([stage.folder, result_options(own, stage, own.run.precision, study.world, weights)])
     keys = tuple(_hash([hashes[s.folder] for s in stages if s.entry == entry]) for entry in shares)
     teacher = next((s.teacher for s in plan(config) if s.kind == "selftrain" and s.entry not in shares and s.round == 1 and s.teacher in hashes), "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from esl_dist.config.load import load_config
+import pytest
+
+from esl_dist.config.load import ConfigError, load_config
 from esl_dist.stages.plan import plan
 
 
@@ -38,6 +40,68 @@ def test_starting_points() -> None:
     assert planned(*words, "align.init=source")["align"][1] == "source"
     continued = plan(load_config("streets.yaml", [*words, "selftrain.init=teacher", "selftrain.rounds=2"]))[-2:]
     assert [(s.init, s.teacher, s.labels_before) for s in continued] == [("align", "align", ""), ("selftrain", "selftrain", "esl")]
+
+
+BDL = 'run.stages=[initial,source,translate,align,"selftrain:ssl","align+it","selftrain:ssl+it"]'
+
+
+def test_translated_images_are_those_that_the_stage_names() -> None:
+    found = {s.folder: (s.images, s.teacher, s.labels) for s in plan(load_config("streets.yaml", [BDL]))}
+    assert found == {
+        "initial": ("", "", ""),
+        "source": ("", "", ""),
+        "translate": ("", "source", ""),
+        "align": ("", "", ""),
+        "selftrain-ssl": ("", "align", "ssl"),
+        "align-it": ("translate", "", ""),
+        "selftrain-ssl-it": ("translate", "align-it", "ssl-it"),
+    }
+
+
+def test_rounds_of_translation_are_judged_by_the_segmenter_before() -> None:
+    stages = plan(load_config("streets.yaml", [BDL, "translate.rounds=3", "selftrain.rounds=2"]))[-8:]
+    assert [(s.folder, s.images, s.teacher) for s in stages] == [
+        (name.format(k=k), images.format(k=k), teacher.format(k=k, before="-it" if k == 2 else "-it2"))
+        for k in (2, 3)
+        for name, images, teacher in (
+            ("translate-{k}", "", "selftrain-ssl{before}-r2"),
+            ("align-it{k}", "translate-{k}", ""),
+            ("selftrain-ssl-it{k}", "translate-{k}", "align-it{k}"),
+            ("selftrain-ssl-it{k}-r2", "translate-{k}", "selftrain-ssl-it{k}"),
+        )
+    ]
+    assert len({s.folder for s in stages}) == 8 and stages[-1].labels == "ssl-it3-r2"
+
+
+def test_a_translation_may_have_no_judge() -> None:
+    for words in (["run.stages=[initial,translate,align+it]"], ["run.stages=[source,translate,align+it]", "translate.perceptual=0"], ["run.stages=[align:bn,translate]"]):
+        assert next(s.teacher for s in plan(load_config("streets.yaml", words)) if s.kind == "translate") == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["run.stages=[source,align+it]"], "run.stages: align+it needs translate before it"),
+        (["run.stages=[translate,align+it2]"], "run.stages: align+it2 needs translate:2 before it"),
+        (["run.stages=[align+it,translate]"], "run.stages: align+it needs translate before it"),
+        (["run.stages=[translate,oracle+it]"], "run.stages: 'oracle+it': +it is for source, align and selftrain"),
+        (["run.stages=[translate,align+mt]"], "run.stages: 'align+mt' is not written"),
+        (["run.stages=['translate:1']"], "run.stages: 'translate:1'"),
+        (["run.stages=[source,align]", "translate.rounds=2"], "translate.rounds: repeats the first translation"),
+        (["run.stages=[translate,'translate:2']", "translate.rounds=2"], "translate.rounds"),
+        (["translate.crop=130"], "translate.crop: must be a multiple of 4"),
+        (["translate.load=256"], "translate.load: 256 is narrower than translate.crop=452"),
+        (["translate.hold=1"], "translate.hold"),
+        (["translate.mirror=2"], "translate.mirror: is a probability"),
+        (["translate.blocks=0"], "translate.blocks: must be 1 or more"),
+        (["translate.cycle=-1"], "translate.cycle: must be 0 or more"),
+        (["translate.lr=0"], "translate.lr: must be positive"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line(words: list[str], problem: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config("streets.yaml", words)
+    assert str(error.value).startswith(problem)
 
 
 def test_a_control_is_no_teacher_and_self_training_may_drop_alignment() -> None:
