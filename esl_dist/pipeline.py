@@ -200,7 +200,7 @@ class Pipeline:
         data = self.config.data
         translators = agree(lambda: {look: Translator(self._final(folder), look, self.config.translate, self.runtime) for look in ("source", "target")})
         source = agree(lambda: open_dataset(data.source, data.root, data.protocol))
-        rewrite(source, Path(data.root, data.source.root), folder / "source", translators["target"], log.info)
+        rewrite(source, Path(data.root, data.source.root), folder / "source", translators["target"], log.info, stop=lambda: self.stop.local)
         if self.runtime.is_main and not (folder / "look.json").is_file():
             picture_rows({"source": source, "target": self.target}, translators, folder / "pictures")
             sets = {"source": source, "translated": self._translated(folder), "target": self.target}

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from esl_dist.config.translation import STRIDE
 from esl_dist.data.dataset import Dataset, FolderDataset
 from esl_dist.data.transforms import fit_image, resize_image
 from esl_dist.distributed.collectives import agree, barrier, broadcast_json, gather_json
+from esl_dist.distributed.in_step import Stop, in_step, never
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.models import build_translation
 from esl_dist.models.weights.reading import read, refuse_not_finite
@@ -67,14 +68,18 @@ class Translator:
         return np.ascontiguousarray(resize_image(made, (image.shape[1], image.shape[0])).permute(1, 2, 0).numpy())
 
 
-def rewrite(dataset: FolderDataset, root: Path, out: Path, translate: Translator, report: Callable[[str], None]) -> None:
+def rewrite(dataset: FolderDataset, root: Path, out: Path, translate: Translator, report: Callable[[str], None], stop: Stop = never) -> None:
     """Make ``out`` a data set like the one below ``root``, its images translated and its labels links to the originals. Collective.
 
     Every rank translates its share; an image is there whole or not at all, so a run that was cut short goes on where it ended.
     ``<out>.json``, written last, names the generator and holds every image's SHA-256 and size.
 
+    Args:
+        stop: asked after every few images; see ``in_step``.
+
     Raises:
         ValueError: an image cannot be read, or the folder was made by another generator; on all ranks.
+        StoppedBySignal: ``stop`` said so on some rank.
     """
     manifest = out.with_name(f"{out.name}.json")
     made_with = {"generator_sha256": translate.sha256, "width": translate.width, "source": str(root.resolve()), "images": len(dataset)}
@@ -92,15 +97,16 @@ def rewrite(dataset: FolderDataset, root: Path, out: Path, translate: Translator
     if translate.runtime.is_main:
         report(f"{out}: translating {len(dataset)} images, {len(mine)} of them here")
 
-    def work() -> dict[str, list[str | int]]:
+    def work() -> Generator[None, None, None]:
         for index in mine:
             if not _whole(out / names[index], known.get(names[index])):
                 write_bytes(out / names[index], _png(translate(dataset.image(index))))
             if dataset.label_files is not None:
                 _link(out / dataset.label_files[index].relative_to(root), dataset.label_files[index])
-        return {names[index]: _digest(out / names[index]) for index in mine}
+            yield
 
-    parts = gather_json(agree(work))
+    in_step(work(), stop)
+    parts = gather_json({names[index]: _digest(out / names[index]) for index in mine})
     if translate.runtime.is_main:
         files = {name: entry for part in parts for name, entry in part.items()}
         write_json(manifest, {"made_with": made_with, "files": {name: files[name] for name in names}})

@@ -9,7 +9,7 @@ from esl_dist.config import cli
 from esl_dist.data import open_dataset
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine.guards import die_with_parent
+from esl_dist.engine.guards import StopFlag, die_with_parent
 from esl_dist.rewriting import Translator, rewrite
 from esl_dist.tracking.console import setup_logging
 
@@ -25,11 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"--checkpoint: no folder {arguments.checkpoint}; name a step_* folder of a translate stage")
     domain, look = (config.data.source, "target") if arguments.domain == "source" else (config.data.target, "source")
     die_with_parent()
-    with Runtime.start(config.run) as runtime:
+    with Runtime.start(config.run, arguments.out.parent / "flight_recorder") as runtime, StopFlag() as stop:
         setup_logging(runtime.is_main, None)
         dataset = agree(lambda: open_dataset(domain, config.data.root, config.data.protocol))
         translator = agree(lambda: Translator(arguments.checkpoint, look, config.translate, runtime))
-        rewrite(dataset, Path(config.data.root, domain.root), arguments.out, translator, lambda text: print(text, flush=True))
+        rewrite(dataset, Path(config.data.root, domain.root), arguments.out, translator, lambda text: print(text, flush=True), stop=lambda: stop.local)
         if runtime.is_main:
             print(f"{len(dataset)} images in the {look}'s look: {arguments.out.absolute()}; read them with data.{arguments.domain}.root={arguments.out.absolute()}", flush=True)
     return 0
