@@ -23,7 +23,7 @@ from esl_dist.studies import cluster, shared
 from esl_dist.studies.curve import Curve, Point
 from esl_dist.studies.mlflow import StudyRuns
 from esl_dist.studies.prepare import Prepared, parts, prepare
-from esl_dist.studies.record import CONFIG, RUN, TrialRecord, log_tail
+from esl_dist.studies.record import CONFIG, RUN, TrialRecord, log_tail, short_names
 from esl_dist.studies.results import table, write
 from esl_dist.studies.suggest import Suggestions
 from esl_dist.studies.trial import environment
@@ -242,9 +242,8 @@ class Driver:
 
 def line(record: TrialRecord, total: int) -> str:
     """A trial in one line."""
-    point = ", ".join(
-        f"{key.rpartition('.')[2]}={value:.4g}" if isinstance(value, float) else f"{key.rpartition('.')[2]}={value}" for key, value in record.params.items()
-    )
+    names = short_names(record.params)
+    point = ", ".join(f"{names[key]}={value:.4g}" if isinstance(value, float) else f"{names[key]}={value}" for key, value in record.params.items())
     end = {
         "finished": f"finished, {100 * (record.score or 0):.2f} in {duration(record.seconds)}",
         "stopped": f"stopped by {record.stopped_by} after {duration(record.seconds)}",

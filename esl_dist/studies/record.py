@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +79,13 @@ class TrialRecord:
         self.status, self.ended = status, time.time() if status in FINAL else None
         for name, value in fields.items():
             setattr(self, name, value)
+
+
+def short_names(options: Iterable[str]) -> dict[str, str]:
+    """Option -> its last word, or the whole option where two end alike (``align.weight``, ``selftrain.weight``)."""
+    last = {option: option.rpartition(".")[2] for option in options}
+    alike = Counter(last.values())
+    return {option: name if alike[name] == 1 else option for option, name in last.items()}
 
 
 def trials(study_dir: Path) -> list[tuple[Path, TrialRecord]]:

@@ -15,7 +15,7 @@ from esl_dist.studies.folder import StudyFolder, read_study
 from esl_dist.studies.outcome import LabelFigures, Labels
 from esl_dist.studies.page import page
 from esl_dist.studies.plots import text
-from esl_dist.studies.record import Status, TrialRecord
+from esl_dist.studies.record import Status, TrialRecord, short_names
 from esl_dist.tracking import jsonl
 from esl_dist.tracking.console import duration
 from esl_dist.tracking.state import METRICS
@@ -62,7 +62,7 @@ def table(study_dir: Path) -> str:
         ValueError: the folder is not a study's.
     """
     study = read_study(study_dir)
-    rows = [["trial", *(option.rpartition(".")[2] for option in study.options), "seed", "status", study.title, "time", ""]]
+    rows = [["trial", *short_names(study.options).values(), "seed", "status", study.title, "time", ""]]
     for trial in study.trials:
         point = [text(trial.params[option]) for option in study.options]
         score = "" if trial.score is None else f"{100 * trial.score:.2f}"

@@ -14,9 +14,11 @@ import pytest
 
 from esl_dist.report import main
 from esl_dist.reporting.quality import compare
+from esl_dist.studies.driver import line
 from esl_dist.studies.folder import read_study
 from esl_dist.studies.outcome import Labels, final_weights
 from esl_dist.studies.plots import Line, Mark, Thread, axis, parallel_coordinates, spread_chart, text
+from esl_dist.studies.record import TrialRecord
 from esl_dist.studies.results import table, write
 from tests.reporting.made_run import make_data, make_run
 from tests.studies.made_study import SCORES, STUDY, make_study, trial
@@ -200,3 +202,8 @@ def test_the_report_entry_takes_a_study(study: Path, capsys: pytest.CaptureFixtu
     assert main([str(study)]) == 0
     said = capsys.readouterr().out
     assert "best mIoU, %: 34.5" in said and str(study / "study.html") in said and (study / "study.html").is_file()
+
+
+def test_a_point_names_each_option_once() -> None:
+    record = TrialRecord(id="003", number=3, params={"align.weight": 0.00189, "selftrain.weight": 0.5, "pseudo_labels.nu": 0.1}, seed=1, run="run")
+    assert "(align.weight=0.00189, selftrain.weight=0.5, nu=0.1, seed 1)" in line(record, 12)
