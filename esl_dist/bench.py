@@ -1,45 +1,69 @@
-"""Benchmarks beside what they beat, in one run: ``python -m esl_dist.bench --what data|extract|extract-whole|evaluate|modes [--images N] [--out FILE]``."""
+"""Benchmarks beside what they beat, in one run: ``python -m esl_dist.bench --what step|allreduce|data|extract|extract-whole|evaluate|modes [--out FILE]``."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from esl_dist.benchmarks import data, evaluate, extract, extract_whole, modes
+from esl_dist.benchmarks import ceilings, data, evaluate, extract, extract_whole, modes, projection, step
+from esl_dist.benchmarks.common import RECORDS
 from esl_dist.config import cli
+from esl_dist.config.schema import RunConfig
+from esl_dist.distributed.runtime import Runtime
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a table, and write the figures as JSON if asked."""
-    parser = argparse.ArgumentParser(prog="esl_dist.bench", description="Measure this machine; quote ratios of one run, from an otherwise quiet machine.")
-    parser.add_argument("--what", required=True, choices=("data", "extract", "extract-whole", "evaluate", "modes"))
+    """Print a table, and write the figures as JSON if asked; of several ranks the first does."""
+    parser = cli.parser("bench", "Measure this machine; quote ratios of one run, from an otherwise quiet machine.")
+    parser.add_argument("--what", required=True, choices=("step", "allreduce", "data", "extract", "extract-whole", "evaluate", "modes"))
     parser.add_argument("--images", type=int, help="images (of modes: steps) to measure on (default: as in the README)")
     parser.add_argument("--ranks", type=int, default=2, help="processes of extract-whole")
+    parser.add_argument("--stage", default="align", choices=step.STAGES, help="whose step")
+    parser.add_argument("--precision", nargs="+", default=(), choices=("fp32", "tf32", "bf16", "fp16"), help="of this package's step; the plain loop is fp32")
+    parser.add_argument("--rounds", type=int, default=5, help="turns that plain loop and package take")
+    parser.add_argument("--project", nargs="+", type=int, default=(), metavar="N", help="also compute, not measure, the step on N GPUs")
+    parser.add_argument("--link-gbs", type=float, default=50.0, help="GB/s of a GPU's link that the projection assumes")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
-    arguments = parser.parse_args(argv)
-    figures: dict[str, Any]
-    if arguments.what == "data":
-        figures = data.run(arguments.images or 32)
-        text = data.table(figures)
-    elif arguments.what == "extract":
-        figures = extract.run(arguments.images or 60)
-        text = extract.table(figures)
-    elif arguments.what == "extract-whole":
-        figures = extract_whole.whole(arguments.images or 3000, arguments.ranks)
-        text = extract_whole.table(figures, extract_whole.computed())
-    elif arguments.what == "modes":
-        figures = modes.run(arguments.images or 20)
-        text = modes.table(figures)
-    else:
-        figures = evaluate.run(arguments.images or 500)
-        text = evaluate.table(figures)
+    arguments = parser.parse_intermixed_args(argv)
+    figures, text = _measure(arguments)
+    if os.environ.get("RANK", "0") != "0":
+        return 0
     print(text)
     if arguments.out:
         arguments.out.write_text(json.dumps(figures, indent=2) + "\n")
     return 0
+
+
+def _measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    if arguments.what == "step":
+        figures = step.run(arguments.stage, arguments.options, arguments.config, arguments.precision, arguments.rounds)
+        text = step.table(figures)
+        if arguments.project:
+            figures["projection"] = projection.project(figures, arguments.project, arguments.link_gbs)
+            text += "\n" + projection.projection_table(figures["projection"], arguments.link_gbs)
+        return figures, text
+    if arguments.what == "allreduce":
+        with Runtime.start(RunConfig(), RECORDS) as runtime:
+            figures = ceilings.allreduce(runtime)
+        return figures, ceilings.allreduce_table(figures)
+    if arguments.what == "data":
+        figures = data.run(arguments.images or 32)
+        return figures, data.table(figures)
+    if arguments.what == "extract":
+        figures = extract.run(arguments.images or 60)
+        return figures, extract.table(figures)
+    if arguments.what == "extract-whole":
+        figures = extract_whole.whole(arguments.images or 3000, arguments.ranks)
+        return figures, extract_whole.table(figures, extract_whole.computed())
+    if arguments.what == "modes":
+        figures = modes.run(arguments.images or 20)
+        return figures, modes.table(figures)
+    figures = evaluate.run(arguments.images or 500)
+    return figures, evaluate.table(figures)
 
 
 if __name__ == "__main__":

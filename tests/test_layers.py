@@ -17,8 +17,9 @@ LAYERS: tuple[dict[str, tuple[str, ...]], ...] = (
     {room: (room,) for room in ("config", "labels", "atomic", "compiled")},
     {room: (room,) for room in ("data", "models", "losses", "distributed", "monitor", "tracking")},
     {room: (room,) for room in ("stages", "pseudo_labels", "metrics", "engine")},
-    {"pipeline": ("engine.loop", "engine.update", "labelling", "pipeline", "provenance", "rewriting"), "preparation": ("preparation",), **{room: (room,) for room in ("reporting", "benchmarks", "diagnostics")}},
-    {"studies": ("studies",)},  # many runs: it starts them, and reads and draws what each run's report is made of
+    {"pipeline": ("engine.loop", "engine.update", "labelling", "pipeline", "provenance", "rewriting"), "preparation": ("preparation",), **{room: (room,) for room in ("reporting", "diagnostics")}},
+    # Many runs, started, read and drawn as each run's report is; and what times the step that the loop takes.
+    {"studies": ("studies",), "benchmarks": ("benchmarks",)},
     {entry: (entry,) for entry in ("train", "extract", "evaluate", "translate", "tune", "report", "prepare", "streets", "doctor", "bench")},
 )
 ENTRIES = tuple(LAYERS[-1])

@@ -17,6 +17,8 @@ from esl_dist.pseudo_labels.inference import Forward
 
 NUM_CLASSES = 19
 BATCH = 4
+RECORDS = Path("flight_recorder")
+"""Where a stall of a benchmark's ranks leaves its records."""
 
 
 def make_labels(

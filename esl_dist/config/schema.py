@@ -79,6 +79,8 @@ class RunConfig:
     """Optimiser steps between two log lines; losses are read from the device only then."""
     deterministic: bool = True
     """Deterministic kernels: a resumed run equals an uninterrupted one bit for bit."""
+    compile: bool = False
+    """Compile the networks with torch.compile: a slower first step, then fused kernels; needs a C++ compiler on a CPU, Triton on a GPU."""
     timeout_s: int = 100
     """Seconds that a collective may take after the first step (300 before it)."""
 
@@ -118,7 +120,12 @@ class ModelConfig:
     layout: str = "auto"
     """Lineage of ``checkpoint`` where its keys cannot tell: auto, advent, adaptsegnet, bdl, maxsquare, crst, resnet101."""
     bn: Literal["train", "frozen", "sync"] = "train"
-    """Batch-norm statistics: of the batch (as the papers), frozen, or of the batch over all ranks. The affine part is always frozen."""
+    """Batch-norm statistics. The affine part is always frozen.
+
+    train: of the batch, source and target each its own (as the papers; at one image a rank, of that image), running averages kept for
+    evaluation. frozen: the running averages of the weights that a stage starts from, neither used up nor moved: N ranks then equal one process
+    exactly. sync: as train, over the batch of all ranks: the statistics change with the number of ranks, and every layer waits for all (CUDA).
+    """
     discriminator_width: int = 64
     """Channels of the first discriminator convolution (ndf)."""
 

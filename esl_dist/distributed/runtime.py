@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import datetime
+import importlib.util
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +66,12 @@ class Runtime:
         local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         world = int(os.environ.get("WORLD_SIZE", "1"))
         device = _choose_device(config.device, local_rank, local_world)
+        if config.compile:
+            _check_compiler(device)
         precision = _choose_precision(config.precision, device)
         threads = config.threads or max(1, len(os.sched_getaffinity(0)) // local_world)
         torch.set_num_threads(threads)
-        _set_determinism(config.deterministic, precision)
+        set_arithmetic(config.deterministic, precision)
         if device.type == "cpu":
             _keep_freed_memory()
         if world > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
@@ -166,7 +170,16 @@ def _choose_precision(asked: str, device: torch.device) -> str:
     return asked
 
 
-def _set_determinism(deterministic: bool, precision: str) -> None:
+def _check_compiler(device: torch.device) -> None:
+    """torch.compile generates C++ on a CPU and Triton on a GPU."""
+    if device.type == "cuda":
+        if importlib.util.find_spec("triton") is None:
+            raise ValueError("run.compile: needs the package triton on CUDA; install it, or set run.compile=false")
+    elif not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
+        raise ValueError("run.compile: needs a C++ compiler on a CPU (g++ or clang++, or CXX=PATH); install one, or set run.compile=false")
+
+
+def set_arithmetic(deterministic: bool, precision: str) -> None:
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.benchmark = not deterministic

@@ -17,6 +17,7 @@ from esl_dist.distributed import ddp
 from esl_dist.distributed.collectives import agree, gather_json
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine import checkpoint
+from esl_dist.engine.garbage import Garbage
 from esl_dist.engine.guards import StopFlag, compare_replicas
 from esl_dist.engine.update import Remembers, Updater, mean_losses
 from esl_dist.monitor import gpu
@@ -72,12 +73,16 @@ class Loop:
         profiler = StepProfiler(self.config.profile, self.folder.parent / "profile" / f"{self.name}_rank{self.runtime.rank}.json.gz")
         streams = self.open_streams(start)
         bad = 0
+        garbage = Garbage()
         try:
             for step in range(start, self.steps):
                 with meter.waiting(), phase("data"):
                     micro = [streams.next() for _ in range(optim.accumulate)]
                 losses, status = self.updater.step(step, micro, self.stop.local)
+                if self._is_read(step + 1):
+                    status = status.also(self.updater.settle())
                 meter.step()
+                garbage.step(step + 1)
                 profiler.step(step + 1)
                 bad = self._count_bad_samples(micro, status.bad_samples, bad, step + 1)
                 if step == start:
@@ -95,6 +100,7 @@ class Loop:
                     log.info("%s: stopping at step %d as asked by a signal; the same command goes on from here", self.name, step + 1)
                     raise StoppedBySignal
         finally:
+            garbage.close()
             profiler.close()
             streams.close()
             writer.wait()
@@ -102,6 +108,11 @@ class Loop:
         if start < self.steps:
             agree(lambda: writer.require(self.steps) if self.runtime.is_main else None)
         return start
+
+    def _is_read(self, step: int) -> bool:
+        """Whether something is written after ``step``, so that the host has to know how it ended."""
+        config = self.config
+        return step == self.steps or any(every and step % every == 0 for every in (config.run.log_every, config.checkpoint.every, config.eval.every, config.guard.replica_every))
 
     def _resume(self) -> tuple[int, float]:
         found, rejected = checkpoint.resume(self.folder / "checkpoints")
@@ -128,6 +139,7 @@ class Loop:
 
     def _save(self, writer: checkpoint.Writer, step: int, elapsed: float, score: float | None) -> None:
         """All ranks take part (their batch-norm statistics are gathered); rank 0 writes."""
+        self.updater.settle()
         networks = self.updater.networks()
         bn_ranks = ddp.gather_buffers(networks)
         memory = {"memory": self.updater.stage.memory()} if isinstance(self.updater.stage, Remembers) else {}

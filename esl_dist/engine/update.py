@@ -31,7 +31,7 @@ class Stage(Protocol):
 
 
 class Status(NamedTuple):
-    """What the ranks agree on before the optimisers step, from one all-reduce of three integers."""
+    """What the ranks agree on about a step, from one all-reduce of three integers."""
 
     taken: bool
     """Every gradient on every rank is finite, so the step was taken."""
@@ -39,6 +39,37 @@ class Status(NamedTuple):
     """A signal reached some rank."""
     bad_samples: int
     """Unreadable samples that all ranks together replaced in this step."""
+
+    def also(self, other: Status) -> Status:
+        """Of both steps."""
+        return Status(self.taken and other.taken, self.stop or other.stop, self.bad_samples + other.bad_samples)
+
+
+NOTHING = Status(True, False, 0)
+
+
+@dataclass
+class Verdict:
+    """The ranks' agreement on step ``index``, on its way to the host."""
+
+    index: int
+    losses: Losses
+    flags: Tensor
+    """int64 ``[3]``, reduced over the ranks: ranks whose gradients are not finite, ranks that wish to stop, bad samples."""
+
+    def __post_init__(self) -> None:
+        self._ready: torch.cuda.Event | None = None
+        if self.flags.is_cuda:
+            self.flags = torch.empty(3, dtype=torch.int64, pin_memory=True).copy_(self.flags, non_blocking=True)
+            self._ready = torch.cuda.Event()
+            self._ready.record()
+
+    def read(self) -> Status:
+        """Waits for the device to have come so far, not for what it was given since."""
+        if self._ready is not None:
+            self._ready.synchronize()
+        not_finite, stops, bad = self.flags.tolist()
+        return Status(not_finite == 0, stops > 0, bad)
 
 
 @runtime_checkable
@@ -52,7 +83,12 @@ class Remembers(Protocol):
 
 @dataclass
 class Updater:
-    """Applies a stage's gradients. State: the optimisers, the fp16 scaler, the count of refused steps and the networks with their average."""
+    """Applies a stage's gradients. State: the optimisers, the fp16 scaler, the count of refused steps and the networks with their average.
+
+    On a GPU the host does not wait for the verdict on a step: torch's fused optimisers read it on the device and leave weights and state
+    as they were if any rank's gradients are not finite. The host reads it in the step after, before that one updates anything, so an error
+    comes up to one step late and finds the state of its step. Other optimisers, fp16 and averaged weights wait.
+    """
 
     stage: Stage
     config: OptimConfig
@@ -66,10 +102,16 @@ class Updater:
     optimizers: Optimizers = field(init=False)
     ema: Ema | None = field(init=False)
     skipped_in_a_row: int = 0
+    deferred: bool = field(init=False)
+    """Whether verdicts are read in the step after."""
 
     def __post_init__(self) -> None:
         self.optimizers = build_optimizers(self.config, self.stage.networks)
         self.ema = Ema(self.stage.networks["segmenter"], self.ema_decay) if self.ema_decay else None
+        self._pending: Verdict | None = None
+        self._device = next(parameter.device for network in self.stage.networks.values() for parameter in network.parameters())
+        fused = all(isinstance(o, torch.optim.SGD | torch.optim.Adam) and o.defaults["fused"] for o in self.optimizers.values())
+        self.deferred = self._device.type == "cuda" and fused and not self.scaler.is_enabled() and self.ema is None
 
     def networks(self) -> nn.ModuleDict:
         """Every network by its name in a checkpoint, unwrapped.
@@ -82,7 +124,7 @@ class Updater:
         return nn.ModuleDict(networks)
 
     def step(self, index: int, micro: Sequence[Pair], stop: bool = False) -> tuple[Losses, Status]:
-        """Optimiser step ``index`` (0-based). Returns this rank's losses and what all ranks agreed on.
+        """Optimiser step ``index`` (0-based). Returns this rank's losses and what all ranks agreed on, of the step before where deferred.
 
         ``stop`` is this rank's own wish to stop after the step.
 
@@ -95,30 +137,56 @@ class Updater:
         losses = self.stage.step(micro)
         for optimizer in self.optimizers.values():
             self.scaler.unscale_(optimizer)
-        status = self._agree(stop, sum(len(batch.bad) for pair in micro for batch in pair if batch is not None))
-        if not status.taken:
-            self._refuse(index, losses)
-            return losses, status
-        self.skipped_in_a_row = 0
+        before = self.settle()
+        flags = self._agree(stop, sum(len(batch.bad) for pair in micro for batch in pair if batch is not None))
+        self._pending = Verdict(index, losses, flags)
+        # A fused SGD makes its first momentum without looking at the verdict, so there has to be one already.
+        if self.deferred and all(optimizer.state for optimizer in self.optimizers.values()):
+            self._update(index, (flags[0] > 0).float())
+            return losses, before
+        status = self.settle()
+        if status.taken:
+            self._update(index, None)
+        return losses, before.also(status)
+
+    def settle(self) -> Status:
+        """Reads the verdict that is on its way, if there is one; all ranks must ask. Raises as ``step`` does."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return NOTHING
+        status = pending.read()
+        if status.taken:
+            self.skipped_in_a_row = 0
+        else:
+            self._refuse(pending.index, pending.losses)
+        return status
+
+    def _update(self, index: int, refused: Tensor | None) -> None:
+        """Clip and step; where ``refused`` (0-dim, on the device) is 1, the fused optimisers change nothing."""
         if self.config.clip:
             segmenter = ddp.inner(self.stage.networks["segmenter"])
             nn.utils.clip_grad_norm_([p for p in segmenter.parameters() if p.grad is not None], self.config.clip)
         with phase("optimiser"):
             for optimizer in self.optimizers.values():
+                if refused is not None:
+                    optimizer.found_inf = refused  # type: ignore[attr-defined]
                 self.scaler.step(optimizer)
+                if refused is not None:
+                    del optimizer.found_inf  # type: ignore[attr-defined]
         self.scaler.update()
         if self.ema:
             self.ema.update(index)
-        return losses, status
 
     @phase("all-reduce")
-    def _agree(self, stop: bool, bad: int) -> Status:
-        """One small all-reduce, so that no rank steps, stops or gives up alone."""
+    def _agree(self, stop: bool, bad: int) -> Tensor:
+        """One small all-reduce, so that no rank steps, stops or gives up alone; a ``Verdict``'s flags, on the device."""
         grads = [p.grad for network in self.stage.networks.values() for p in ddp.inner(network).parameters() if p.grad is not None]
         norms = torch._foreach_norm(grads, ord=float("inf"))
-        finite = bool(torch.isfinite(torch.stack([n.float() for n in norms]).sum()))
-        not_finite, stops, bad = collectives.all_reduce_(torch.tensor([not finite, stop, bad], dtype=torch.int64)).tolist()
-        return Status(not_finite == 0, stops > 0, bad)
+        finite = torch.isfinite(torch.stack([n.float() for n in norms]).sum())
+        own = torch.tensor([0, stop, bad], dtype=torch.int64)
+        flags = own.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else own
+        flags[0] = ~finite
+        return collectives.all_reduce_(flags)
 
     def _refuse(self, index: int, losses: Losses) -> None:
         if self.scaler.is_enabled():

@@ -24,6 +24,9 @@ from esl_dist.stages.plan import StagePlan
 from esl_dist.stages.supervised import Supervised
 from esl_dist.stages.translate import SOURCE, TARGET, Translation
 
+BACKEND = "inductor"
+"""What torch.compile hands its graphs to."""
+
 
 def build_stage(plan: StagePlan, config: Config, runtime: Runtime, initial: Mapping[str, Any] | None, scaler: torch.amp.GradScaler) -> Supervised | Adaptation | Translation:
     """The stage with its networks on the device, wrapped for DDP.
@@ -42,14 +45,14 @@ def build_stage(plan: StagePlan, config: Config, runtime: Runtime, initial: Mapp
     learns_aux = config.align.source_aux > 0 or plan.kind == "selftrain" or reaches_aux(plan.objective, config.align)
     if config.model.multi_level and not learns_aux:
         train_aux_head(segmenter, False)
-    network = ddp.wrap(runtime.place(segmenter), runtime)
+    network = _ready(segmenter, config, runtime)
     passes = Passes(runtime, config.data.mean, config.data.scale, scaler.scale)
     if plan.kind in ("initial", "source", "oracle"):
         return Supervised(network, passes, num_classes, config.align.source_aux)
     discriminators = {}
     for head in discriminated(plan.objective, config.align, config.model.multi_level):
         made = build_discriminator(config.model, num_classes, config.run.seed + (1 if head == "main" else 2))
-        discriminators[head] = ddp.wrap(runtime.place(made).train(), runtime)
+        discriminators[head] = _ready(made.train(), config, runtime)
     objective = build_objective(plan.objective, config.align, config.model.multi_level, discriminators)
     self_training = SelfTraining(config.selftrain.weight, config.selftrain.weight_aux) if plan.kind == "selftrain" else None
     modes = _modes(plan, config, segmenter, passes)
@@ -87,6 +90,14 @@ def _translation(config: Config, runtime: Runtime, judging: Mapping[str, Any] | 
         judge = runtime.place(_segmenter(config, protocol(config.data.protocol).num_classes, judging)).eval().requires_grad_(False)
     passes = Passes(runtime, config.data.mean, config.data.scale, scaler.scale)
     return Translation(generators, discriminators, history, passes, options, judge)
+
+
+def _ready(network: nn.Module, config: Config, runtime: Runtime) -> nn.Module:
+    """On the device, compiled if asked for (in place and before DDP takes it, for fixed shapes), wrapped."""
+    runtime.place(network)
+    if config.run.compile:
+        network.compile(backend=BACKEND, dynamic=False)
+    return ddp.wrap(network, runtime)
 
 
 def _segmenter(config: Config, num_classes: int, initial: Mapping[str, Any] | None) -> DeepLabV2:

@@ -1,0 +1,300 @@
+"""The package's own training step beside the plain loop of ``plain.py``, alternating in one process: time, phases, FLOPs, memory.
+
+Images and labels are generated and lie in memory (on a GPU they are uploaded as in training), so that the step is measured and not
+the disk: ``--what data`` measures that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import cycle
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from esl_dist.benchmarks import ceilings
+from esl_dist.benchmarks.common import RECORDS, Peak, apart
+from esl_dist.benchmarks.plain import PlainStep
+from esl_dist.config.load import load_config
+from esl_dist.config.schema import Config, DomainConfig
+from esl_dist.data.loader import Batch
+from esl_dist.data.upload import uploaded
+from esl_dist.distributed import ddp
+from esl_dist.distributed.runtime import Runtime, set_arithmetic
+from esl_dist.engine.loop import new_scaler
+from esl_dist.engine.update import Updater
+from esl_dist.labels import protocol
+from esl_dist.stages.build import build_stage
+from esl_dist.stages.passes import Losses, Pair
+from esl_dist.stages.plan import StagePlan
+
+STAGES = ("source", "align", "selftrain")
+DIFFERENT = 4
+"""Generated pairs, used in turn."""
+
+
+def default_config(words: Sequence[str], file: str | None = None) -> Config:
+    """ADVENT as published (on a CPU at 512x256), random weights; ``words`` are options on top."""
+    small = [] if torch.cuda.is_available() else ["data.source.size=[512,256]", "data.target.size=[512,256]"]
+    own = [] if file else ["protocol=ours", "model.checkpoint=''", *small]
+    return load_config(file or "configs/gta5_cityscapes/advent.yaml", [*own, *words])
+
+
+def stage_plan(stage: str, config: Config) -> StagePlan:
+    """The stage as a run would plan it, for its step alone."""
+    objective = "none" if stage == "source" else config.align.objective
+    return StagePlan(stage, stage, stage, 1000, objective)
+
+
+def generated(config: Config, batch: int, target_labels: bool, seed: int = 0) -> list[Pair]:
+    """Noise and blocks of labels; a twentieth of the pixels is ignored, as many in every map."""
+    stream = torch.Generator().manual_seed(seed)
+    classes = protocol(config.data.protocol).num_classes
+
+    def one(domain: DomainConfig, labelled: bool) -> Batch:
+        width, height = domain.size
+        images = torch.randint(0, 256, (batch, 3, height, width), generator=stream, dtype=torch.uint8)
+        blocks = torch.randint(0, classes, (batch, -(-height // 16), -(-width // 16)), generator=stream, dtype=torch.uint8)
+        labels = blocks.repeat_interleave(16, 1).repeat_interleave(16, 2)[:, :height, :width].contiguous()
+        labels[:, :, : width // 20] = 255
+        pinned = (t.pin_memory() if torch.cuda.is_available() else t for t in (images, labels))
+        return Batch(next(pinned), next(pinned) if labelled else None, torch.arange(batch), ())
+
+    return [Pair(one(config.data.source, True), one(config.data.target, target_labels)) for _ in range(DIFFERENT)]
+
+
+class OwnStep:
+    """The stage and the update that a run would use."""
+
+    def __init__(self, stage: str, config: Config, runtime: Runtime, pairs: Sequence[Pair]) -> None:
+        plan, scaler = stage_plan(stage, config), new_scaler(runtime)
+        self.stage = build_stage(plan, config, runtime, None, scaler)
+        self.updater = Updater(self.stage, config.optim, config.guard, config.optim.decay_steps or plan.steps, scaler)
+        self.source = uploaded(cycle(pair.source for pair in pairs), runtime.device)
+        self.target = uploaded(cycle(pair.target for pair in pairs if pair.target), runtime.device)
+
+    def pair(self) -> Pair:
+        return Pair(next(self.source), next(self.target) if self.stage.needs_target else None)
+
+    def step(self, index: int) -> Losses:
+        return self.updater.step(index, [self.pair()])[0]
+
+    def gradient_bytes(self) -> dict[str, int]:
+        """Bytes of one gradient of each network."""
+        return {name: sum(p.numel() * p.element_size() for p in ddp.inner(n).parameters() if p.requires_grad) for name, n in self.stage.networks.items()}
+
+    @contextlib.contextmanager
+    def stopwatch(self, clock: Callable[[], float]) -> Iterator[dict[str, float]]:
+        """Inside, the seconds of a step by phase; the backward of a discriminator counts as the discriminator's."""
+        times: dict[str, float] = {}
+        inside: list[str] = []
+
+        def timed(holder: object, method: str, name: str) -> None:
+            function = getattr(holder, method)  # shadowed on the instance until the end
+
+            def wrapper(*arguments: Any, **named: Any) -> Any:
+                began, nested = clock(), bool(inside)
+                inside.append(name)
+                try:
+                    return function(*arguments, **named)
+                finally:
+                    inside.pop()
+                    if not nested:
+                        times[name] = times.get(name, 0.0) + clock() - began
+
+            setattr(holder, method, wrapper)
+
+        watched: list[tuple[object, str, str]] = [
+            (self, "pair", "data"),
+            (self.stage.passes, "forward", "F forward"),
+            (self.stage.passes, "backward", "F backward"),
+        ]
+        objective = getattr(self.stage, "objective", None)
+        watched += [(objective, "discriminator_pass", "D")] if objective else []
+        watched += [(self.updater.scaler, "step", "optimiser"), (self.updater, "_agree", "agreement")]
+        for holder, method, name in watched:
+            timed(holder, method, name)
+        try:
+            yield times
+        finally:
+            for holder, method, _ in watched:
+                delattr(holder, method)
+
+    def step_alone(self, index: int) -> Losses:
+        """A step whose gradients stay on their rank: what it is faster than ``step``, the all-reduce keeps from overlapping."""
+        with contextlib.ExitStack() as stack:
+            for network in self.stage.networks.values():
+                stack.enter_context(ddp.sync_if(network, False))
+            return self.step(index)
+
+
+@dataclasses.dataclass
+class Contestant:
+    """One way to compute the step: ``plain`` or ``ours``, in a precision."""
+
+    name: str
+    precision: str
+    deterministic: bool
+    step: Callable[[int], object]
+    own: OwnStep | None = None
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+    def measure(self, first: int, steps: int, device: torch.device) -> None:
+        set_arithmetic(self.deterministic, self.precision)
+        ceilings.wait(device)
+        began = time.perf_counter()
+        for index in range(first, first + steps):
+            self.step(index)
+        ceilings.wait(device)
+        self.seconds.append((time.perf_counter() - began) / steps)
+
+
+def contestants(stage: str, config: Config, runtime: Runtime, precisions: Sequence[str]) -> list[Contestant]:
+    """The plain loop (on CUDA also in TF32, and both with cuDNN's search), then ours."""
+    pairs = generated(config, config.optim.batch, stage == "selftrain")
+    plain = PlainStep(stage_plan(stage, config), config, runtime)
+    images = [plain.images(pair) for pair in pairs]
+    found = []
+    for precision in ("fp32", "tf32") if runtime.device.type == "cuda" else ("fp32",):
+        found.append(Contestant(f"plain {precision}", precision, False, lambda i: plain.step(i, pairs[i % DIFFERENT], images[i % DIFFERENT])))
+    for precision in precisions:
+        own = OwnStep(stage, config, dataclasses.replace(runtime, precision=precision), pairs)
+        for deterministic in (True, False) if runtime.device.type == "cuda" else (True,):
+            name = f"esl_dist {precision}" + (", not deterministic" if not deterministic else "")
+            found.append(Contestant(name, precision, deterministic, own.step, own))
+    return found
+
+
+def peak_mib(stage: str, words: Sequence[str], file: str | None, which: str) -> float:
+    """Memory of three steps of the contestant of that name in this process, above what it held before it was built; on a GPU the device's."""
+    config = default_config(words, file)
+    with Runtime.start(config.run, RECORDS) as runtime:
+        peak = Peak()
+        kind, precision = which.split()[:2]
+        set_arithmetic("not deterministic" not in which and kind != "plain", precision)
+        pairs = generated(config, config.optim.batch, stage == "selftrain")
+        if kind == "plain":
+            plain = PlainStep(stage_plan(stage, config), config, runtime)
+            images = plain.images(pairs[0])
+            for index in range(3):
+                plain.step(index, pairs[0], images)
+        else:
+            own = OwnStep(stage, config, dataclasses.replace(runtime, precision=precision), pairs)
+            for index in range(3):
+                own.step(index)
+        return torch.cuda.max_memory_allocated(runtime.device) / (1 << 20) if runtime.device.type == "cuda" else peak.mib()
+
+
+def flops(stage: str, config: Config, runtime: Runtime) -> int:
+    """Floating-point operations of a step: convolutions and matrix products, forward and backward, of the plain loop."""
+    pairs = generated(config, config.optim.batch, stage == "selftrain")
+    plain = PlainStep(stage_plan(stage, config), config, runtime)
+    with FlopCounterMode(display=False) as counter:
+        plain.step(0, pairs[0], plain.images(pairs[0]))
+    return int(counter.get_total_flops())
+
+
+def phases(own: OwnStep, first: int, steps: int, device: torch.device) -> dict[str, float]:
+    """Milliseconds of a step by phase, the device waited for at every border, so that they add up to a little more than a step takes."""
+
+    def clock() -> float:
+        ceilings.wait(device)
+        return time.perf_counter()
+
+    with own.stopwatch(clock) as times:
+        began = clock()
+        for index in range(first, first + steps):
+            own.step(index)
+        total = clock() - began
+    found = {name: 1e3 * value / steps for name, value in times.items()}
+    return {**found, "losses, rest": 1e3 * total / steps - sum(found.values())}
+
+
+def run(
+    stage: str = "align", words: Sequence[str] = (), file: str | None = None, precisions: Sequence[str] = (), rounds: int = 5, memory: bool = True
+) -> dict[str, Any]:
+    """Measure; every rank of a start by torchrun takes part, and the figures are rank 0's."""
+    config = default_config(words, file)
+    with Runtime.start(config.run, RECORDS) as runtime:
+        cuda = runtime.device.type == "cuda"
+        measured = contestants(stage, config, runtime, precisions or (("bf16", "fp32") if cuda else ("fp32", "bf16")))
+        steps, index = 20 if cuda else 1, 0
+        for turn in range(rounds + 2):  # the first two turns allocate, tune and are forgotten
+            for contestant in measured:
+                contestant.measure(index, steps, runtime.device)
+            index += steps
+            if turn == 1:
+                for contestant in measured:
+                    contestant.seconds.clear()
+        images = (1 if stage == "source" else 2) * config.optim.batch * runtime.world
+        counted = flops(stage, config, runtime)
+        rates = {precision: ceilings.matmul_rate(precision, runtime.device) for precision in dict.fromkeys(c.precision for c in measured)}
+        results: dict[str, Any] = {
+            "stage": stage,
+            "objective": stage_plan(stage, config).objective,
+            "sizes": [list(config.data.source.size), list(config.data.target.size)],
+            "batch": config.optim.batch,
+            "ranks": runtime.world,
+            "device": ceilings.device_name(runtime.device),
+            "torch": torch.__version__,
+            "tflop_per_step_and_rank": counted / 1e12,
+            "matmul_tflop_s": {precision: rate / 1e12 for precision, rate in rates.items()},
+            "copy_gb_s": ceilings.copy_rate(runtime.device) / 1e9,
+            "steps": [],
+        }
+        for contestant in measured:
+            set_arithmetic(contestant.deterministic, contestant.precision)
+            median = statistics.median(contestant.seconds)
+            entry: dict[str, Any] = {
+                "name": contestant.name,
+                "ms": 1e3 * median,
+                "images_per_s": images / median,
+                "mfu": counted / median / rates[contestant.precision],
+            }
+            entry["times_faster"] = {
+                plain.name: statistics.median(p / own for p, own in zip(plain.seconds, contestant.seconds, strict=True))
+                for plain in measured
+                if plain.own is None
+            }
+            if contestant.own:
+                entry["phases_ms"] = phases(contestant.own, index, max(steps // 2, 2), runtime.device)
+                if runtime.world > 1:
+                    entry["all_reduce_exposed_ms"] = 1e3 * (median - ceilings.seconds(partial(contestant.own.step_alone, index), runtime.device, 3))
+            results["steps"].append(entry)
+        own = next(c.own for c in measured if c.own)
+        results["gradient_mib"] = {name: size / (1 << 20) for name, size in own.gradient_bytes().items()}
+        if runtime.world > 1:
+            results["bus_gb_s"] = ceilings.bus_rate(max(own.gradient_bytes().values()) // 4, runtime.device) / 1e9
+    if memory and results["ranks"] == 1:
+        for entry in results["steps"]:
+            entry["peak_mib"] = apart(peak_mib, stage, list(words), file, entry["name"].replace(",", ""))
+    return results
+
+
+def table(results: dict[str, Any]) -> str:
+    """The figures of :func:`run` as text."""
+    sizes = " + ".join(f"{w}x{h}" for w, h in results["sizes"][: 1 if results["stage"] == "source" else 2])
+    ceiling = ", ".join(f"{precision} {rate:.3g}" for precision, rate in results["matmul_tflop_s"].items())
+    plain = [entry["name"] for entry in results["steps"] if "phases_ms" not in entry]
+    lines = [
+        f"one step of {results['stage']} ({results['objective']}), {sizes}, batch {results['batch']} a rank, {results['ranks']} rank(s) on {results['device']}",
+        f"{results['tflop_per_step_and_rank']:.3g} TFLOP a step and rank; matmul {ceiling} TFLOP/s; copy {results['copy_gb_s']:.1f} GB/s",
+        f"{'':<30}{'ms':>9}{'images/s':>10}{'MFU':>7}{'peak MiB':>10}" + "".join(f"{'x ' + name:>14}" for name in plain),
+    ]
+    for entry in results["steps"]:
+        memory = f"{entry['peak_mib']:.0f}" if "peak_mib" in entry else "-"
+        ratios = "".join(f"{entry['times_faster'][name]:>14.2f}" for name in plain)
+        lines.append(f"{entry['name']:<30}{entry['ms']:>9.1f}{entry['images_per_s']:>10.2f}{entry['mfu']:>7.1%}{memory:>10}{ratios}")
+    for entry in results["steps"]:
+        if "phases_ms" in entry:
+            exposed = f"; all-reduce not overlapped {entry['all_reduce_exposed_ms']:.1f} ms" if "all_reduce_exposed_ms" in entry else ""
+            lines.append(f"{entry['name']}: " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in entry["phases_ms"].items()) + exposed)
+    if "bus_gb_s" in results:
+        lines.append(f"all-reduce of the largest gradient: bus bandwidth {results['bus_gb_s']:.2f} GB/s")
+    return "\n".join(lines)

@@ -1,0 +1,54 @@
+"""``run.compile``: the networks become graphs without a break, made in the first step and never again."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from esl_dist.benchmarks.common import RECORDS
+from esl_dist.benchmarks.step import OwnStep, default_config, generated
+from esl_dist.config.schema import RunConfig
+from esl_dist.distributed.runtime import Runtime
+from esl_dist.stages import build
+
+WORDS = ["model.layers=[1,1,1,1]", "model.width=4", "model.discriminator_width=4", "data.source.size=[64,48]", "data.target.size=[64,32]", "run.threads=1"]
+
+
+def steps(stage: str, number: int, compiled: bool) -> tuple[list[dict[str, float]], list[int]]:
+    """Losses of each step, and how many graphs dynamo has made after it."""
+    torch._dynamo.reset()
+    counters.clear()
+    config = default_config([*WORDS, f"run.compile={compiled}", "run.device=cpu"])
+    losses, graphs = [], []
+    with Runtime.start(config.run, RECORDS) as runtime:
+        own = OwnStep(stage, config, runtime, generated(config, 1, stage == "selftrain"))
+        for index in range(number):
+            losses.append({name: float(value) for name, value in own.step(index).items()})
+            graphs.append(counters["stats"]["unique_graphs"])
+    return losses, graphs
+
+
+def test_no_graph_break_and_no_recompilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "BACKEND", "eager")  # what is counted is dynamo's, before any code is generated
+    losses, graphs = steps("selftrain", 3, True)
+    assert sum(counters["graph_break"].values()) == 0
+    # Two sizes of image for the segmenter; for each discriminator a frozen pass, and the two halves of its own.
+    assert 0 < graphs[0] <= 2 + 2 * 3 and graphs == [graphs[0]] * 3
+    assert losses == steps("selftrain", 3, False)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="generates C++")
+def test_compiled_code_computes_the_same_step() -> None:
+    compiled, plain = (steps("align", 2, compiled)[0] for compiled in (True, False))
+    for ours, theirs in zip(compiled, plain, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_a_machine_that_cannot_compile_says_so_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match=r"run\.compile: needs a C\+\+ compiler"):
+        Runtime.start(RunConfig(compile=True, device="cpu"), RECORDS)
