@@ -76,6 +76,7 @@ def make_labels(
             device=runtime.device,
             truth=_truth(target) if target.labelled else None,
             stop=stop,
+            weights=config.selftrain.label_weight == "confidence",
         )
 
 

@@ -153,8 +153,15 @@ class Pipeline:
         source = self._stream(labelled, domain, seed, start)
         if not needs_target:
             return Streams(uploaded(source, self.runtime.device), None, source.close)
-        label_dir = self.run_dir / "pseudo_labels" / stage.labels / "labels" if stage.kind == "selftrain" else None
-        return self._pairs(source, self._stream(self.target, data.target, seed + 1, start, labels=label_dir is not None, label_dir=label_dir))
+        return self._pairs(source, self._stream(self.target, data.target, seed + 1, start, **self._label_files(stage)))
+
+    def _label_files(self, stage: StagePlan) -> dict[str, Any]:
+        """What the target stream reads beside images: in self-training the pseudo-labels, and their weights where pixels are weighted."""
+        if stage.kind != "selftrain":
+            return {"labels": False}
+        made = self.run_dir / "pseudo_labels" / stage.labels
+        weights = {"weight_dir": made / "weights"} if self.config.selftrain.label_weight == "confidence" else {}
+        return {"label_dir": made / "labels", **weights}
 
     def _pairs(self, source: TrainStream, target: TrainStream) -> Streams:
         def close() -> None:
@@ -231,8 +238,8 @@ class Pipeline:
             kept = sum(entry["kept"] for entry in made.thresholds["classes"])
             total = sum(entry["count"] for entry in made.thresholds["classes"])
             before = agreement(made.out.with_name(stage.labels_before), made.out, self.target.names) if stage.labels_before else {}
-            made_from = {"labels": made.thresholds["labels"], "network": "not run" if given else "run"}
-            self.tracker.event("labels", rule=made.rule, stage=stage.teacher, round=stage.round, coverage=kept / max(total, 1), pixels=total, **made_from, **before)
+            made_from = {"labels": made.thresholds["labels"] + made.thresholds.get("weights", ""), "network": "not run" if given else "run"}
+            self.tracker.event("labels", set=stage.labels, rule=made.rule, stage=stage.teacher, round=stage.round, coverage=kept / max(total, 1), pixels=total, **made_from, **before)
 
     def _score(self, stage: StagePlan, folder: Path) -> None:
         if self.scored is None:

@@ -271,6 +271,8 @@ class SelfTrainConfig:
     """Weight of the target cross-entropy on the main head."""
     weight_aux: float = 0.1
     """Weight of the target cross-entropy on the aux head."""
+    label_weight: Literal["none", "confidence"] = "none"
+    """confidence: a pixel counts by 1 - E (esl, median) or p (ssl) of its label, and the mean is the weighted one; none: all alike."""
     objective: str = "same"
     """Alignment kept on beside it: ``same`` as ``align.objective``, or any of its values (``none`` drops it)."""
 
@@ -377,6 +379,8 @@ class Config:
             _require(made == {1}, "translate.rounds", "repeats the first translation and the stages marked +it: name translate once in run.stages, or the rounds there and leave this at 1")
         if "selftrain" in stages:
             _require(any(s in stages[: stages.index("selftrain")] for s in ("align", "source", "initial")), "run.stages", "selftrain needs an align, source or initial stage before it to make its labels")
+        rules = {entry.partition(":")[2] or self.pseudo_labels.rule for entry in self.run.stages if entry.startswith("selftrain")}
+        _require(self.selftrain.label_weight == "none" or "cbst" not in rules, "selftrain.label_weight", "confidence is not defined for cbst, which relabels pixels; use esl, ssl or median, or none")
         if self.selftrain.init == "align":
             _require("align" in stages, "selftrain.init", "align needs an align stage in run.stages")
         if not self.model.multi_level:

@@ -37,6 +37,8 @@ class Batch(NamedTuple):
     """What was wrong with each sample that had to be replaced."""
     positions: tuple[int, ...] = ()
     """Global position of each sample in its stream: whatever else is drawn about a sample is drawn from it."""
+    weights: Tensor | None = None
+    """uint8 ``[n, H, W]``: weight of each labelled pixel, in 255ths; None where all weigh alike."""
 
 
 class InferenceBatch(NamedTuple):
@@ -76,6 +78,7 @@ class _TrainBatches:
     blur: float
     labels: bool
     label_dir: Path | None
+    weight_dir: Path | None
     fit: Fit
     crop: int
 
@@ -90,7 +93,10 @@ class _TrainBatches:
             bad += problems
             if label is not None:
                 labels.append(label)
-        return Batch(torch.stack(images), torch.stack(labels) if labels else None, torch.tensor(indices), tuple(bad), tuple(range(first, first + self.batch)))
+        stacked, weights = torch.stack(labels) if labels else None, None
+        if stacked is not None and self.weight_dir is not None:
+            stacked, weights = stacked.unbind(1)
+        return Batch(torch.stack(images), stacked, torch.tensor(indices), tuple(bad), tuple(range(first, first + self.batch)), weights)
 
     def _sample(self, position: int) -> tuple[Tensor, Tensor | None, int, list[str]]:
         """The sample at a position; where it cannot be read, the next of the data set that can, and why."""
@@ -118,7 +124,12 @@ class _TrainBatches:
                 return image, None
             if self.label_dir is None:
                 return image, fitted_label(self.dataset, index, self.size, self.fit)
-            return image, fit_label(decode.read_ids(self.label_dir / f"{self.dataset.names[index]}.png"), self.size, self.fit)
+            label = self._png(self.label_dir, index)
+            # One tensor [2, H, W] from here on: whatever moves a label moves its weight.
+            return image, label if self.weight_dir is None else torch.stack([label, self._png(self.weight_dir, index)])
+
+    def _png(self, folder: Path, index: int) -> Tensor:
+        return fit_label(decode.read_ids(folder / f"{self.dataset.names[index]}.png"), self.size, self.fit)
 
 
 class TrainStream(Iterator[Batch]):
@@ -134,6 +145,7 @@ class TrainStream(Iterator[Batch]):
         workers: processes that read ahead; 0 reads ahead in a thread.
         labels: read labels.
         label_dir: pseudo-labels ``<label_dir>/<name>.png`` (train ids, 255 = ignore), paired by name, in place of the set's own.
+        weight_dir: weights of the pseudo-labels' pixels, ``<weight_dir>/<name>.png``, in 255ths.
         prefetch: micro-batches that each worker (or the thread) keeps ready.
         fit: how images and labels meet ``size``.
         crop: side of a random square of each image; 0 takes the whole. Without labels only.
@@ -158,16 +170,18 @@ class TrainStream(Iterator[Batch]):
         workers: int = 0,
         labels: bool = True,
         label_dir: Path | None = None,
+        weight_dir: Path | None = None,
         prefetch: int = 2,
         fit: Fit = "stretch",
         crop: int = 0,
     ) -> None:
         assert 0 <= rank < world and batch >= 1 and accumulate >= 1 and start_step >= 0 and not (crop and labels)
-        if label_dir is not None:
-            _require_labels(dataset, label_dir)
-        elif labels and not dataset.labelled:
+        assert weight_dir is None or label_dir is not None
+        for folder in filter(None, (label_dir, weight_dir)):
+            _require_labels(dataset, folder)
+        if labels and label_dir is None and not dataset.labelled:
             raise ValueError("these images have no labels to train on; set labelled=true where they exist, or drop the stage that learns from them")
-        batches = _TrainBatches(dataset, size, seed, batch, rank, world, accumulate, mirror, blur, labels, label_dir, fit, crop)
+        batches = _TrainBatches(dataset, size, seed, batch, rank, world, accumulate, mirror, blur, labels, label_dir, weight_dir, fit, crop)
         self._batches = Produced(batches, start=start_step * accumulate, stop=None, workers=workers, prefetch=prefetch)
 
     def __next__(self) -> Batch:

@@ -102,7 +102,7 @@ def augment(image: Tensor, label: Tensor | None, *, seed: int, position: int, mi
 
     Args:
         image: uint8 ``[3, H, W]``.
-        label: uint8 ``[H, W]``, or None.
+        label: uint8 ``[..., H, W]``, or None.
         seed, position: of the stream (see ``sampler``); a position's draws do not depend on which augmentations are on.
 
     Returns:

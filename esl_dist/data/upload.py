@@ -10,7 +10,7 @@ from esl_dist.data.loader import Batch
 
 
 def uploaded(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The same batches, images and labels on ``device``, uint8 as they are: a quarter of the bytes, and they are normalised there.
+    """The same batches, images, labels and weights on ``device``, uint8 as they are: a quarter of the bytes, and they are normalised there.
 
     On CUDA the next batch is copied on a stream of its own (without the host where its memory is page-locked, as the loader's is), so
     one batch more than is used has been read. On the CPU nothing is copied.
@@ -27,13 +27,13 @@ class _Uploaded(Iterator[Batch]):
     def _copy(self) -> Batch:
         batch = next(self._batches)
         with torch.cuda.stream(self._stream):
-            labels = None if batch.labels is None else batch.labels.to(self._device, non_blocking=True)
-            return batch._replace(images=batch.images.to(self._device, non_blocking=True), labels=labels)
+            labels, weights = (None if tensor is None else tensor.to(self._device, non_blocking=True) for tensor in (batch.labels, batch.weights))
+            return batch._replace(images=batch.images.to(self._device, non_blocking=True), labels=labels, weights=weights)
 
     def __next__(self) -> Batch:
         batch, current = self._ready, torch.cuda.current_stream(self._device)
         current.wait_stream(self._stream)
-        for tensor in (batch.images, batch.labels):
+        for tensor in (batch.images, batch.labels, batch.weights):
             if tensor is not None:
                 tensor.record_stream(current)  # its memory goes to no other copy while this stream still reads it
         self._ready = self._copy()

@@ -30,12 +30,16 @@ def upsample(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return upsampled
 
 
-def upsampled_segmentation_loss(logits: Tensor, labels: Tensor, valid: Tensor | float | None = None) -> Tensor:
-    """``segmentation_loss(upsample(logits, size of labels), labels, valid)`` in bands: ``[N, C, h, w]`` and ``[N, H, W]`` to 0-dim."""
-    assert len(labels) == len(logits)
-    total: Tensor = _CrossEntropy.apply(wide(logits), labels)
+def upsampled_segmentation_loss(logits: Tensor, labels: Tensor, valid: Tensor | float | None = None, weights: Tensor | None = None) -> Tensor:
+    """``segmentation_loss(upsample(logits, size of labels), labels, valid)`` in bands: ``[N, C, h, w]`` and ``[N, H, W]`` to 0-dim.
+
+    ``weights`` (``[N, H, W]``, floating, 0-1) multiply each pixel's cross-entropy; ``valid`` is then, by default, their sum over the labelled pixels.
+    """
+    assert len(labels) == len(logits) and (weights is None or weights.shape == labels.shape)
+    total: Tensor = _CrossEntropy.apply(wide(logits), labels, weights)
     if valid is None:
-        valid = ((labels >= 0) & (labels < logits.shape[1])).sum().clamp_min(1)
+        known = (labels >= 0) & (labels < logits.shape[1])
+        valid = known.sum().clamp_min(1) if weights is None else (weights * known).sum().clamp_min(torch.finfo(weights.dtype).tiny)
     return total / (valid.to(total.dtype) if isinstance(valid, Tensor) else valid)
 
 
@@ -129,10 +133,10 @@ class _Upsample(Function):
 
 
 class _CrossEntropy(Function):
-    """Sum over the labelled pixels. Its gradient is made with it: one more pass would cost one more softmax."""
+    """Sum over the labelled pixels, weighted where there are weights. Its gradient is made with it: one more pass would cost one more softmax."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
         ctx.learns = ctx.needs_input_grad[0]
         classes = torch.arange(logits.shape[1], device=logits.device, dtype=logits.dtype).view(1, -1, 1, 1)
         with _full_precision(logits.device):
@@ -142,19 +146,21 @@ class _CrossEntropy(Function):
                 log_prob = torch.log_softmax(rows.band(band, cells), dim=1)
                 label = labels[:, None, band].long()
                 known = (label >= 0) & (label < logits.shape[1])
-                total -= torch.where(known, log_prob.gather(1, torch.where(known, label, 0)), 0).sum()
+                weight = known if weights is None else known * weights[:, None, band].to(logits.dtype)
+                chosen_log = torch.where(known, log_prob.gather(1, torch.where(known, label, 0)), 0)
+                total -= (chosen_log if weights is None else chosen_log * weight).sum()
                 if ctx.learns:
                     chosen = torch.eq(label.to(logits.dtype), classes, out=torch.empty_like(log_prob))
-                    rows.add_gradient(grad, band, cells, log_prob.exp_().sub_(chosen).mul_(known))
+                    rows.add_gradient(grad, band, cells, log_prob.exp_().sub_(chosen).mul_(weight))
             if ctx.learns:
                 ctx.save_for_backward(rows.gradient(grad))
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad, None
+        return gradient * grad, None, None
 
 
 class _View(Function):

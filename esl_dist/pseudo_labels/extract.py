@@ -67,6 +67,7 @@ def extract(
     device: torch.device | str = "cpu",
     truth: Truth | None = None,
     stop: Stop = never,
+    weights: bool = False,
 ) -> list[LabelSet]:
     """Make every label set of ``settings`` (name, rule, its own folder) from one inference pass. Collective.
 
@@ -74,8 +75,8 @@ def extract(
     the logits (checkpoint SHA-256, model, sizes); this function adds libraries, device and a canary. A finished, identical label
     set is recognised and left alone; a spool of a killed run is continued at any number of ranks. ``from_spool`` needs no
     forward. ``out/selection.json`` says what there is to learn from the sets that were made (see ``insight``), judged by ``truth``
-    where it is given. ``stop`` is asked every few images: what is spooled by then stays (``StoppedBySignal``). Raises ``ValueError``, the
-    same on all ranks, for anything the user can mend.
+    where it is given. ``weights`` writes a PNG of confidences beside every label. ``stop`` is asked every few images: what is spooled by
+    then stays (``StoppedBySignal``). Raises ``ValueError``, the same on all ranks, for anything the user can mend.
     """
     assert len(class_names) == num_classes and len({folder for _, _, folder in settings}) == len(settings)
     if len(set(source.names)) != len(source.names):
@@ -102,7 +103,7 @@ def extract(
         if layout.content == "scores" and any(setting.rule == "cbst" for setting in rules):
             raise ValueError(f"{folder} holds one class per pixel, but pseudo_labels.rule=cbst compares all; extract with extract.spool=logits")
         fingerprint = {**layout.given, **fingerprint}
-    task = Task(source.names, class_names, portion_round, {"size": how.partition(" ")[2], "checkpoint": fingerprint.get("checkpoint"), "fingerprint": fingerprint})
+    task = Task(source.names, class_names, portion_round, {"size": how.partition(" ")[2], "checkpoint": fingerprint.get("checkpoint"), "fingerprint": fingerprint}, weights)
     jobs = [Job(name, setting, path, identity(setting, task)) for name, setting, path in settings]
     done = {job.name: finished(job, task) for job in jobs}
     todo = [job for job in jobs if done[job.name] is None]

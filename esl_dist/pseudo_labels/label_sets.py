@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from esl_dist.pseudo_labels.reduced import Reduced
 from esl_dist.pseudo_labels.scores import relabel
 from esl_dist.pseudo_labels.selection import sum_over_ranks
 from esl_dist.pseudo_labels.thresholds import Thresholds, portion_of
+from esl_dist.pseudo_labels.weights import confidence_weights
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Task:
     portion_round: int
     about: dict[str, Any]
     """Recorded in ``thresholds.json``: checkpoint, fingerprint, output size."""
+    weights: bool = False
+    """Whether every label PNG gets one of weights beside it (see ``weights.py``)."""
 
     @property
     def num_classes(self) -> int:
@@ -60,7 +64,8 @@ class Task:
 
 def identity(setting: PseudoLabelConfig, task: Task) -> str:
     """One hash for everything that decides a label set, the number of ranks not among it."""
-    return fingerprint.digest([asdict(setting), list(task.names), list(task.class_names), task.portion_round, task.about])
+    decisive = [asdict(setting), list(task.names), list(task.class_names), task.portion_round, task.about]
+    return fingerprint.digest([*decisive, "weights"] if task.weights else decisive)
 
 
 def finished(job: Job, task: Task) -> LabelSet | None:
@@ -68,13 +73,13 @@ def finished(job: Job, task: Task) -> LabelSet | None:
     content = collectives.broadcast_json(write.read_json(job.out / "thresholds.json"))
     if content is None or content.get("identity") != job.identity:
         return None
-    total = np.zeros(4, np.int64)
+    total = np.zeros((2, 4), np.int64)
     for name in task.names[collectives.rank() :: collectives.world()]:
-        try:
-            total += write.digest(name, write.label_path(job.out, name).read_bytes())
-        except OSError:
-            continue  # a missing file changes the sum
-    if write.hexadecimal(sum_over_ranks(total)) != content.get("labels"):
+        for row, path_of in enumerate((write.label_path, write.weight_path)[: 1 + task.weights]):
+            with contextlib.suppress(OSError):  # a missing file changes the sum
+                total[row] += write.digest(name, path_of(job.out, name).read_bytes())
+    labels, weights = (write.hexadecimal(row) for row in sum_over_ranks(total))
+    if labels != content.get("labels") or (task.weights and weights != content.get("weights")):
         return None
     return LabelSet(job.setting.rule, job.out, content)
 
@@ -93,7 +98,7 @@ def make(
     """
     settings = [job.setting for job in jobs]
     started = time.monotonic()
-    chosen = choose(images, settings, len(task.names), task.num_classes, task.portion_round, stop)
+    chosen = choose(images, settings, len(task.names), task.num_classes, task.portion_round, stop, task.weights)
     if collectives.is_main():
         for job in jobs:
             (job.out / "thresholds.json").unlink(missing_ok=True)  # a set half overwritten must not look finished
@@ -108,11 +113,13 @@ def make(
         kept, digests = _nothing(jobs, task)
         labels = []
         for position, (job, windows) in enumerate(zip(jobs, chosen.windows, strict=True)):
-            label, left = label_of(image, job.setting, windows[image.id // job.setting.window if job.setting.window else 0])
-            data = write.png(label)
-            atomic.write_bytes(write.label_path(job.out, image.name), data, durable=False)  # `finished` compares the hashes of all
+            limits = windows[image.id // job.setting.window if job.setting.window else 0]
+            label, left = label_of(image, job.setting, limits)
+            digests[position, 0] = _png(write.label_path(job.out, image.name), image.name, label)
+            if task.weights:
+                weights = confidence_weights(label, image.score[limits.kind], limits.kind)
+                digests[position, 1] = _png(write.weight_path(job.out, image.name), image.name, weights)
             kept[position] = left[: task.num_classes]
-            digests[position] = write.digest(image.name, data)
             labels.append(label)
         height, width = image.label.shape
         return _Written(image, labels, None if truth is None else truth(image.id, (height, width)), kept, digests)
@@ -141,7 +148,7 @@ def make(
             raise ValueError(f"thresholds are of {counted} pixels of {len(task.names)} images, labels of {pixels_seen} of {images_seen}: the spool changed underneath; delete it and run again")
     sets = []
     for position, (job, windows) in enumerate(zip(jobs, chosen.windows, strict=True)):
-        content = summary(job, windows, kept[position], task, write.hexadecimal(digests[position]))
+        content = summary(job, windows, kept[position], task, digests[position])
         if collectives.is_main():
             atomic.write_json(job.out / "thresholds.json", content)
         sets.append(LabelSet(job.setting.rule, job.out, content))
@@ -161,8 +168,15 @@ class _Written(NamedTuple):
 
 
 def _nothing(jobs: Sequence[Job], task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Kept pixels per job and class, and digest per job, to add to."""
-    return np.zeros((len(jobs), task.num_classes), np.int64), np.zeros((len(jobs), 4), np.int64)
+    """Kept pixels per job and class, and digests of labels and weights per job, to add to."""
+    return np.zeros((len(jobs), task.num_classes), np.int64), np.zeros((len(jobs), 2, 4), np.int64)
+
+
+def _png(path: Path, name: str, pixels: np.ndarray) -> np.ndarray:
+    """Write uint8 ``[H, W]``; the file's digest."""
+    data = write.png(pixels)
+    atomic.write_bytes(path, data, durable=False)  # `finished` compares the hashes of all
+    return write.digest(name, data)
 
 
 def label_of(image: Scored, setting: PseudoLabelConfig, limits: Thresholds) -> tuple[np.ndarray, np.ndarray]:
@@ -187,7 +201,7 @@ def class_rows(class_names: Sequence[str], setting: PseudoLabelConfig, limits: T
     ]
 
 
-def summary(job: Job, windows: Sequence[Thresholds], kept: np.ndarray, task: Task, labels: str) -> dict[str, Any]:
+def summary(job: Job, windows: Sequence[Thresholds], kept: np.ndarray, task: Task, digests: np.ndarray) -> dict[str, Any]:
     """The content of ``thresholds.json``. With several windows a class has no one median: each window's are listed."""
     setting = job.setting
     count = np.sum([limits.count for limits in windows], axis=0)
@@ -202,5 +216,6 @@ def summary(job: Job, windows: Sequence[Thresholds], kept: np.ndarray, task: Tas
     content.update(rank=setting.rank, ties=setting.ties, scores=setting.scores, window=setting.window, **total, classes=classes)
     if len(windows) > 1:
         content["windows"] = [class_rows(task.class_names, setting, limits) for limits in windows]
-    content.update(world_size=collectives.world(), **task.about, labels=labels, identity=job.identity)
+    hashes = dict(zip(("labels", "weights")[: 1 + task.weights], map(write.hexadecimal, digests), strict=False))
+    content.update(world_size=collectives.world(), **task.about, **hashes, identity=job.identity)
     return content

@@ -88,14 +88,15 @@ def select(
 
 
 def choose(
-    images: ScoredImages, settings: Sequence[PseudoLabelConfig], number: int, num_classes: int, portion_round: int, stop: Stop = never
+    images: ScoredImages, settings: Sequence[PseudoLabelConfig], number: int, num_classes: int, portion_round: int, stop: Stop = never, scores: bool = False
 ) -> Choice:
     """Thresholds of every setting over the ``number`` images of all ranks, one per window of images. Collective.
 
     ``window: N`` takes medians over N images in a row, as the published code does for lack of memory. Its last, incomplete window
-    counts there the rows that were never filled as class 0 with entropy 0; here it holds its own images only.
+    counts there the rows that were never filled as class 0 with entropy 0; here it holds its own images only. With ``scores`` the
+    images to write from still have them, at the price of one more forward where nothing was spooled.
     """
-    reduce = images.costly and all(setting.window == 0 and setting.rule != "cbst" for setting in settings)
+    reduce = images.costly and not scores and all(setting.window == 0 and setting.rule != "cbst" for setting in settings)
     readable: Iterable[Scored] = images
     chosen: list[list[Thresholds]] = [[] for _ in settings]
     high: dict[Kind, np.ndarray] = {}

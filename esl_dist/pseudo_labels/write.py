@@ -15,10 +15,19 @@ UP_FILTER = 2  # PNG specification, section 9.2
 
 def label_path(folder: Path, name: str) -> Path:
     """``<folder>/labels/<name>.png``; ``ValueError`` for a name that would leave the folder."""
+    return _inside(folder / "labels", name)
+
+
+def weight_path(folder: Path, name: str) -> Path:
+    """``<folder>/weights/<name>.png``, likewise."""
+    return _inside(folder / "weights", name)
+
+
+def _inside(folder: Path, name: str) -> Path:
     pure = PurePosixPath(name)
     if not name or pure.is_absolute() or ".." in pure.parts:
         raise ValueError(f"image name {name!r} points outside the label folder")
-    return folder / "labels" / f"{name}.png"
+    return folder / f"{name}.png"
 
 
 def png(label: np.ndarray) -> bytes:

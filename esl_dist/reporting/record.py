@@ -94,7 +94,7 @@ def read_run(path: Path) -> RunRecord:
     config = load_config(str(path / "config.yaml"), [])
     log_file = path / "metrics.jsonl"
     events = tuple(jsonl.read(log_file)) if log_file.is_file() else ()
-    stages = tuple(_stage(path, stage, events) for stage in plan(config) if (path / stage.folder).is_dir())
+    stages = tuple(_stage(path, stage, config, events) for stage in plan(config) if (path / stage.folder).is_dir())
     sets = {folder.parent.name: _read_json(folder) for folder in sorted((path / "pseudo_labels").glob("*/thresholds.json"))}
     order = sorted(sets, key=lambda name: (_round(name), {"ssl": 0, "esl": 1}.get(_rule(name), 2), name))
     return RunRecord(path, config, stages, events, {name: sets[name] for name in order})
@@ -125,18 +125,30 @@ def _translated(mark: str) -> str:
     return f" + IT {mark.removeprefix('it')}".rstrip() if mark else ""
 
 
-def _title(stage: StagePlan) -> str:
+def objective_title(name: str) -> str:
+    """``minent`` -> ``MinEnt``, ``mine:sharpen`` -> ``sharpen``."""
+    return _OBJECTIVES.get(name, name.rpartition(":")[2])
+
+
+def _title(stage: StagePlan, config: Config) -> str:
     if stage.kind == "selftrain":
         return label_title(stage.labels)
     mark = _translated(stage.entry.partition("+")[2])
     if stage.kind == "align":
-        return _OBJECTIVES.get(stage.objective, stage.objective.rpartition(":")[2]) + mark
+        return " + ".join(objective_title(term) for term in (stage.objective, *_extra_terms(stage.objective, config))) + mark
     if stage.kind == "translate":
         return "translation" + stage.folder.removeprefix("translate").replace("-", " ")
     return _KINDS[stage.kind] + mark
 
 
-def _stage(path: Path, stage: StagePlan, events: Iterable[dict[str, Any]]) -> StageRecord:
+def _extra_terms(objective: str, config: Config) -> list[str]:
+    """What ``align.also`` and self-guidance add to an objective."""
+    if objective in ("none", "bn"):
+        return []
+    return [*(term.objective for term in config.align.also), *(["Multi"] if config.align.self_guidance else [])]
+
+
+def _stage(path: Path, stage: StagePlan, config: Config, events: Iterable[dict[str, Any]]) -> StageRecord:
     folder = path / stage.folder
     metrics = {kind: _read_json(file) for kind in STATISTICS if (file := folder / f"metrics-{kind}.json").is_file()}
     done = _read_json(folder / "done.json") if (folder / "done.json").is_file() else {}
@@ -150,7 +162,7 @@ def _stage(path: Path, stage: StagePlan, events: Iterable[dict[str, Any]]) -> St
             best[kind] = top["miou"]
             if top.get("miou_star") is not None:
                 best_star[kind] = top["miou_star"]
-    return StageRecord(stage.folder, _title(stage), stage.kind, metrics, best, best_star, done.get("step"), done.get("seconds"), meta.get("world"))
+    return StageRecord(stage.folder, _title(stage, config), stage.kind, metrics, best, best_star, done.get("step"), done.get("seconds"), meta.get("world"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

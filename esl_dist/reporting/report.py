@@ -102,6 +102,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "summary": tables.summary(run, kinds),
         "class_tables": [tables.class_table(run, kind) for kind in kinds],
         "labels": tables.label_table(run, measured) if run.label_sets else None,
+        "rounds": tables.rounds(run, measured),
         "measured": measured,
         "gallery": rows,
         "first_labels": f"{label_title(next(iter(run.label_sets)))} labels" if run.label_sets else "",

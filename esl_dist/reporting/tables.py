@@ -138,6 +138,33 @@ def label_table(run: RunRecord, measured: Comparison | None) -> LabelTable:
     return LabelTable(titles, tuple(rows), _mark_cleanest(totals), wins)
 
 
+@dataclass(frozen=True)
+class RoundRow:
+    """One label set of a run with several rounds; shares in percent."""
+
+    title: str
+    coverage: float | None
+    wrong: float | None
+    both_kept: float | None
+    """Pixels that this set and the round before both label; None in the first round."""
+    agreed: float | None
+    """Of those, the share with the same class in both."""
+
+
+def rounds(run: RunRecord, measured: Comparison | None) -> list[RoundRow]:
+    """How the labels changed from round to round; empty for runs of one round."""
+    if run.config.selftrain.rounds == 1:
+        return []
+    logged = {event.get("set"): event for event in run.events_of("labels")}
+    rows = []
+    for name, content in run.label_sets.items():
+        event = logged.get(name, {})
+        both, same = event.get("both_kept"), event.get("agreed")
+        agreed = 100 * same / both if both and same is not None else None
+        rows.append(RoundRow(label_title(name), _share(content["classes"]), _percent(measured.sets[name].wrong()) if measured else None, _percent(both), agreed))
+    return rows
+
+
 def _label_cell(entry: dict[str, float], wrong: float | None) -> LabelCell:
     return LabelCell(entry["threshold"], 100 * entry["kept"] / entry["count"] if entry["count"] else None, _percent(wrong))
 

@@ -61,7 +61,8 @@ class Adaptation:
         valid_s = self.passes.globally_valid((p.source.labels for p in micro if p.source.labels is not None), self.num_classes)
         valid_t = None
         if self.self_training:
-            valid_t = self.passes.globally_valid((p.target.labels for p in micro if p.target and p.target.labels is not None), self.num_classes)
+            targets = [p.target for p in micro if p.target and p.target.labels is not None]
+            valid_t = self.passes.globally_valid((t.labels for t in targets if t.labels is not None), self.num_classes, (t.weights for t in targets))
         drawn = self.modes.draw(micro) if self.modes else [None] * len(micro)
         losses: Losses = {}
         for pair, pixels in zip(micro, drawn, strict=True):
@@ -112,7 +113,7 @@ class Adaptation:
         if self.self_training:
             assert batch.labels is not None and valid is not None
             weights = (self.self_training.weight, self.self_training.weight_aux)
-            loss, parts = cross_entropy(target, self.passes.labels(batch.labels), valid, weights, "target")
+            loss, parts = cross_entropy(target, self.passes.labels(batch.labels), valid, weights, "target", self.passes.weights(batch.weights))
             total = total + loss
             losses.update(parts)
         if self.modes and drawn:

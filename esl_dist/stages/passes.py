@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -72,17 +73,23 @@ class Passes:
     def labels(self, labels_u8: Tensor) -> Tensor:
         return labels_u8.to(self.runtime.device, non_blocking=True)
 
-    def globally_valid(self, labels: Iterable[Tensor], num_classes: int) -> Tensor:
+    def weights(self, weights_u8: Tensor | None) -> Tensor | None:
+        """Pixel weights 0-1, float32, from their 255ths."""
+        return None if weights_u8 is None else self.labels(weights_u8).float().div_(255)
+
+    def globally_valid(self, labels: Iterable[Tensor], num_classes: int, weights: Iterable[Tensor | None] = repeat(None)) -> Tensor:
         """Valid pixels of the whole global batch divided by the world size, 0-dim float64.
 
         DDP averages gradients over ranks, so a sum over this rank's pixels divided by this number becomes, after the
-        all-reduce, the mean over every valid pixel of every rank: N ranks equal one process with the same images.
+        all-reduce, the mean over every valid pixel of every rank: N ranks equal one process with the same images. With
+        ``weights`` (uint8, in 255ths) it is the sum of the valid pixels' weights, and the mean the weighted one.
         """
         count = torch.zeros((), dtype=torch.float64, device=self.runtime.device)
-        for batch in labels:
-            count += (self.labels(batch) < num_classes).sum()
+        for batch, weight in zip(labels, weights, strict=False):
+            valid = self.labels(batch) < num_classes
+            count += valid.sum() if weight is None else (self.labels(weight) * valid).sum() / 255
         # Nothing to learn anywhere (all pixels ignored): every sum is zero, and zero over one is zero, not NaN.
-        return collectives.all_reduce_(count).clamp_min_(1).div_(self.runtime.world)
+        return collectives.all_reduce_(count).clamp_min_(1 / 255).div_(self.runtime.world)
 
 
 class Prediction:
@@ -126,13 +133,15 @@ def head_of(logits: Outputs, name: str) -> Tensor:
     return chosen
 
 
-def cross_entropy(prediction: Prediction, labels: Tensor, valid: Tensor, weights: tuple[float, float], name: str) -> tuple[Tensor, Losses]:
-    """``w_main * CE(main) + w_aux * CE(aux)`` over ``valid`` pixels, and its unweighted parts as ``<name>_main`` and ``<name>_aux``."""
-    main = upsampled_segmentation_loss(prediction.logits.main, labels, valid)
+def cross_entropy(
+    prediction: Prediction, labels: Tensor, valid: Tensor, weights: tuple[float, float], name: str, pixel_weights: Tensor | None = None
+) -> tuple[Tensor, Losses]:
+    """``w_main * CE(main) + w_aux * CE(aux)`` over ``valid`` pixels, and its parts without the heads' weights as ``<name>_main`` and ``<name>_aux``."""
+    main = upsampled_segmentation_loss(prediction.logits.main, labels, valid, pixel_weights)
     parts = {f"{name}_main": main.detach()}
     total = weights[0] * main
     if prediction.logits.aux is not None:
-        aux = upsampled_segmentation_loss(prediction.logits.aux, labels, valid)
+        aux = upsampled_segmentation_loss(prediction.logits.aux, labels, valid, pixel_weights)
         parts[f"{name}_aux"] = aux.detach()
         total = total + weights[1] * aux
     return total, parts

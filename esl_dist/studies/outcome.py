@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from esl_dist.reporting.gallery import open_target
 from esl_dist.reporting.quality import compare
 from esl_dist.reporting.record import RunRecord, read_run
 from esl_dist.stages.plan import plan
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Labels:
 
     def of(self, run_dir: Path, stage: str = "") -> LabelFigures | None:
         """Of the labels that ``stage`` trained on (empty: the last stage that trained on any); None where there are none to read."""
+        if not (run_dir / "config.yaml").is_file():
+            return None  # it was never started
         try:
             run = read_run(run_dir)
             names = [s.labels for s in plan(run.config) if s.kind == "selftrain" and stage in ("", s.folder)]
@@ -43,7 +48,8 @@ class Labels:
             counts = [(entry["kept"], entry["count"]) for entry in content["classes"]]
             coverage = sum(kept for kept, _ in counts) / max(sum(count for _, count in counts), 1)
             return LabelFigures(name, coverage, self._wrong(run, name, content))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s: its labels are not in the study's result: %s", run_dir, error)
             return None
 
     def _wrong(self, run: RunRecord, name: str, content: dict[str, Any]) -> float | None:
@@ -78,6 +84,7 @@ def final_weights(run_dir: Path, stage: str = "") -> Path | None:
     try:
         folder = run_dir / (stage or [s.folder for s in plan(read_run(run_dir).config) if s.kind != "oracle"][-1])
         path = folder / "checkpoints" / str(json.loads((folder / "done.json").read_text())["checkpoint"]) / "segmenter.pt"
-    except (OSError, ValueError, KeyError, IndexError):
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        log.warning("%s: its weights cannot be found: %s", run_dir, error)
         return None
     return path if path.is_file() else None

@@ -251,6 +251,35 @@ def test_pseudo_labels_are_paired_by_name(tmp_path: Path) -> None:
         assert set(batch.labels[slot].flatten().tolist()) == {index, 255}
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_weights_move_with_their_labels(tmp_path: Path, workers: int) -> None:
+    names = ("a/1", "a/2", "b/1")
+    data = labelled_folder(tmp_path / "d", names, tmp_path / "labels")
+    stream = np.random.RandomState(0)
+    for index, name in enumerate(names):
+        label = stream.randint(0, 19, (24, 40)).astype(np.uint8)  # resized to SIZE, nearest neighbour
+        disk.grey(tmp_path / f"labels/{name}.png", label)
+        disk.grey(tmp_path / f"weights/{name}.png", (10 * label + index).astype(np.uint8))
+    folders = {"label_dir": tmp_path / "labels", "weight_dir": tmp_path / "weights"}
+    opened = TrainStream(data, size=SIZE, seed=0, batch=3, rank=0, world=1, mirror=0.5, workers=workers, **folders)  # type: ignore[arg-type]
+    plain = TrainStream(data, size=SIZE, seed=0, batch=3, rank=0, world=1, mirror=0.5, label_dir=tmp_path / "labels")  # type: ignore[arg-type]
+    try:
+        for _ in range(4):
+            batch, without = next(opened), next(plain)
+            assert batch.labels is not None and batch.weights is not None and without.weights is None and without.labels is not None
+            assert torch.equal(batch.labels, without.labels) and batch.labels.dtype == batch.weights.dtype == torch.uint8
+            assert torch.equal(batch.weights, 10 * batch.labels + batch.indices.view(-1, 1, 1).to(torch.uint8))
+    finally:
+        opened.close()
+        plain.close()
+
+
+def test_a_missing_weight_is_named_at_once(tmp_path: Path) -> None:
+    data = labelled_folder(tmp_path / "d", ("a/1", "b/1"), tmp_path / "labels")
+    with pytest.raises(ValueError, match=r"weights: 2 of 2 pseudo-labels are missing, a/1\.png first"):
+        TrainStream(data, size=SIZE, seed=0, batch=1, rank=0, world=1, label_dir=tmp_path / "labels", weight_dir=tmp_path / "weights")  # type: ignore[arg-type]
+
+
 def test_a_missing_pseudo_label_is_named_at_once(tmp_path: Path) -> None:
     data = labelled_folder(tmp_path / "d", ("a/1", "a/2", "b/1"), tmp_path / "labels")
     (tmp_path / "labels/a/2.png").unlink()

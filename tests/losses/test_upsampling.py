@@ -67,6 +67,38 @@ def test_cross_entropy_equals_the_plain_way(cells: tuple[int, int], size: tuple[
         torch.testing.assert_close(ours, plain, rtol=1e-11, atol=1e-15)
 
 
+@pytest.mark.parametrize(("cells", "size"), SIZES)
+def test_weights_multiply_each_pixel_and_their_sum_is_divided_by(cells: tuple[int, int], size: tuple[int, int]) -> None:
+    stream = torch.Generator().manual_seed(3)
+    labels = torch.randint(0, CLASSES + 2, (2, *size), generator=stream)
+    weights = torch.rand(2, *size, generator=stream, dtype=torch.float64)
+
+    def plain(x: Tensor) -> Tensor:
+        known = labels < CLASSES
+        pixels = F.cross_entropy(whole(x, size), torch.where(known, labels, 0), reduction="none")
+        return (weights * known * pixels).sum() / (weights * known).sum()
+
+    results = []
+    for make in (lambda x: losses.upsampled_segmentation_loss(x, labels, weights=weights), plain):
+        x = logits(cells)
+        loss = make(x)
+        loss.backward()
+        results.append((loss.detach(), x.grad))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-15)
+
+
+def test_weights_of_one_change_no_bit() -> None:
+    labels = torch.randint(0, CLASSES + 1, (2, 97, 193), generator=torch.Generator().manual_seed(4))
+    results = []
+    for weights in (None, torch.ones(2, 97, 193)):
+        x = logits((13, 25))
+        loss = losses.upsampled_segmentation_loss(x, labels, 1000, weights)
+        loss.backward()
+        results.append((loss.detach(), x.grad))
+    assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
+
+
 def test_nothing_labelled_gives_zero_and_a_zero_gradient() -> None:
     x = logits((5, 5))
     loss = losses.upsampled_segmentation_loss(x, torch.full((2, 20, 20), 255, dtype=torch.uint8))

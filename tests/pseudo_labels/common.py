@@ -66,6 +66,7 @@ def run(
     watch: Callable[[], None] = lambda: None,
     truth: Callable[[int, tuple[int, int]], np.ndarray] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    weights: bool = False,
 ) -> list[LabelSet]:
     """Extract with ``settings`` into ``out/0``, ``out/1``, …; ``watch`` is called before every forward."""
     look_up, source = table(logits, batch)
@@ -91,6 +92,7 @@ def run(
         report=(lines if lines is not None else []).append,
         truth=truth,
         stop=stop,
+        weights=weights,
     )
 
 

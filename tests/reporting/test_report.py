@@ -233,3 +233,22 @@ def test_entry_prints_the_table_and_the_page(run: Path, capsys: pytest.CaptureFi
     assert main([str(run)]) == 0
     printed = capsys.readouterr().out
     assert "BN control" in printed and printed.rstrip().endswith("report.html")
+
+
+def test_rounds_are_compared_and_extra_terms_named(run_maker: Callable[..., Path], tmp_path: Path) -> None:
+    options = ("selftrain.rounds=2", "align.also=[{objective: maxsquare, weight: 0.1}]")
+    run = run_maker(tmp_path / "run", options=options)
+    for rule in ("ssl", "esl"):
+        shutil.copytree(run / "pseudo_labels" / rule, run / "pseudo_labels" / f"{rule}-r2")
+    with open(run / "metrics.jsonl", "a") as log:
+        log.write("\n")
+        for name, number, more in (("esl", 1, {}), ("esl-r2", 2, {"both_kept": 0.5, "agreed": 0.45})):
+            log.write(json.dumps({"event": "labels", "time": 1.0, "set": name, "rule": "esl", "round": number, **more}) + "\n")
+    page = _read(write_report(run))
+    table = next(rows for rows in page.tables if rows[0][-1] == "the same class, %")
+    found = {row[0]: row for row in table[1:]}
+    assert found["ESL, round 2"][-2:] == ["50.0", "90.0"] and found["ESL"][-2:] == ["–", "–"] and found["SSL, round 2"][-1] == "–"
+    assert found["ESL, round 2"][1] == found["ESL"][1] != "–" and len(found["ESL"]) == 5
+    thresholds = next(rows for rows in page.tables if any("threshold" in cell for cell in rows[1]))
+    assert thresholds[0][1:] == ["SSL", "ESL", "SSL, round 2", "ESL, round 2"]
+    assert "ADVENT + MaxSquare" in page.text

@@ -89,6 +89,23 @@ def test_maxsquare_protocol_with_rounds_and_an_averaged_teacher(ranks: int, tmp_
         assert same(weights(run, "selftrain-cbst-r2", name), expected), name
 
 
+def test_labels_weighted_by_confidence(tmp_path: Path) -> None:
+    words = ["run.stages=[initial,'selftrain:esl']", "selftrain.objective=none", "data.mirror=0.5"]
+    plain = weights(train(tmp_path / "plain", *words), "selftrain-esl", "segmenter")
+    (tmp_path / "weighted").mkdir()
+    shutil.move(tmp_path / "plain" / "data", tmp_path / "weighted" / "data")
+    words.append("selftrain.label_weight=confidence")
+    run = train(tmp_path / "weighted", *words)
+    finished = weights(run, "selftrain-esl", "segmenter")
+    assert not same(finished, plain)
+    sets = [json.loads((folder / "run/pseudo_labels/esl/thresholds.json").read_text()) for folder in (tmp_path / "plain", tmp_path / "weighted")]
+    assert sets[0]["labels"] == sets[1]["labels"] and "weights" in sets[1]
+    # Killed after its second step.
+    (run / "selftrain-esl" / "done.json").unlink()
+    shutil.rmtree(run / "selftrain-esl" / "checkpoints" / "step_00000004")
+    assert same(weights(train(tmp_path / "weighted", *words), "selftrain-esl", "segmenter"), finished)
+
+
 def test_a_users_own_term_beside_a_published_one(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(USER_TERM)
     words = ["run.stages=[initial,align]", "align.objective=mine:focal_entropy", "align.weight=0.1", "align.also=[{objective: advent, weight: 0.001}]", "align.steps=2"]

@@ -42,6 +42,7 @@ STAGES = {
     "none+labels": AlignConfig("none"),
     "advent+labels": AlignConfig("advent", weight=0.5, weight_aux=0.2),
     "single+labels": AlignConfig("advent", weight=0.5),
+    "weighted+labels": AlignConfig("none"),
 }
 
 
@@ -61,10 +62,15 @@ def sample(index: int, labelled: bool) -> tuple[torch.Tensor, torch.Tensor | Non
     return image, label if labelled else None
 
 
-def batch(indices: list[int], labelled: bool) -> Batch:
+def weight(index: int) -> torch.Tensor:
+    """Of each pixel of image ``index``, in 255ths; images differ in their mean."""
+    return torch.randint(1, 60 + 60 * (index % 4), SIZE, generator=torch.Generator().manual_seed(1000 + index), dtype=torch.uint8)
+
+
+def batch(indices: list[int], labelled: bool, weighted: bool = False) -> Batch:
     samples = [sample(i, labelled) for i in indices]
     labels = torch.stack([label for _, label in samples if label is not None]) if labelled else None
-    return Batch(torch.stack([image for image, _ in samples]), labels, torch.tensor(indices), ())
+    return Batch(torch.stack([image for image, _ in samples]), labels, torch.tensor(indices), (), weights=torch.stack([weight(i) for i in indices]) if weighted else None)
 
 
 def build(name: str, runtime: Runtime) -> Supervised | Adaptation:
@@ -103,7 +109,7 @@ def gradients(cases: list[list[int]], out: str) -> bool:
 
 
 def pair(stage: Supervised | Adaptation, name: str, own: Sequence[int]) -> Pair:
-    return Pair(batch(list(own), True), batch([100 + i for i in own], name.endswith("+labels")) if stage.needs_target else None)
+    return Pair(batch(list(own), True), batch([100 + i for i in own], name.endswith("+labels"), name.startswith("weighted")) if stage.needs_target else None)
 
 
 @pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
@@ -125,6 +131,23 @@ def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], what
     assert any(bool(g.abs().sum() > 0) for g in expected.values()), what
     for key, value in expected.items():
         assert float((found[key] - value).abs().max()) <= 1e-6 * max(float(value.abs().max()), 1.0), f"{what}: {key}"
+
+
+def test_weights_that_are_all_one_change_nothing_and_others_the_mean_of_all_labelled_pixels() -> None:
+    runtime = Runtime(0, 1, 0, 1, torch.device("cpu"), "fp32", 1, 1, True, 100)
+    source = batch([2, 3], True)
+
+    def target(value: int) -> Batch:
+        made = batch([102, 103], True)
+        return made._replace(weights=torch.full_like(made.labels, value))
+
+    plain, ones, halves = (
+        gradients_of(build("none+labels", runtime), [Pair(source, t)]) for t in (batch([102, 103], True), target(255), target(128))
+    )
+    assert all(torch.equal(plain[key], ones[key]) for key in plain)
+    same(halves, plain, "a common factor")  # a weighted mean: weights say how pixels share the loss, not how much of it there is
+    other = gradients_of(build("none+labels", runtime), [Pair(source, batch([102, 103], True, weighted=True))])
+    assert max(float((other[key] - plain[key]).abs().max()) for key in plain) > 1e-3
 
 
 def test_guidance_is_the_mean_of_its_micro_batches() -> None:
