@@ -37,7 +37,7 @@ def test_all_ranks_stop_at_the_same_step(tmp_path: Path, data: Path, uninterrupt
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("during", "rank", "call", "reached"), [("extract", 1, 4, "spool"), ("write", 0, 3, "esl"), ("evaluate", 1, 6, "selftrain/done.json")])
+@pytest.mark.parametrize(("during", "rank", "call", "reached"), [("extract", 1, 4, "spool"), ("write", 0, 3, "esl"), ("evaluate", 1, 7, "selftrain/done.json")])
 def test_a_signal_outside_training_is_acted_on_there(
     tmp_path: Path, data: Path, uninterrupted: dict[str, Any], during: str, rank: int, call: int, reached: str
 ) -> None:
