@@ -23,7 +23,7 @@ from esl_dist.studies import cluster, shared
 from esl_dist.studies.curve import Curve, Point
 from esl_dist.studies.mlflow import StudyRuns
 from esl_dist.studies.prepare import Prepared, parts, prepare
-from esl_dist.studies.record import CONFIG, RUN, TrialRecord, log_tail, short_names
+from esl_dist.studies.record import CONFIG, LOG, RUN, TrialRecord, log_tail, short_names
 from esl_dist.studies.results import table, write
 from esl_dist.studies.suggest import Suggestions
 from esl_dist.studies.trial import environment
@@ -112,7 +112,7 @@ class Driver:
                     "failed", reason=f"the shared stages failed: {failed[chain.part]}", log_tail=log_tail(shared.folder_of(self._dir, chain.part) / "child.txt")
                 )
                 record.save(folder)
-                self._told(record.id)
+        self._look()
 
     def _make_data(self) -> None:
         """The embedded pair, before two trials would draw it at a time."""
@@ -154,6 +154,7 @@ class Driver:
             run_config=tune.RunConfig(name="tune", storage_path=str(scratch), verbose=0, callbacks=[self._callback(tune)], stop=self._stopper(tune)),
         )
         tuner.fit()
+        self._look()
         shutil.rmtree(scratch, ignore_errors=True)
 
     def close(self) -> int:
@@ -203,36 +204,41 @@ class Driver:
         return Stop()
 
     def _callback(self, tune: Any) -> Any:
-        told, total, settle = self._told, self._total, self._settle
+        look, lost, total = self._look, self._lost, self._total
 
         class Report(tune.Callback):  # type: ignore[name-defined,misc]
             """Ray calls these in the driver's process."""
 
             def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
                 log.info("trial %s of %d starts", trial.config["trial"], total)
-                settle()  # before its first step, so that its training finds the run to write to
+                look()  # before its first step, so that its training finds the MLflow run to write to
 
             def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-                told(trial.config["trial"])
+                look()
 
             def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-                told(trial.config["trial"], lost=True)
+                lost(trial.config["trial"])
+                look()
 
         return Report()
 
-    def _told(self, trial: str, lost: bool = False) -> None:
-        """Something happened to a trial: its record says what."""
+    def _lost(self, trial: str) -> None:
+        """A trial ended with an error: if its record does not say which, whoever was to write it is gone."""
         folder = self._dir / "trials" / trial
         record = TrialRecord.load(folder)
-        if lost and not record.is_final:
-            record.end("failed", reason="its worker process was lost", log_tail=log_tail(folder / "log.txt"))
+        if not record.is_final:
+            record.end("failed", reason="its worker process was lost", log_tail=log_tail(folder / LOG))
             record.save(folder)
-        if self._said.get(trial) != record.status:
-            self._said[trial] = record.status
+
+    def _look(self) -> None:
+        """Say which trials have ended since the last look. (One that a scheduler stops has yet to leave when Ray calls it complete.)"""
+        ended = [record for record in self._prepared.records() if record.is_final and self._said.get(record.id) != record.status]
+        for record in ended:
+            self._said[record.id] = record.status
             log.info("%s", line(record, self._total))
-            self._settle()
-            if record.is_final and sys.stdout.isatty():
-                print(table(self._dir), flush=True)
+        if ended and sys.stdout.isatty():
+            print(table(self._dir), flush=True)
+        self._settle()
 
     def _settle(self) -> None:
         """Tell MLflow what the records say."""
@@ -241,7 +247,7 @@ class Driver:
 
 
 def line(record: TrialRecord, total: int) -> str:
-    """A trial in one line."""
+    """A trial that has ended, in one line."""
     names = short_names(record.params)
     point = ", ".join(f"{names[key]}={value:.4g}" if isinstance(value, float) else f"{names[key]}={value}" for key, value in record.params.items())
     end = {
@@ -249,7 +255,7 @@ def line(record: TrialRecord, total: int) -> str:
         "stopped": f"stopped by {record.stopped_by} after {duration(record.seconds)}",
         "failed": f"failed: {record.reason}",
         "reused": f"the same labels as trial {record.same_as}, not trained again",
-    }.get(record.status, record.status)
+    }[record.status]
     return f"trial {record.id} of {total} ({point}, seed {record.seed}): {end}"
 
 

@@ -162,7 +162,9 @@ class StudyRuns:
             yield
         except Exception as error:
             if not self._failing:
-                log.warning("tracking: %s failed (%s); the study goes on, its folder keeps everything, and the same command sends it later", self._shown, reason(error))
+                log.warning(
+                    "tracking: %s failed (%s); the study goes on, its folder keeps everything, and the same command sends it later", self._shown, reason(error)
+                )
             self._failing, self._not_before = True, time.monotonic() + PAUSE_S
         else:
             self._failing = False
