@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -20,13 +21,14 @@ from esl_dist.config.study import StudyConfig
 from esl_dist.data.streets import ensure_pair
 from esl_dist.engine.guards import RunLock
 from esl_dist.studies import cluster, shared
+from esl_dist.studies.child import STOP_S
 from esl_dist.studies.curve import Curve, Point
 from esl_dist.studies.mlflow import StudyRuns
 from esl_dist.studies.prepare import Prepared, parts, prepare
 from esl_dist.studies.record import CONFIG, LOG, RUN, TrialRecord, log_tail, short_names
 from esl_dist.studies.results import table, write
 from esl_dist.studies.suggest import Suggestions
-from esl_dist.studies.trial import environment
+from esl_dist.studies.trial import decided, environment
 from esl_dist.tracking.console import duration
 from esl_dist.tracking.mlflow import tracking_uri
 
@@ -154,8 +156,20 @@ class Driver:
             run_config=tune.RunConfig(name="tune", storage_path=str(scratch), verbose=0, callbacks=[self._callback(tune)], stop=self._stopper(tune)),
         )
         tuner.fit()
+        self._wait_for_the_last()
         self._look()
         shutil.rmtree(scratch, ignore_errors=True)
+
+    def _wait_for_the_last(self) -> None:
+        """Tune returns while the trials that it stopped last are still leaving; one that does not leave in time is written down for it."""
+        end = time.monotonic() + STOP_S
+        while (left := [r for r in self._prepared.records() if r.status == "running"]) and time.monotonic() < end:
+            time.sleep(shared.POLL_S)
+        for record in left:
+            folder = self._dir / "trials" / record.id
+            decision = decided(folder)
+            record.end("stopped" if decision else "queued", stopped_by=decision)
+            record.save(folder)
 
     def close(self) -> int:
         """Say what the study has come to; returns the exit code."""

@@ -18,7 +18,7 @@ from esl_dist.studies import shared
 from esl_dist.studies.curve import scored_stage
 from esl_dist.studies.record import CONFIG, RUN, TrialRecord, trials
 from esl_dist.studies.shared import Chain
-from esl_dist.studies.trial import STUDY
+from esl_dist.studies.trial import STUDY, decided
 
 # These change how fast a study goes, not what it is.
 FREE = ("concurrent", "address")
@@ -48,7 +48,9 @@ class Prepared:
         else:
             write_text(folder / CONFIG, load.dump(config))
             write_json(folder / shared.DONE, {"part": self.chains[record.id].part})
-            if record.status in ("running", "failed"):  # of a start that was killed, or worth another try
+            if record.status == "running" and (by := decided(folder)):  # killed on its way out
+                record.end("stopped", stopped_by=by)
+            elif record.status in ("running", "failed"):  # of a start that was killed, or worth another try
                 record.end("queued", reason=None, log_tail=[])
         record.save(folder)
         return record

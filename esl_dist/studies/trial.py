@@ -32,6 +32,11 @@ def environment(study: StudyConfig) -> dict[str, str]:
     return {} if study.gpus else {"CUDA_VISIBLE_DEVICES": ""}
 
 
+def decided(folder: Path) -> str | None:
+    """The scheduler that has decided to stop a trial, if one has."""
+    return _read(folder / DECISION).get("by")
+
+
 class Work:
     """One trial from its start, or from where it was left, to its end."""
 
@@ -79,11 +84,8 @@ class Work:
         if self._child is None or self._record.is_final:
             return
         self._child.stop()
-        decision = _read(self._folder / DECISION)
-        if decision:
-            self._finish("stopped", stopped_by=str(decision["by"]))
-        else:
-            self._finish("queued")
+        decision = decided(self._folder)
+        self._finish("stopped" if decision else "queued", stopped_by=decision)
 
     # -- start and end ---------------------------------------------------------------------------------------------
 

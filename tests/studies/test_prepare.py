@@ -93,6 +93,16 @@ def test_the_same_command_takes_the_folder_up(tmp_path: Path) -> None:
     assert [(r.id, r.status) for r in again] == [("000", "queued"), ("001", "queued")] and again[0].started == record.started
 
 
+def test_a_trial_that_was_killed_on_its_way_out_stays_stopped(tmp_path: Path) -> None:
+    asked = study(tmp_path)
+    record = prepare(asked).records()[0]
+    record.begin()
+    record.save(tmp_path / "study/trials/000")
+    (tmp_path / "study/trials/000/decision.json").write_text('{"by": "asha"}')
+    again = prepare(asked).records()[0]
+    assert (again.status, again.stopped_by) == ("stopped", "asha")
+
+
 def test_another_study_does_not_take_the_folder(tmp_path: Path) -> None:
     prepare(study(tmp_path))
     prepare(study(tmp_path, concurrent=3))
