@@ -205,5 +205,5 @@ def test_the_report_entry_takes_a_study(study: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_point_names_each_option_once() -> None:
-    record = TrialRecord(id="003", number=3, params={"align.weight": 0.00189, "selftrain.weight": 0.5, "pseudo_labels.nu": 0.1}, seed=1, run="run")
+    record = TrialRecord(id="003", number=3, params={"align.weight": 0.00189, "selftrain.weight": 0.5, "pseudo_labels.nu": 0.1}, seed=1, run="run", status="finished", score=0.345)
     assert "(align.weight=0.00189, selftrain.weight=0.5, nu=0.1, seed 1)" in line(record, 12)
