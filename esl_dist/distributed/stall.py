@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 PREFIX = "esl_dist/stall"
 # Ranks that wait learn of a lost peer by themselves (gloo: at once); after this long they end too.
 GRACE_S = 10.0
+# A stalled rank lets the others keep their flight records for at most so long before its end ends them.
+RECORD_S = 3.0
 
 
 class StallWatch:
@@ -117,6 +119,7 @@ class StallWatch:
         """Every rank keeps its flight recorder; the stalled ones end at once, the others when they do not notice it by themselves."""
         rank = collectives.rank()
         keep_flight_record(self.folder, rank)
+        self._store.add(f"{PREFIX}/kept", 1)
         stalled = rank in verdict["stalled"]
         if stalled or rank == min(set(range(collectives.world())) - set(verdict["stalled"]), default=0):
             log.error("%s", verdict["reason"])
@@ -124,11 +127,20 @@ class StallWatch:
             frames = sys._current_frames()
             if self._main in frames:
                 log.error("rank %d hangs here:\n%s", rank, "".join(traceback.format_stack(frames[self._main])))
+            self._await_records()
         elif self._ended.wait(GRACE_S):
             return
         logging.shutdown()
         sys.stderr.flush()
         os._exit(1)
+
+
+    def _await_records(self) -> None:
+        """The end of this rank breaks the others' collective and so ends them: first let them keep their records."""
+        until = time.monotonic() + RECORD_S
+        with contextlib.suppress(RuntimeError):  # the store went with its rank
+            while self._store.add(f"{PREFIX}/kept", 0) < collectives.world() and time.monotonic() < until:
+                time.sleep(0.05)
 
 
 def entered_collectives() -> int:
