@@ -16,6 +16,7 @@ from torch import Tensor
 from esl_dist.config.schema import Config
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.loader import inference_batches
+from esl_dist.data.sampler import spread
 from esl_dist.data.transforms import content_size, cut_padding, resize_label
 from esl_dist.distributed.in_step import Stop, never
 from esl_dist.distributed.runtime import Runtime
@@ -100,10 +101,9 @@ def _truth(target: Dataset) -> Callable[[int, tuple[int, int]], np.ndarray]:
 
 def statistics_batches(config: Config, target: Dataset) -> Iterator[Tensor]:
     """The unlabelled target images that batch-norm statistics are re-estimated on: evenly spaced, in full batches."""
-    count = min(config.extract.bn_images, len(target))
-    batch = min(config.extract.batch, count)
-    indices = [i * len(target) // count for i in range(count // batch * batch)]
-    for found in inference_batches(target, indices, size=config.data.target.size, batch=batch, fit=config.data.target.fit):
+    indices = spread(len(target), config.extract.bn_images)
+    batch = min(config.extract.batch, len(indices))
+    for found in inference_batches(target, indices[: len(indices) // batch * batch], size=config.data.target.size, batch=batch, fit=config.data.target.fit):
         yield found.images
 
 

@@ -126,8 +126,7 @@ class Pipeline:
                 return  # rank 0 wrote the final checkpoint; the others may be here before it is there
             final = self._final(folder)
             state, meta = checkpoint.load(final)
-            digest = checkpoint.weights_sha256(state[stage.network])
-            write_json(folder / "done.json", {"stage": stage.folder, "step": stage.steps, "checkpoint": final.name, "weights_sha256": digest, "seconds": meta["elapsed"]})
+            checkpoint.write_ending(folder, stage.steps, final, checkpoint.weights_sha256(state[stage.network]), meta["elapsed"])
 
         agree(record)
         self.tracker.event("stage", stage=stage.folder, status="done", seconds=seconds)
@@ -244,7 +243,8 @@ class Pipeline:
     def _score(self, stage: StagePlan, folder: Path) -> None:
         if self.scored is None:
             return
-        done = json.loads((folder / "done.json").read_text())
+        done = agree(lambda: checkpoint.read_ending(folder))
+        assert done is not None  # it was trained before
         missing = [kind for kind in self.config.eval.bn_statistics if not self._is_scored(folder / f"metrics-{kind}.json", done)]
         if not agree(lambda: missing):
             return
@@ -309,8 +309,8 @@ class Pipeline:
     def _is_done(self, folder: Path) -> bool:
         """Whether the stage ended and its final checkpoint still verifies (decided by rank 0 for all)."""
         verdict = False
-        if self.runtime.is_main and (folder / "done.json").is_file():
-            final = folder / "checkpoints" / json.loads((folder / "done.json").read_text())["checkpoint"]
+        final = agree(lambda: checkpoint.final_checkpoint(folder))
+        if self.runtime.is_main and final is not None:
             problems = checkpoint.verify(final)
             for problem in problems:
                 log.warning("%s: %s; the stage is trained again from its newest valid checkpoint", folder.name, problem)
@@ -318,9 +318,9 @@ class Pipeline:
         return bool(collectives.broadcast_json(verdict))
 
     def _final(self, folder: Path) -> Path:
-        record = folder / "done.json"
-        if record.is_file():
-            return folder / "checkpoints" / str(json.loads(record.read_text())["checkpoint"])
+        final = checkpoint.final_checkpoint(folder)
+        if final is not None:
+            return final
         found, rejected = checkpoint.newest_valid(folder / "checkpoints")
         if found is None:
             raise ValueError(f"{folder}: no valid checkpoint: {'; '.join(rejected) or 'none was saved'}")
@@ -336,8 +336,8 @@ class Pipeline:
         return path.is_file() and json.loads(path.read_text()).get("weights_sha256") == done["weights_sha256"]
 
     def _options(self, stage: StagePlan) -> dict[str, Any]:
-        records = {folder: self.run_dir / folder / "done.json" for folder in (stage.init, stage.teacher, stage.images) if folder}
-        weights = {folder: json.loads(path.read_text())["weights_sha256"] for folder, path in records.items() if path.is_file()}
+        endings = {folder: checkpoint.read_ending(self.run_dir / folder) for folder in (stage.init, stage.teacher, stage.images) if folder}
+        weights = {folder: ending["weights_sha256"] for folder, ending in endings.items() if ending is not None}
         return result_options(self.config, stage, self.runtime.precision, self.runtime.world, weights)
 
 

@@ -81,10 +81,7 @@ def _prepare(wanted: Wanted, workers: int, per_file: int, allowed: int) -> dict[
                     log.warning("%s: %s; made again", wanted.folder, prepared.rejected)
                 for text in prepared.entry["unreadable"]:
                     log.warning("%s: cannot be used: %s", wanted.folder, text)
-            if len(bad) > allowed:
-                raise _on_every_rank(
-                    f"{wanted.folder}: {len(bad)} unreadable samples, data.bad_samples allows {allowed}; mend the files named above, or raise the bound"
-                )
+            agree(functools.partial(_check_bad, wanted, len(bad), allowed))
             done, seconds = sum(entry["images"] for entry in entries), time.monotonic() - began
             left = f"{images_made / seconds:.1f} images/s, {duration(seconds / images_made * (total - done))} left" if images_made else "there already"
             log.info("%s: %d of %d images, %s", wanted.folder.name, done, total, left)
@@ -112,11 +109,9 @@ def _from_json(rank_share: list[Any]) -> Iterator[Prepared]:
     return itertools.starmap(Prepared, rank_share)
 
 
-def _on_every_rank(text: str) -> ValueError:
-    """An error that all ranks raise together, to be printed once."""
-    error = ValueError(text)
-    error.every_rank = True  # type: ignore[attr-defined]
-    return error
+def _check_bad(wanted: Wanted, bad: int, allowed: int) -> None:
+    if bad > allowed:
+        raise ValueError(f"{wanted.folder}: {bad} unreadable samples, data.bad_samples allows {allowed}; mend the files named above, or raise the bound")
 
 
 def _recorded(wanted: Wanted) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -20,6 +19,8 @@ from esl_dist.atomic import write_bytes, write_json
 from esl_dist.config.schema import TranslateConfig
 from esl_dist.config.translation import STRIDE
 from esl_dist.data.dataset import Dataset, FolderDataset
+from esl_dist.data.encode import png
+from esl_dist.data.sampler import spread
 from esl_dist.data.transforms import fit_image, resize_image
 from esl_dist.distributed.collectives import agree, barrier, broadcast_json, gather_json
 from esl_dist.distributed.in_step import Stop, in_step, never
@@ -100,7 +101,7 @@ def rewrite(dataset: FolderDataset, root: Path, out: Path, translate: Translator
     def work() -> Generator[None, None, None]:
         for index in mine:
             if not _whole(out / names[index], known.get(names[index])):
-                write_bytes(out / names[index], _png(translate(dataset.image(index))))
+                write_bytes(out / names[index], png(Image.fromarray(translate(dataset.image(index)))))
             if dataset.label_files is not None:
                 _link(out / dataset.label_files[index].relative_to(root), dataset.label_files[index])
             yield
@@ -116,17 +117,17 @@ def rewrite(dataset: FolderDataset, root: Path, out: Path, translate: Translator
 def picture_rows(sets: Mapping[str, Dataset], translators: Mapping[str, Translator], folder: Path) -> None:
     """``<folder>/<domain>-<k>-{0,1,2}.png``: an image of each domain, its translation, and the way back; for one process."""
     for domain, other in (("source", "target"), ("target", "source")):
-        for number, index in enumerate(_spread(len(sets[domain]), SAMPLES)):
+        for number, index in enumerate(spread(len(sets[domain]), SAMPLES)):
             image = sets[domain].image(index)
             there = translators[other](image)
             for step, picture in enumerate((image, there, translators[domain](there))):
-                write_bytes(folder / f"{domain}-{number}-{step}.png", _png(picture))
+                write_bytes(folder / f"{domain}-{number}-{step}.png", png(Image.fromarray(picture)))
 
 
 def colour_statistics(dataset: Dataset) -> dict[str, list[float]]:
     """Mean and standard deviation of R, G and B, range 0-255, over the pixels of evenly spaced images."""
     total, squares, count = np.zeros(3), np.zeros(3), 0
-    for index in _spread(len(dataset), COLOUR_IMAGES):
+    for index in spread(len(dataset), COLOUR_IMAGES):
         pixels = dataset.image(index).reshape(-1, 3).astype(np.float64)
         total, squares, count = total + pixels.sum(0), squares + np.square(pixels).sum(0), count + len(pixels)
     mean = total / count
@@ -168,15 +169,3 @@ def _link(link: Path, original: Path) -> None:
     if not link.is_symlink():
         link.parent.mkdir(parents=True, exist_ok=True)
         os.symlink(original.resolve(), link)
-
-
-def _png(picture: Picture) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def _spread(length: int, count: int) -> list[int]:
-    """Up to ``count`` indices, evenly spaced."""
-    count = min(count, length)
-    return [i * length // count for i in range(count)]

@@ -7,23 +7,19 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/venv.sh
 install_into_venv gpu,report,fast
+. launch/training.sh
 seeds=${1:-1 2 3}
 [ $# -gt 0 ] && shift
-gpus=$("$PY" -c 'import torch; print(torch.cuda.device_count())')
-half="data.source.size=[128,64] data.target.size=[128,64] eval.input_size=[128,64] tracking.mlflow=false"
+ranks=$(default_ranks)
+half=("data.source.size=[128,64]" "data.target.size=[128,64]" "eval.input_size=[128,64]" tracking.mlflow=false)
 
-train() { # FOLDER options…
-  # shellcheck disable=SC2086 # one option per word
-  "$PY" -m torch.distributed.run --standalone --nproc_per_node="${NPROC:-$((gpus > 0 ? gpus : 2))}" -m esl_dist.train "run.name=$(basename "$1")" "run.dir=$1" $half "${@:2}"
-}
-
-train runs/precision/initial "run.stages=[initial]" run.precision=fp32 "eval.split=''"
+train "$ranks" run.name=initial run.dir=runs/precision/initial "${half[@]}" "run.stages=[initial]" run.precision=fp32 "eval.split=''"
 shared=$(ls -d runs/precision/initial/initial/checkpoints/step_*/segmenter.pt | tail -1)
 runs=()
 for precision in ${PRECISIONS:-fp32 bf16}; do
   for seed in $seeds; do
     run=runs/precision/$precision-seed-$seed
-    train "$run" "run.stages=[align]" "model.checkpoint=$shared" "run.precision=$precision" "run.seed=$seed" "$@"
+    train "$ranks" "run.name=$(basename "$run")" "run.dir=$run" "${half[@]}" "run.stages=[align]" "model.checkpoint=$shared" "run.precision=$precision" "run.seed=$seed" "$@"
     runs+=("$run")
   done
 done

@@ -7,8 +7,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/venv.sh
 install_into_venv track,gpu,report,fast
+. launch/training.sh
 
-gpus=$("$PY" -c 'import torch; print(torch.cuda.device_count())')
-ranks=${NPROC:-$((gpus > 0 ? gpus : 2))}
-echo "training with $ranks ranks on $([ "$gpus" -gt 0 ] && echo "$gpus GPU(s)" || echo the CPU)"
-exec "$PY" -m torch.distributed.run --standalone --nproc_per_node="$ranks" -m esl_dist.train "$@"
+ranks=$(default_ranks)
+echo "training with $ranks ranks"
+exec "${TORCHRUN[@]}" --nproc_per_node="$ranks" -m esl_dist.train "$@" # a signal to this process is one to torchrun

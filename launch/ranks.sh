@@ -8,16 +8,13 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/venv.sh
 install_into_venv gpu,report,fast
+. launch/training.sh
 seeds=${1:-1 2 3}
 [ $# -gt 0 ] && shift
-half="data.source.size=[128,64] data.target.size=[128,64] eval.input_size=[128,64] tracking.mlflow=false optim.batch=1 optim.count=samples optim.lr=0.005 optim.discriminator_lr=0.0005"
+half=("data.source.size=[128,64]" "data.target.size=[128,64]" "eval.input_size=[128,64]" tracking.mlflow=false)
+each=(optim.batch=1 optim.count=samples optim.lr=0.005 optim.discriminator_lr=0.0005)
 
-train() { # RANKS FOLDER options…
-  # shellcheck disable=SC2086 # one option per word
-  "$PY" -m torch.distributed.run --standalone --nproc_per_node="$1" -m esl_dist.train "run.name=$(basename "$2")" "run.dir=$2" $half "${@:3}"
-}
-
-train 1 runs/ranks/initial "run.stages=[initial]" initial.steps=1200 "eval.split=''"
+train 1 run.name=initial run.dir=runs/ranks/initial "${half[@]}" "${each[@]}" "run.stages=[initial]" initial.steps=1200 "eval.split=''"
 shared=$(ls -d runs/ranks/initial/initial/checkpoints/step_*/segmenter.pt | tail -1)
 runs=()
 for ranks in ${RANKS:-1 2 4}; do
@@ -25,7 +22,7 @@ for ranks in ${RANKS:-1 2 4}; do
     if [ "$ranks" = 1 ] && [ "$rule" != none ]; then continue; fi # one image a step is what the rates are for
     for seed in $seeds; do
       run=runs/ranks/$ranks-$rule-seed-$seed
-      train "$ranks" "$run" "run.stages=[align]" align.steps=600 "model.checkpoint=$shared" "optim.scale_lr=$rule" "run.seed=$seed" "$@"
+      train "$ranks" "run.name=$(basename "$run")" "run.dir=$run" "${half[@]}" "${each[@]}" "run.stages=[align]" align.steps=600 "model.checkpoint=$shared" "optim.scale_lr=$rule" "run.seed=$seed" "$@"
       runs+=("$run")
     done
   done

@@ -6,12 +6,13 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/venv.sh
 install_into_venv track,gpu,report,fast
+. launch/training.sh
 seeds=${1:-1 2 3}
 [ $# -gt 0 ] && shift
-gpus=$("$PY" -c 'import torch; print(torch.cuda.device_count())')
+ranks=$(default_ranks)
 runs=()
 for seed in $seeds; do
-  "$PY" -m torch.distributed.run --standalone --nproc_per_node="${NPROC:-$((gpus > 0 ? gpus : 2))}" -m esl_dist.train "run.name=seed-$seed" "run.seed=$seed" "$@"
+  train "$ranks" "run.name=seed-$seed" "run.seed=$seed" "$@"
   runs+=("runs/seed-$seed")
 done
 "$PY" -m esl_dist.report --table1 "${runs[@]}" --out runs/seeds.md

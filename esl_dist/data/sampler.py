@@ -28,6 +28,12 @@ def index_at(seed: int, position: int, length: int) -> int:
     return int(_permutation(seed, epoch, length)[offset])
 
 
+def spread(length: int, count: int) -> list[int]:
+    """Up to ``count`` of ``length`` indices, evenly spaced."""
+    count = min(count, length)
+    return [i * length // count for i in range(count)]
+
+
 def uniform(seed: int, position: int, draw: int) -> float:
     """The ``draw``-th random number in [0, 1) that belongs to a position: 53 random bits."""
     return (_mix(_key(seed, position) + draw * _STEP) >> 11) / (1 << 53)

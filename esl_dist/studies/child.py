@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from esl_dist.processes import python_path
 from esl_dist.studies.record import log_tail
 
 STOP_S = 60.0
@@ -27,8 +28,6 @@ class Child:
     """A running ``torchrun --standalone -m MODULE ARGUMENTS`` of ``world`` ranks."""
 
     def __init__(self, world: int, module: str, arguments: Sequence[str], run_dir: Path, log: Path, cwd: str, environment: Mapping[str, str]) -> None:
-        package = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
         command = [
             sys.executable,
             "-m",
@@ -48,7 +47,7 @@ class Child:
             self._process = subprocess.Popen(
                 command,
                 cwd=cwd,
-                env={**os.environ, "PYTHONPATH": path, **environment},
+                env={**os.environ, "PYTHONPATH": python_path(), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

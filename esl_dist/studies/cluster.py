@@ -15,6 +15,7 @@ from typing import Any
 from esl_dist.config.cli import RunFailure
 from esl_dist.config.load import ConfigError
 from esl_dist.config.study import StudyConfig
+from esl_dist.processes import python_path
 
 # Read when ray is imported, and inherited by everything that it starts.
 SETTINGS = {
@@ -48,8 +49,7 @@ def connected(study: StudyConfig) -> Iterator[Any]:
     """
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
-    package = str(Path(__file__).resolve().parents[2])
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
+    os.environ["PYTHONPATH"] = python_path()
     ray = importlib.import_module("ray")
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

@@ -25,7 +25,7 @@ from esl_dist.studies.child import STOP_S
 from esl_dist.studies.curve import Curve, Point
 from esl_dist.studies.mlflow import StudyRuns
 from esl_dist.studies.prepare import Prepared, parts, prepare
-from esl_dist.studies.record import CONFIG, LOG, RUN, TrialRecord, log_tail, short_names
+from esl_dist.studies.record import CONFIG, LOG, RUN, TrialRecord, log_tail, short_names, text
 from esl_dist.studies.results import table, write
 from esl_dist.studies.suggest import Suggestions
 from esl_dist.studies.trial import decided, environment
@@ -263,7 +263,7 @@ class Driver:
 def line(record: TrialRecord, total: int) -> str:
     """A trial that has ended, in one line."""
     names = short_names(record.params)
-    point = ", ".join(f"{names[key]}={value:.4g}" if isinstance(value, float) else f"{names[key]}={value}" for key, value in record.params.items())
+    point = ", ".join(f"{names[key]}={text(value)}" for key, value in record.params.items())
     end = {
         "finished": f"finished, {100 * (record.score or 0):.2f} in {duration(record.seconds)}",
         "stopped": f"stopped by {record.stopped_by} after {duration(record.seconds)}",

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
-import os
 import signal
 import sys
 import time
 from pathlib import Path
 
 from esl_dist.engine.guards import RunLock
+from esl_dist.processes import end_with
 
-_PR_SET_PDEATHSIG = 1
 WAIT_S = 120.0
 """Ranks whose launcher was killed save before they leave; a new start waits so long for them."""
 
 
 def main() -> None:
     parent, run_dir = int(sys.argv[1]), Path(sys.argv[2])
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:
+    if not end_with(parent, signal.SIGTERM):
         sys.exit("the study ended before this trial began")
     _wait_for(run_dir)
     sys.argv = ["torchrun", *sys.argv[3:]]

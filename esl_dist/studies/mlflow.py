@@ -19,8 +19,7 @@ from typing import Any
 from esl_dist.atomic import write_json
 from esl_dist.studies.folder import StudyFolder, read_study
 from esl_dist.studies.outcome import final_weights
-from esl_dist.studies.plots import text
-from esl_dist.studies.record import TrialRecord
+from esl_dist.studies.record import TrialRecord, read_state, short_names, text
 from esl_dist.studies.trial import STUDY
 from esl_dist.tracking.backend import MAX_PARAM, MlflowBackend, reason
 from esl_dist.tracking.follow import Follower
@@ -88,7 +87,7 @@ class StudyRuns:
         # One that was worked on and waits again was interrupted, with the whole study.
         interrupted = trial.status == "queued" and trial.started is not None
         told = f"{trial.status} {trial.stopped_by or ''}{'interrupted' if interrupted else ''}".strip()
-        if _read(folder).get("told") == told:
+        if read_state(folder / STATE).get("told") == told:
             return
         tags = {"stopped_by": "user" if interrupted else trial.stopped_by, "reason": trial.reason, "same_as": trial.same_as}
         known = client.get_run(run_id).data
@@ -149,7 +148,7 @@ class StudyRuns:
 
     def _run_of(self, folder: Path) -> str:
         """Id of the run that stands for a folder; empty where there is none on this server."""
-        found = _read(folder)
+        found = read_state(folder / STATE)
         return str(found["run_id"]) if (found.get("uri"), found.get("experiment")) == (self._shown, self._experiment) else ""
 
     def _remember(self, folder: Path, run_id: str, told: str = "") -> None:
@@ -172,12 +171,5 @@ class StudyRuns:
 
 def _name(trial: TrialRecord) -> str:
     """``003 nu=0.1 seed=2``."""
-    return " ".join([trial.id, *(f"{option.rpartition('.')[2]}={text(value)}" for option, value in trial.params.items()), f"seed={trial.seed}"])
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    names = short_names(trial.params)
+    return " ".join([trial.id, *(f"{names[option]}={text(value)}" for option, value in trial.params.items()), f"seed={trial.seed}"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from esl_dist.engine.checkpoint import final_checkpoint
 from esl_dist.labels import protocol
 from esl_dist.reporting.gallery import open_target
 from esl_dist.reporting.quality import compare
@@ -83,8 +84,8 @@ def final_weights(run_dir: Path, stage: str = "") -> Path | None:
     """The weights that ``stage`` ended with (empty: the last one but the oracle); None where it did not come so far."""
     try:
         folder = run_dir / (stage or [s.folder for s in plan(read_run(run_dir).config) if s.kind != "oracle"][-1])
-        path = folder / "checkpoints" / str(json.loads((folder / "done.json").read_text())["checkpoint"]) / "segmenter.pt"
-    except (OSError, ValueError, KeyError, IndexError) as error:
+        final = final_checkpoint(folder)
+    except (OSError, ValueError, IndexError) as error:
         log.warning("%s: its weights cannot be found: %s", run_dir, error)
         return None
-    return path if path.is_file() else None
+    return final / "segmenter.pt" if final is not None and (final / "segmenter.pt").is_file() else None

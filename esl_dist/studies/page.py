@@ -15,8 +15,8 @@ from esl_dist.reporting.report import environment
 from esl_dist.reporting.study_page import spread_text
 from esl_dist.studies.folder import Setting, StudyFolder, key
 from esl_dist.studies.outcome import LabelFigures
-from esl_dist.studies.plots import Line, Mark, Thread, axis, parallel_coordinates, spread_chart, text
-from esl_dist.studies.record import TrialRecord
+from esl_dist.studies.plots import Line, Mark, Thread, axis, parallel_coordinates, spread_chart
+from esl_dist.studies.record import TrialRecord, short_names, text
 from esl_dist.studies.trial import STUDY
 
 BEST_SHOWN = 12
@@ -142,9 +142,10 @@ def _chart(trials: Sequence[TrialRecord], option: str, title: str, figure: Calla
     shown = [(trial, value) for trial in trials if (value := figure(trial)) is not None]
     if len({text(trial.params[option]) for trial, _ in shown}) < 2:
         return None
+    names = short_names(trials[0].params)
     lines: dict[str, dict[tuple[str, bool], list[tuple[TrialRecord, float]]]] = {}
     for trial, value in shown:
-        others = ", ".join(f"{name.rpartition('.')[2]} {text(v)}" for name, v in trial.params.items() if name != option)
+        others = ", ".join(f"{names[name]} {text(v)}" for name, v in trial.params.items() if name != option)
         lines.setdefault(others, {}).setdefault((key(trial.params), trial.status != "stopped"), []).append((trial, value))
     told_apart = 1 < len(lines) <= len(COLOURS)
     colours = {others: COLOURS[i] if told_apart else COLOURS[1] for i, others in enumerate(lines)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from html import escape
 from typing import Any
 
 from esl_dist.reporting.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, tick_label, ticks
+from esl_dist.studies.record import text
 
 MOST_MARKS = 8
 """Values of an option that are written at its axis themselves; of more, round numbers are."""
@@ -46,13 +46,6 @@ class Line:
 
     colour: str
     marks: Sequence[Mark]
-
-
-def text(value: Any) -> str:
-    """A value of an option as short as it can be told."""
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def axis(values: Sequence[Any]) -> Axis:

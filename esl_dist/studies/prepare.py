@@ -16,7 +16,7 @@ from esl_dist.config.schema import Config
 from esl_dist.config.study import CONTINUOUS, StudyConfig, discrete, dump_study, load_study, options_of
 from esl_dist.studies import shared
 from esl_dist.studies.curve import scored_stage
-from esl_dist.studies.record import CONFIG, RUN, TrialRecord, trials
+from esl_dist.studies.record import CONFIG, RUN, TrialRecord, short_names, text, trials
 from esl_dist.studies.shared import Chain
 from esl_dist.studies.trial import STUDY, decided
 
@@ -165,8 +165,8 @@ def _check_same(study: StudyConfig) -> None:
 
 def _label(space: Mapping[str, Any], point: Mapping[str, Any]) -> str:
     """``nu=0.1-rounds=2``, or the name of a case: short enough for the name of a run."""
-    words = []
+    words, names = [], short_names(point)
     for key, value in point.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value).replace(" ", "")
-        words.append(shown if "cases" in space[key] else f"{key.rpartition('.')[2]}={shown}")
+        shown = text(value).replace(" ", "")
+        words.append(shown if "cases" in space[key] else f"{names[key]}={shown}")
     return "-".join(words)[:80]

@@ -81,11 +81,27 @@ class TrialRecord:
             setattr(self, name, value)
 
 
+def text(value: Any) -> str:
+    """A value of an option as short as it can be told."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def short_names(options: Iterable[str]) -> dict[str, str]:
     """Option -> its last word, or the whole option where two end alike (``align.weight``, ``selftrain.weight``)."""
     last = {option: option.rpartition(".")[2] for option in options}
     alike = Counter(last.values())
     return {option: name if alike[name] == 1 else option for option, name in last.items()}
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that is only a note of what was done: nothing where it is missing or damaged, and then that is done again."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def trials(study_dir: Path) -> list[tuple[Path, TrialRecord]]:

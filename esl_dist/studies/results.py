@@ -14,8 +14,7 @@ from esl_dist.reporting.study_page import spread_text
 from esl_dist.studies.folder import StudyFolder, read_study
 from esl_dist.studies.outcome import LabelFigures, Labels
 from esl_dist.studies.page import page
-from esl_dist.studies.plots import text
-from esl_dist.studies.record import Status, TrialRecord, short_names
+from esl_dist.studies.record import Status, TrialRecord, short_names, text
 from esl_dist.tracking import jsonl
 from esl_dist.tracking.console import duration
 from esl_dist.tracking.state import METRICS

@@ -18,9 +18,11 @@ from esl_dist.atomic import write_json, write_text
 from esl_dist.config import load
 from esl_dist.config.schema import Config
 from esl_dist.config.study import StudyConfig
+from esl_dist.engine.checkpoint import final_checkpoint
 from esl_dist.provenance import WITHOUT_EFFECT, result_options
 from esl_dist.stages.plan import plan
 from esl_dist.studies.child import Child
+from esl_dist.studies.record import read_state
 
 DONE, LABELS, STOP = "shared.json", "labels", "stop"
 STOPPED = "stopped"
@@ -43,7 +45,7 @@ class Chain:
     @property
     def part(self) -> str:
         """Key of the run that holds them all; empty where nothing is shared."""
-        return _hash(self.keys) if self.keys else ""
+        return key_of(self.keys) if self.keys else ""
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,13 @@ def chain_of(study: StudyConfig, config: Config, base_seed: int) -> Chain:
     hashes: dict[str, str] = {}
     for stage in stages:
         weights = {folder: hashes[folder] for folder in (stage.init, stage.teacher, stage.images) if folder}
-        hashes[stage.folder] = _hash([stage.folder, result_options(own, stage, own.run.precision, study.world, weights)])
-    keys = tuple(_hash([hashes[s.folder] for s in stages if s.entry == entry]) for entry in shares)
+        hashes[stage.folder] = key_of([stage.folder, result_options(own, stage, own.run.precision, study.world, weights)])
+    keys = tuple(key_of([hashes[s.folder] for s in stages if s.entry == entry]) for entry in shares)
     teacher = next((s.teacher for s in plan(config) if s.kind == "selftrain" and s.entry not in shares and s.round == 1 and s.teacher in hashes), "")
     if not teacher or config.extract.spool == "none":
         return Chain(shares, keys, own)
     extraction = {key: value for key, value in load.flat(config, "extract").items() if key not in WITHOUT_EFFECT}
-    return Chain(shares, keys, own, teacher, _hash([hashes[teacher], extraction, config.pseudo_labels.temperature]))
+    return Chain(shares, keys, own, teacher, key_of([hashes[teacher], extraction, config.pseudo_labels.temperature]))
 
 
 def parts_of(chains: Sequence[Chain]) -> list[Part]:
@@ -95,7 +97,7 @@ def parts_of(chains: Sequence[Chain]) -> list[Part]:
         for length in range(1, len(chain.keys) + 1):
             if length < len(chain.keys) and users[chain.keys[: length + 1]] == users[chain.keys[:length]]:
                 continue  # whoever needs this stage needs the next one too
-            key, entries = _hash(chain.keys[:length]), chain.entries[:length]
+            key, entries = key_of(chain.keys[:length]), chain.entries[:length]
             config = dataclasses.replace(chain.config, run=dataclasses.replace(chain.config.run, stages=entries))
             parts.setdefault(key, Part(key, entries, config, parent, adopted))
             parent, adopted = key, entries
@@ -115,10 +117,7 @@ def spool_of(study_dir: Path, chain: Chain) -> Path:
 
 def missing(study_dir: Path, part: Part) -> list[str]:
     """What of a part is still to be made: ``stages``, and the hashes of spools."""
-    try:
-        done = json.loads((folder_of(study_dir, part.key) / DONE).read_text(encoding="utf-8"))["made"]
-    except (OSError, ValueError, KeyError):
-        done = []
+    done = read_state(folder_of(study_dir, part.key) / DONE).get("made", [])
     return [what for what in ("stages", *part.spools) if what not in done]
 
 
@@ -154,7 +153,7 @@ def _extraction(folder: Path, key: str, chain: Chain) -> tuple[str, list[str]]:
     """Logits serve every rule; scores would serve the first one that was asked for."""
     out = folder / f"{LABELS}-{key}"
     write_text(out / "given.yaml", load.dump(dataclasses.replace(chain.config, extract=dataclasses.replace(chain.config.extract, spool="logits"))))
-    return "esl_dist.extract", ["--config", str(out / "given.yaml"), "--checkpoint", str(final_checkpoint(folder, chain.teacher)), "--out", str(out)]
+    return "esl_dist.extract", ["--config", str(out / "given.yaml"), "--checkpoint", str(final_checkpoint(folder / chain.teacher)), "--out", str(out)]
 
 
 def adopt(source: Path, run_dir: Path, config: Config, entries: Sequence[str]) -> None:
@@ -168,12 +167,6 @@ def adopt(source: Path, run_dir: Path, config: Config, entries: Sequence[str]) -
             os.replace(aside, run_dir / folder)
 
 
-def final_checkpoint(run_dir: Path, folder: str) -> Path:
-    """The checkpoint that a finished stage ended with."""
-    done = json.loads((run_dir / folder / "done.json").read_text(encoding="utf-8"))
-    return run_dir / folder / "checkpoints" / str(done["checkpoint"])
-
-
 def _link(source: str, target: str) -> None:
     """A second name for the same bytes: files of a run are replaced, never written over. A copy where the disk has no such names."""
     try:
@@ -182,5 +175,6 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _hash(content: Any) -> str:
+def key_of(content: Any) -> str:
+    """A short name for whatever has this JSON content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]

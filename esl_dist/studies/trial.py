@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ from esl_dist.stages.plan import plan
 from esl_dist.studies import shared
 from esl_dist.studies.child import Child
 from esl_dist.studies.curve import Curve, final_score
-from esl_dist.studies.record import CONFIG, FILE, LOG, RUN, TrialRecord, log_tail
+from esl_dist.studies.record import CONFIG, FILE, LOG, RUN, TrialRecord, log_tail, read_state
 from esl_dist.tracking.state import STATE
 
 DECISION, TWINS, STUDY = "decision.json", "twins", "study.yaml"
@@ -34,7 +31,7 @@ def environment(study: StudyConfig) -> dict[str, str]:
 
 def decided(folder: Path) -> str | None:
     """The scheduler that has decided to stop a trial, if one has."""
-    return _read(folder / DECISION).get("by")
+    return read_state(folder / DECISION).get("by")
 
 
 class Work:
@@ -92,7 +89,7 @@ class Work:
     def _start(self) -> None:
         entries = self._config.run.adopted
         if entries:
-            source = shared.folder_of(self._study_dir, str(_read(self._folder / shared.DONE)["part"]))
+            source = shared.folder_of(self._study_dir, str(read_state(self._folder / shared.DONE)["part"]))
             try:
                 shared.adopt(source, self._run_dir, self._config, entries)
             except OSError as error:
@@ -100,7 +97,7 @@ class Work:
                 raise TrialFailed(self._record.reason) from None
         words = ["--config", str(self._folder / CONFIG)]
         variables = environment(self._study)
-        opened = _read(self._folder / STATE)
+        opened = read_state(self._folder / STATE)
         self._record.mlflow_run_id = opened.get("run_id") or None
         if not self._record.mlflow_run_id:
             words.append("tracking.mlflow=false")  # the study did not reach the server: a run of the trial's own would stand beside it
@@ -149,8 +146,8 @@ class Work:
             for key, value in load.flat(self._config).items()
             if not key.startswith(("pseudo_labels.", "extract.", "tracking.", "run.name", "run.dir"))
         }
-        part = _read(self._folder / shared.DONE).get("part")
-        digest = hashlib.sha256(json.dumps([options, part, self._compared], sort_keys=True, default=str).encode()).hexdigest()[:16]
+        part = read_state(self._folder / shared.DONE).get("part")
+        digest = shared.key_of([options, part, self._compared])
         first = self._study_dir / TWINS / digest
         first.parent.mkdir(exist_ok=True)
         with contextlib.suppress(FileExistsError), open(first, "x") as file:
@@ -182,11 +179,3 @@ class Work:
             raise TrialFailed(f"the same as trial {twin}, which failed: {other.reason}")
         self._last = {**self._last, "score": other.score}
         return {**self._last, "done": True}
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

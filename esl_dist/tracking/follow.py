@@ -6,7 +6,6 @@ training step, the loader's forks or the end of the program.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import select
@@ -16,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from esl_dist.processes import end_with
 from esl_dist.tracking import points as metric
 from esl_dist.tracking.backend import Backend, MlflowBackend, reason
 from esl_dist.tracking.jsonl import read_with_offsets
@@ -144,20 +144,11 @@ class Follower:
         self._not_before = self._clock() + self._backoff
 
 
-def _die_with(parent: int) -> None:
-    """SIGKILL for this process when its parent ends (Linux); elsewhere the loop notices."""
-    try:
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    except (OSError, AttributeError):
-        return
-    if os.getppid() != parent:
-        sys.exit(0)
-
-
 def main() -> int:
     """``follow RUN PARENT_PID``: follow until a line with the run's status comes in, or the parent is gone."""
     run_dir, parent = Path(sys.argv[1]), int(sys.argv[2])
-    _die_with(parent)
+    if not end_with(parent, signal.SIGKILL):  # where the kernel cannot, the loop notices
+        return 0
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when this ends
     os.nice(10)  # training first

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from esl_dist.config.schema import TrackingConfig
+from esl_dist.processes import python_path
 from esl_dist.tracking.state import METRICS, MirrorState, without_password
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,7 @@ class Mirror:
         state = MirrorState.load(run_dir)
         if state is None or state.uri != shown or state.experiment != config.experiment or (given and state.run_id != given):
             state = MirrorState(shown, config.experiment, run_name, params, run_id=given, owned=not given)
-        package = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
-        environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         try:
             state.save(run_dir)
             command = [sys.executable, "-m", "esl_dist.tracking.follow", str(run_dir), str(os.getpid())]

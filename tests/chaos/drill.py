@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from esl_dist.engine import checkpoint
+from tests import marked
 from tests.ranks import ROOT, free_port
 
 CONFIG = "tests/chaos/chaos.yaml"
@@ -30,26 +29,13 @@ class Start:
     """One start of the command: its launcher, its ranks, and every process that carries its mark."""
 
     launcher: subprocess.Popen[bytes]
-    mark: str
+    mark: dict[str, str]
     log: Path
-
-    def processes(self) -> list[int]:
-        """Every live process of this start, found by the mark in its environment."""
-        found = []
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                try:
-                    state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-                    if state not in "ZX" and self.mark.encode() in (folder / "environ").read_bytes():
-                        found.append(int(folder.name))
-                except OSError:
-                    continue
-        return found
 
     def ranks(self) -> dict[int, int]:
         """Rank → pid of the launcher's children."""
         found = {}
-        for pid in self.processes():
+        for pid in marked.processes(self.mark):
             try:
                 parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
                 variables = dict(entry.split(b"=", 1) for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if b"=" in entry)
@@ -77,19 +63,12 @@ class Start:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {limit:.0f} s:\n{self.tail()}") from None
 
-    def orphans(self, limit: float = ORPHAN_LIMIT_S) -> list[int]:
+    def orphans(self, limit: float = ORPHAN_LIMIT_S) -> dict[int, str]:
         """Processes that are left ``limit`` seconds from now; returns as soon as there is none."""
-        end = time.monotonic() + limit
-        while (left := self.processes()) and time.monotonic() < end:
-            time.sleep(0.1)
-        return left
+        return marked.left(self.mark, limit)
 
     def end(self) -> None:
-        for pid in self.processes():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        marked.kill(self.mark)
         self.launcher.wait()
 
     def tail(self) -> str:
@@ -112,10 +91,9 @@ class Drill:
     def start(self, ranks: int = 2, *options: str, launcher: Sequence[str] = (), **environment: str) -> Start:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.starts += 1
-        mark = f"ESL_CHAOS_MARK={uuid.uuid4().hex}"
+        mark = marked.new_mark()
         log = self.folder / f"start{self.starts}.log"
-        name, _, value = mark.partition("=")
-        variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ESL_CHAOS_OUT": str(self.folder), name: value, **environment}
+        variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ESL_CHAOS_OUT": str(self.folder), **mark, **environment}
         command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--master_addr=127.0.0.1", f"--master_port={free_port()}", *launcher]
         command += ["-m", "tests.chaos.worker", "--config", CONFIG, f"run.dir={self.run_dir}", f"data.root={self.data}", *self.options, *options]
         with open(log, "wb") as out:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests import marked
 from tests.ranks import ROOT
 
 LIMIT_S = 600
@@ -43,8 +42,8 @@ class StudyDrill:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.starts += 1
         (self.folder / "study.yaml").write_text(self.text)
-        self.mark = f"ESL_STUDY_MARK={uuid.uuid4().hex}"
-        variables = {**os.environ, "PYTHONPATH": str(ROOT), **dict([self.mark.split("=")]), **environment}
+        self.mark = marked.new_mark()
+        variables = {**os.environ, "PYTHONPATH": str(ROOT), **self.mark, **environment}
         command = [
             sys.executable,
             "-m",
@@ -71,32 +70,12 @@ class StudyDrill:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def processes(self) -> list[str]:
-        """Command lines of every live process of the last start: driver, Ray, launchers and ranks, found by the mark in their environment."""
-        found = []
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                try:
-                    state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-                    if state not in "ZX" and self.mark.encode() in (folder / "environ").read_bytes():
-                        found.append(f"{folder.name} {(folder / 'cmdline').read_bytes().replace(bytes(1), b' ').decode()[:150]}")
-                except OSError:
-                    continue
-        return found
-
-    def left(self, limit: float = ORPHAN_LIMIT_S) -> list[str]:
-        """What still runs ``limit`` seconds from now; returns as soon as nothing does."""
-        end = time.monotonic() + limit
-        while (found := self.processes()) and time.monotonic() < end:
-            time.sleep(0.2)
-        return found
+    def left(self, limit: float = ORPHAN_LIMIT_S) -> dict[int, str]:
+        """What of the last start (driver, Ray, launchers, ranks) still runs ``limit`` seconds from now; returns as soon as nothing does."""
+        return marked.left(self.mark, limit)
 
     def end(self) -> None:
-        for line in self.processes():
-            try:
-                os.kill(int(line.split()[0]), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        marked.kill(self.mark)
 
     def wait_until(self, condition: Callable[[], Any], process: subprocess.Popen[bytes], limit: float = LIMIT_S) -> None:
         end = time.monotonic() + limit

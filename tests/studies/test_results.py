@@ -17,8 +17,8 @@ from esl_dist.reporting.quality import compare
 from esl_dist.studies.driver import line
 from esl_dist.studies.folder import read_study
 from esl_dist.studies.outcome import Labels, final_weights
-from esl_dist.studies.plots import Line, Mark, Thread, axis, parallel_coordinates, spread_chart, text
-from esl_dist.studies.record import TrialRecord
+from esl_dist.studies.plots import Line, Mark, Thread, axis, parallel_coordinates, spread_chart
+from esl_dist.studies.record import TrialRecord, text
 from esl_dist.studies.results import table, write
 from tests.reporting.made_run import make_data, make_run
 from tests.studies.made_study import SCORES, STUDY, make_study, trial

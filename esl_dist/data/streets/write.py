@@ -7,7 +7,6 @@ the manifest hashes them. The PNG files around those pixels are equal byte for b
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 
 from esl_dist.atomic import write_bytes, write_text
 from esl_dist.config.schema import StreetsConfig
+from esl_dist.data.encode import png
 from esl_dist.data.streets.classes import palette
 from esl_dist.data.streets.domains import SOURCE, TARGET, Domain
 from esl_dist.data.streets.scene import Scene, render
@@ -68,18 +68,12 @@ def _settings(config: StreetsConfig) -> dict[str, Any]:
     }
 
 
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
 def _write(root: Path, sample: Sample, config: StreetsConfig) -> dict[str, Any]:
     scene = render(sample.domain, config.seed, sample.split, sample.number, config.size)
     label = Image.fromarray(scene.label)
     if sample.indexed:
         label.putpalette(palette().tobytes())
-    image, mask = _png(Image.fromarray(scene.image)), _png(label)
+    image, mask = png(Image.fromarray(scene.image)), png(label)
     write_bytes(root / sample.image, image, durable=False)
     write_bytes(root / sample.label, mask, durable=False)
     return {"pixels": pixel_hash(scene), "bytes": [len(image), len(mask)]}

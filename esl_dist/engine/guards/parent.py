@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1
+from esl_dist.processes import end_with
 
 
 def die_with_parent() -> None:
@@ -18,9 +17,8 @@ def die_with_parent() -> None:
     if "TORCHELASTIC_RUN_ID" not in os.environ or not sys.platform.startswith("linux"):
         return
     parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     # It may have died before the kernel was asked: then somebody else is the parent by now.
-    if os.getppid() != parent or not _launched_torch(parent):
+    if not end_with(parent, signal.SIGTERM) or not _launched_torch(parent):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
