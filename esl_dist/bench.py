@@ -1,4 +1,4 @@
-"""Benchmarks beside what they beat, in one run: ``python -m esl_dist.bench --what step|allreduce|data|extract|extract-whole|evaluate|modes [--out FILE]``."""
+"""Benchmarks beside what they beat, in one run: ``python -m esl_dist.bench --what step|allreduce|data|extract|extract-whole|evaluate|modes|study [--out FILE]``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from esl_dist.benchmarks import ceilings, data, evaluate, extract, extract_whole, modes, projection, step
+from esl_dist.benchmarks import ceilings, data, evaluate, extract, extract_whole, modes, projection, step, study
 from esl_dist.benchmarks.common import RECORDS
 from esl_dist.config import cli
 from esl_dist.config.schema import RunConfig
@@ -19,9 +19,9 @@ from esl_dist.distributed.runtime import Runtime
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table, and write the figures as JSON if asked; of several ranks the first does."""
     parser = cli.parser("bench", "Measure this machine; quote ratios of one run, from an otherwise quiet machine.")
-    parser.add_argument("--what", required=True, choices=("step", "allreduce", "data", "extract", "extract-whole", "evaluate", "modes"))
-    parser.add_argument("--images", type=int, help="images (of modes: steps) to measure on (default: as in the README)")
-    parser.add_argument("--ranks", type=int, default=2, help="processes of extract-whole")
+    parser.add_argument("--what", required=True, choices=("step", "allreduce", "data", "extract", "extract-whole", "evaluate", "modes", "study"))
+    parser.add_argument("--images", type=int, help="images (of modes: steps, of study: trials) to measure on (default: as in the README)")
+    parser.add_argument("--ranks", type=int, default=2, help="processes of extract-whole, ranks of study")
     parser.add_argument("--stage", default="align", choices=step.STAGES, help="whose step")
     parser.add_argument("--precision", nargs="+", default=(), choices=("fp32", "tf32", "bf16", "fp16"), help="of this package's step; the plain loop is fp32")
     parser.add_argument("--rounds", type=int, default=5, help="turns that plain loop and package take")
@@ -62,6 +62,9 @@ def _measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if arguments.what == "modes":
         figures = modes.run(arguments.images or 20)
         return figures, modes.table(figures)
+    if arguments.what == "study":
+        figures = study.run(arguments.images or 5, arguments.ranks)
+        return figures, study.table(figures)
     figures = evaluate.run(arguments.images or 500)
     return figures, evaluate.table(figures)
 
