@@ -41,12 +41,16 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Drill:
     return drill
 
 
-def test_killed_while_it_trains_and_while_it_rewrites(straight: Drill, tmp_path: Path) -> None:
-    killed = Drill(tmp_path, straight.data, OPTIONS)
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_killed_while_it_trains_and_while_it_rewrites(ranks: int, straight: Drill, tmp_path: Path) -> None:
+    if ranks != 2:
+        straight = Drill(tmp_path / "straight", straight.data, OPTIONS)
+        straight.finish(ranks)
+    killed = Drill(tmp_path / "killed", straight.data, OPTIONS)
     images = killed.run_dir / "translate" / "source" / "images"
     moments = (lambda: any(e["stage"] == "translate" and e["step"] >= 5 for e in killed.events("train")), lambda: images.is_dir() and any(images.glob("*.png")))
     for moment in moments:
-        start = killed.start()
+        start = killed.start(ranks)
         try:
             assert wait_until(moment, start), start.tail()
             assert start.send(signal.SIGKILL, "all")
@@ -54,7 +58,7 @@ def test_killed_while_it_trains_and_while_it_rewrites(straight: Drill, tmp_path:
             assert not start.orphans()
         finally:
             start.end()
-    killed.finish()
+    killed.finish(ranks)
     assert left(killed) == left(straight)
 
 
