@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from esl_dist.studies.record import text
 MOST_MARKS = 8
 """Values of an option that are written at its axis themselves; of more, round numbers are."""
 _CLOSEST = 0.09
+CHARACTER = 6.3
+"""Width of a letter under an axis."""
 """Marks nearer than this share of the axis would be written over one another."""
 
 
@@ -97,8 +100,7 @@ def spread_chart(lines: Sequence[Line], across: Axis) -> str:
     for tick in up:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at(tick):.1f}" y2="{at(tick):.1f}"/>')
         parts.append(f'<text class="tick" x="{LEFT - 6}" y="{at(tick) + 3.5:.1f}" text-anchor="end">{tick_label(tick)}</text>')
-    for place, mark_text in across.marks:
-        parts.append(f'<text class="tick" x="{LEFT + place * (WIDTH - LEFT - RIGHT):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(mark_text)}</text>')
+    parts += _below(across.marks)
     for line in lines:
         colour = escape(line.colour)
         ended = [mark for mark in line.marks if mark.ended]
@@ -117,6 +119,19 @@ def spread_chart(lines: Sequence[Line], across: Axis) -> str:
                 parts += [f'<circle cx="{x:.1f}" cy="{at(value):.1f}" r="2" fill="{colour}" fill-opacity="0.35"/>' for value in mark.values]
             parts.append(f'<circle cx="{x:.1f}" cy="{mean:.1f}" r="3.4" fill="{colour}">{title}</circle>')
     return "".join([*parts, "</svg>"])
+
+
+def _below(marks: Sequence[tuple[float, str]]) -> list[str]:
+    """The names under an axis: in two rows where they would run into each other in one, cut where they would in two."""
+    room = min((right - left for (left, _), (right, _) in itertools.pairwise(marks)), default=1.0) * (WIDTH - LEFT - RIGHT) / CHARACTER
+    rows = (HEIGHT - 8,) if all(len(name) < room for _, name in marks) else (HEIGHT - 14, HEIGHT - 3)
+    most = int(len(rows) * room) - 1
+    parts = []
+    for i, (place, name) in enumerate(marks):
+        shown = name if len(name) <= most or len(rows) == 1 else f"{name[: most - 1]}…"
+        x, y = LEFT + place * (WIDTH - LEFT - RIGHT), rows[i % len(rows)]
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{y}" text-anchor="middle"><title>{escape(name)}</title>{escape(shown)}</text>')
+    return parts
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import re
 import statistics
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -190,6 +192,19 @@ def test_drawings_hold_what_they_are_given() -> None:
     assert drawn.count("<polyline") == 1 and drawn.count("<circle") == 5 and "&lt;zero&gt;" in drawn
     assert spread_chart([], axis([0.0, 1.0])) == ""
     assert "<polyline" not in spread_chart([Line("#123456", [Mark("a", [1.0], "a"), Mark("b", [2.0], "b")])], axis(["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "cut"),
+    [(["ssl", "esl"], 1, 0), (["source", "adaptsegnet", "advent", "minent", "maxsquare", "iw", "iw-multi"], 2, 0), (["a" * 60, "b", "c" * 30], 2, 1)],
+)
+def test_names_under_an_axis_do_not_run_into_each_other(names: list[str], rows: int, cut: int) -> None:
+    drawn = spread_chart([Line("#123456", [Mark(name, [1.0], name) for name in names])], axis(names))
+    shown = re.findall(r'<text class="tick" x="([\d.]+)" y="(\d+)" text-anchor="middle"><title>(.*?)</title>(.*?)</text>', drawn)
+    assert [whole for _, _, whole, _ in shown] == names and sum(name.endswith("…") for *_, name in shown) == cut
+    assert len({y for _, y, _, _ in shown}) == rows
+    for (x1, y1, _, one), (x2, y2, _, two) in itertools.combinations(shown, 2):
+        assert y1 != y2 or float(x2) - float(x1) > 5.5 * (len(one) + len(two)) / 2
     threads = [Thread([0.0, "a"], 1.0, "worse", True), Thread([1.0, "b"], 2.0, "better", True), Thread([1.0, "a"], 0.1, "stopped", False)]
     for high, best in ((True, "better"), (False, "worse")):
         parallel = parallel_coordinates(["nu", "gan"], [axis([0.0, 1.0]), axis(["a", "b"])], threads, "mIoU", high)
