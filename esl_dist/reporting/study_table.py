@@ -153,15 +153,17 @@ def _row(group: str, stages: dict[int, StageRecord], kind: str, classes: Sequenc
 
 
 def _comparisons(rows: Sequence[Row], kind: str) -> list[Comparison]:
-    """Methods against source-only, self-training against alignment, ESL against SSL, the same method between groups: over common seeds."""
-    pairs: list[tuple[Row, Row]] = []
-    for row in rows:
-        mates = [other for other in rows if other.group == row.group]
-        pairs += [(row, base) for base in mates if base.kind == "source" and row.kind not in ("source", "initial")]
-    pairs += [(row, base) for row in rows for base in rows if row.group == base.group and row.kind == "selftrain" and base.kind == "align" and not _control(base)]
-    pairs += [(esl, ssl) for esl in rows for ssl in rows if esl.group == ssl.group and _is(esl, "ESL") and ssl.method == esl.method.replace("ESL", "SSL")]
+    """Over common seeds: methods against source-only, self-training against alignment, ESL against SSL, on translated images against on original ones,
+    the same method between groups."""
+    within = [(row, base) for row in rows for base in rows if base.group == row.group]
+    alike = [(row, base) for row, base in within if _images(row) == _images(base)]
+    pairs = [(row, base) for row, base in within if base.kind == "source" and row.kind not in ("source", "initial") and _images(base) in ("", _images(row))]
+    pairs += [(row, base) for row, base in alike if row.kind == "selftrain" and base.kind == "align" and not _control(base)]
+    pairs += [(esl, ssl) for esl, ssl in alike if esl.method.startswith("ESL") and ssl.method == esl.method.replace("ESL", "SSL")]
     first_group = rows[0].group if rows else ""
-    pairs += [(row, same) for row in rows for same in rows if row.group != first_group and same.group == first_group and same.method == row.method]
+    across = [(row, base) for row in rows for base in rows if row.group != first_group and base.group == first_group]
+    pairs += [(row, base) for row, base in (*within, *across) if _images(row) and base.method == row.method.replace(_images(row), "")]
+    pairs += [(row, base) for row, base in across if base.method == row.method]
     found = []
     for one, two in pairs:
         seeds = sorted(one.by_seed.keys() & two.by_seed.keys())
@@ -177,8 +179,10 @@ def _control(row: Row) -> bool:
     return row.method in ("BN control", "no alignment")
 
 
-def _is(row: Row, method: str) -> bool:
-    return row.method.partition(",")[0] == method
+def _images(row: Row) -> str:
+    """`` + IT`` or `` + IT 2`` of a method on translated images, else an empty string."""
+    found = re.search(r" \+ IT( \d+)?", row.method)
+    return found[0] if found else ""
 
 
 def _named(row: Row) -> str:

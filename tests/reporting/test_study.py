@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from esl_dist.report import main
+from esl_dist.reporting.record import StageRecord
 from esl_dist.reporting.spread import paired, spread, t_quantile
 from esl_dist.reporting.study_page import markdown, to_csv
-from esl_dist.reporting.study_table import collect
+from esl_dist.reporting.study_table import Row, _comparisons, collect
 
 
 @pytest.mark.parametrize(("freedom", "value"), [(1, 12.706205), (2, 4.302653), (3, 3.182446), (4, 2.776445), (9, 2.262157), (19, 2.093024), (100, 1.983972)])
@@ -76,6 +77,25 @@ def test_differences_pair_equal_seeds(runs: dict[str, list[Path]]) -> None:
     assert aligned.n == 3 and aligned.mean == pytest.approx(statistics.fmean([_miou(r, "selftrain-esl", "target") - _miou(r, "align", "target") for r in runs["plain"]]))
     assert not any("BN control" in text and "ESL" in text for text in found)
     assert "advent-nu02: source-only − advent: source-only" not in found  # identical, so no comparison
+
+
+def _row(group: str, method: str, kind: str, *scores: float) -> Row:
+    by_seed = {seed: StageRecord("f", method, kind, {"target": {"miou": score / 100}}, {}, {}, 8, 1.0, 1) for seed, score in enumerate(scores)}
+    last = spread(list(scores))
+    assert last is not None
+    return Row(group, method, kind, by_seed, (), last, None, None, None)
+
+
+def test_translated_images_are_compared_with_the_original_ones() -> None:
+    plain = [("source-only", "source", 20, 21), ("ADVENT", "align", 25, 26), ("SSL", "selftrain", 27, 27), ("ESL", "selftrain", 28, 28)]
+    there = [("source-only + IT", "source", 22, 24), ("ADVENT + IT", "align", 27, 29), ("SSL + IT", "selftrain", 29, 31), ("ESL + IT", "selftrain", 30, 31), ("ESL + IT 2", "selftrain", 31, 31)]
+    one = {c.text: c.difference.mean for c in _comparisons([_row("", *row) for row in (*plain, *there)], "target")}
+    wanted = {"source-only + IT − source-only": 2.5, "ADVENT + IT − ADVENT": 2.5, "ESL + IT − ESL": 2.5, "ESL + IT 2 − ESL": 3.0, "ESL + IT − ADVENT + IT": 2.5, "ESL + IT − SSL + IT": 0.5}
+    assert {text: one[text] for text in wanted} == pytest.approx(wanted)
+    assert one.keys() >= {"ESL + IT − source-only", "ESL + IT − source-only + IT", "ESL − ADVENT"}
+    assert not one.keys() & {"ESL + IT − ADVENT", "ESL − ADVENT + IT", "ESL − source-only + IT", "ESL + IT 2 − SSL + IT", "ESL − ESL + IT"}
+    two = {c.text: c.difference.mean for c in _comparisons([*(_row("a", *row) for row in plain), *(_row("b", *row) for row in there)], "target")}
+    assert two["b: ESL + IT − a: ESL"] == pytest.approx(2.5) and two["b: source-only + IT − a: source-only"] == pytest.approx(2.5)
 
 
 def test_best_checkpoints_stand_apart_from_last_ones(runs: dict[str, list[Path]], run_maker: Callable[..., Path], tmp_path: Path) -> None:
