@@ -27,7 +27,7 @@ SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the driver names them in one line
     "RAY_AIR_NEW_OUTPUT": "0",  # without it verbose=0 is not silent
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "30",  # what is left of a killed driver gives up soon, a busy machine has time to answer
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "30",  # a busy machine has time to answer
 }
 OBJECT_STORE_BYTES = 80 * 2**20
 """Nothing of size travels between trials; Ray would take a third of the memory."""

@@ -17,7 +17,8 @@ from tests import marked
 from tests.ranks import ROOT
 
 LIMIT_S = 600
-ORPHAN_LIMIT_S = 60
+# After a kill of the driver, Ray's agents try for 60 s to tell a server that is gone of their end.
+ORPHAN_LIMIT_S = 90
 
 
 @dataclass
