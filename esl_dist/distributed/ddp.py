@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -29,7 +29,37 @@ def wrap(network: nn.Module, runtime: Runtime) -> nn.Module:
     with warnings.catch_warnings():
         # Newer releases call the option forward_sync_buffers; the oldest supported one (2.11) does not know that name.
         warnings.simplefilter("ignore", FutureWarning)
-        return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+        wrapped = DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+    _lay_out_gradients(wrapped, [p for p in getattr(network, "forward_order", network.parameters)() if p.requires_grad])
+    return wrapped
+
+
+def _lay_out_gradients(wrapped: DistributedDataParallel, order: Sequence[nn.Parameter]) -> None:
+    """A first backward in which the gradients of ``order`` come last first; then they are None again. Collective.
+
+    DDP puts gradients into one bucket until it has seen a backward, then into several, in the order in which they came. From three ranks on the bits
+    of a sum depend on a gradient's place in its bucket, so the first step after a resume would not be the step that it repeats.
+    """
+    network = wrapped.module
+    wrapped.module = _Touch(order)
+    try:
+        wrapped(order[0].new_zeros(())).backward()
+    finally:
+        wrapped.module = network
+    wrapped.zero_grad(set_to_none=True)
+
+
+class _Touch(nn.Module):
+    """A forward that uses an element of each parameter, in their order; it owns none of them."""
+
+    def __init__(self, order: Sequence[nn.Parameter]) -> None:
+        super().__init__()
+        self._order = tuple(order)
+
+    def forward(self, start: torch.Tensor) -> torch.Tensor:
+        for parameter in self._order:
+            start = start + parameter[(0,) * parameter.dim()]
+        return start
 
 
 def inner(network: nn.Module) -> nn.Module:

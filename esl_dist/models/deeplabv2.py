@@ -6,7 +6,7 @@ Chen et al., "DeepLab: Semantic Image Segmentation with Deep Convolutional Nets,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -168,6 +168,12 @@ class DeepLabV2(nn.Module):
         """Normalise by running statistics, without updating them, also in ``train()`` (``model.bn=frozen``); False undoes it."""
         self.statistics_frozen = frozen
         return self.train(self.training)
+
+    def forward_order(self) -> Iterator[nn.Parameter]:
+        """The parameters as the forward comes to them: the aux head before the last residual layer."""
+        for module in (self.conv1, self.bn1, self.layer1, self.layer2, self.layer3, self.layer5, self.layer4, self.layer6):
+            if module is not None:
+                yield from module.parameters()
 
     def norms(self) -> list[_BatchNorm]:
         """Every batch-norm layer (also synchronised ones)."""

@@ -41,3 +41,21 @@ def test_a_run_moves_between_world_sizes(tmp_path: Path, data: Path) -> None:
                 torch.testing.assert_close(ours[network][name], weight, rtol=1e-5, atol=1e-5, msg=lambda m, n=name, s=stage: f"{s} {n}: {m}")
                 largest = max(largest, (ours[network][name] - weight).abs().max().item())
     print(f"worlds {WORLDS}: largest difference of a weight {largest:.1e}")
+
+
+@pytest.mark.slow
+def test_three_ranks_killed_end_with_the_same_bits(tmp_path: Path, data: Path) -> None:
+    """From three ranks on the bits of a sum depend on more than its terms."""
+    straight, killed = Drill(tmp_path / "straight", data), Drill(tmp_path / "killed", data)
+    straight.finish(3)
+    for stage in ("align", "selftrain"):
+        start = killed.start(3)
+        try:
+            assert wait_until(lambda s=stage: any(e["stage"] == s and e["step"] >= 3 for e in killed.events("train")), start), start.tail()
+            assert start.send(signal.SIGKILL, "all")
+            start.wait()
+            assert not start.orphans() and not killed.invalid_checkpoints()
+        finally:
+            start.end()
+    killed.finish(3)
+    assert killed.outcome() == straight.outcome()
