@@ -24,6 +24,11 @@ class Entry:
         """Of a translation: ``translate`` is the first, ``translate:2`` the second."""
         return int(self.variant or 1)
 
+    @property
+    def mark(self) -> str:
+        """The images in short, for names: ``it``, ``it2``; empty for the originals."""
+        return f"it{self.images if self.images > 1 else ''}" if self.images else ""
+
     def again(self, number: int) -> str:
         """The same stage in another round, as written."""
         if self.name == "translate":

@@ -379,7 +379,7 @@ class Config:
             _require(made == {1}, "translate.rounds", "repeats the first translation and the stages marked +it: name translate once in run.stages, or the rounds there and leave this at 1")
         if "selftrain" in stages:
             _require(any(s in stages[: stages.index("selftrain")] for s in ("align", "source", "initial")), "run.stages", "selftrain needs an align, source or initial stage before it to make its labels")
-        rules = {entry.partition(":")[2] or self.pseudo_labels.rule for entry in self.run.stages if entry.startswith("selftrain")}
+        rules = {entry.variant or self.pseudo_labels.rule for entry in entries if entry.name == "selftrain"}
         _require(self.selftrain.label_weight == "none" or "cbst" not in rules, "selftrain.label_weight", "confidence is not defined for cbst, which relabels pixels; use esl, ssl or median, or none")
         if self.selftrain.init == "align":
             _require("align" in stages, "selftrain.init", "align needs an align stage in run.stages")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from esl_dist.config.entries import parse
 from esl_dist.config.load import load_config
 from esl_dist.config.schema import Config
 from esl_dist.stages.plan import StagePlan, plan
@@ -133,7 +134,7 @@ def objective_title(name: str) -> str:
 def _title(stage: StagePlan, config: Config) -> str:
     if stage.kind == "selftrain":
         return label_title(stage.labels)
-    mark = _translated(stage.entry.partition("+")[2])
+    mark = _translated(parse(stage.entry).mark)
     if stage.kind == "align":
         return " + ".join(objective_title(term) for term in (stage.objective, *_extra_terms(stage.objective, config))) + mark
     if stage.kind == "translate":

@@ -48,8 +48,8 @@ class StagePlan:
         return self._label_set(self.round - 1) if self.round > 1 else ""
 
     def _label_set(self, number: int) -> str:
-        _, marked, images = self.entry.partition("+")
-        return self.rule + (f"-{images}" if marked else "") + (f"-r{number}" if number > 1 else "")
+        mark = parse(self.entry).mark
+        return self.rule + (f"-{mark}" if mark else "") + (f"-r{number}" if number > 1 else "")
 
 
 def plan(config: Config) -> list[StagePlan]:

@@ -82,7 +82,15 @@ def test_a_damaged_weight_is_made_again(tmp_path: Path) -> None:
     assert plain.thresholds["labels"] == weighted.thresholds["labels"] and hashes(weighted.out) == before
 
 
-@pytest.mark.parametrize("words", [["pseudo_labels.rule=cbst", "run.stages=[source,selftrain]"], ["run.stages=[source,'selftrain:esl','selftrain:cbst']"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pseudo_labels.rule=cbst", "run.stages=[source,selftrain]"],
+        ["run.stages=[source,'selftrain:esl','selftrain:cbst']"],
+        ["pseudo_labels.rule=cbst", "run.stages=[source,translate,'selftrain+it']"],
+        ["run.stages=[source,translate,'selftrain:cbst+it']"],
+    ],
+)
 def test_cbst_has_no_confidence(words: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"selftrain\.label_weight: confidence is not defined for cbst"):
         load_config(None, [*words, "selftrain.label_weight=confidence"])
