@@ -15,11 +15,14 @@ from esl_dist.config import cli
 from esl_dist.config.schema import RunConfig
 from esl_dist.distributed.runtime import Runtime
 
+SIMPLE = {"data": (data, 32), "extract": (extract, 60), "evaluate": (evaluate, 500), "modes": (modes, 20)}
+"""Benchmarks of one number alone, with its default."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table, and write the figures as JSON if asked; of several ranks the first does."""
     parser = cli.parser("bench", "Measure this machine; quote ratios of one run, from an otherwise quiet machine.")
-    parser.add_argument("--what", required=True, choices=("step", "allreduce", "data", "extract", "extract-whole", "evaluate", "modes", "study"))
+    parser.add_argument("--what", required=True, choices=("step", "allreduce", "extract-whole", "study", *SIMPLE))
     parser.add_argument("--images", type=int, help="images (of modes: steps, of study: trials) to measure on (default: as in the README)")
     parser.add_argument("--ranks", type=int, default=2, help="processes of extract-whole, ranks of study")
     parser.add_argument("--stage", default="align", choices=step.STAGES, help="whose step")
@@ -50,23 +53,15 @@ def _measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         with Runtime.start(RunConfig(), RECORDS) as runtime:
             figures = ceilings.allreduce(runtime)
         return figures, ceilings.allreduce_table(figures)
-    if arguments.what == "data":
-        figures = data.run(arguments.images or 32)
-        return figures, data.table(figures)
-    if arguments.what == "extract":
-        figures = extract.run(arguments.images or 60)
-        return figures, extract.table(figures)
     if arguments.what == "extract-whole":
         figures = extract_whole.whole(arguments.images or 3000, arguments.ranks)
         return figures, extract_whole.table(figures, extract_whole.computed())
-    if arguments.what == "modes":
-        figures = modes.run(arguments.images or 20)
-        return figures, modes.table(figures)
     if arguments.what == "study":
         figures = study.run(arguments.images or 5, arguments.ranks)
         return figures, study.table(figures)
-    figures = evaluate.run(arguments.images or 500)
-    return figures, evaluate.table(figures)
+    module, images = SIMPLE[arguments.what]
+    figures = module.run(arguments.images or images)
+    return figures, module.table(figures)
 
 
 if __name__ == "__main__":
