@@ -15,6 +15,8 @@ PACKAGE = ROOT / "esl_dist"
 # A room is a package, a single file, or a few files that belong together. A file imports from lower layers or its own room.
 LAYERS: tuple[dict[str, tuple[str, ...]], ...] = (
     {room: (room,) for room in ("config", "labels", "atomic", "compiled", "processes")},
+    # What lies in a run's folder: names, records, lines of the log.
+    {"runs": ("runs",)},
     {room: (room,) for room in ("data", "models", "losses", "distributed", "monitor", "tracking")},
     {room: (room,) for room in ("stages", "pseudo_labels", "metrics", "engine")},
     {"pipeline": ("engine.loop", "engine.update", "labelling", "pipeline", "provenance", "rewriting"), "preparation": ("preparation",), **{room: (room,) for room in ("reporting", "diagnostics")}},

@@ -1,0 +1,203 @@
+"""The events of a run: one frozen dataclass for each kind of line in ``metrics.jsonl``, and what of it a tracking server shows.
+
+``to_line`` is what is written, ``from_line`` what is read; ``points`` names an event's numbers for MLflow and TensorBoard, ``series`` says where
+they belong, so that every point is sent once. A line with an event of another release is passed over by readers, not refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from esl_dist.runs.shape import shaped
+
+# What MLflow allows in a metric's name.
+_FORBIDDEN = re.compile(r"[^\w\-. :/]", re.ASCII)
+
+
+class Point(NamedTuple):
+    """One value of one metric; ``time_ms`` is Unix time in milliseconds."""
+
+    name: str
+    value: float
+    step: int
+    time_ms: int
+
+
+class Series(NamedTuple):
+    """Where an event belongs: events of one ``key`` arrive with a growing ``mark``, so a mark says how far a key was sent."""
+
+    key: str
+    mark: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage starts, ends, or is found finished."""
+
+    kind: ClassVar[str] = "stage"
+    stage: str
+    status: Literal["start", "done", "skipped"]
+    steps: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Train:
+    """What a training step reports."""
+
+    kind: ClassVar[str] = "train"
+    stage: str
+    step: int
+    steps: int = 0
+    lr: float | None = None
+    bad_samples: int = 0
+    figures: dict[str, float | None] = field(default_factory=dict)
+    """``loss/<name>``, a method's own (with a path), ``images_per_second``, ``step_seconds``, ``data_wait``; None for a number that is not finite."""
+
+
+@dataclass(frozen=True)
+class Eval:
+    """A network was scored on labelled target images; scores 0-1, None where a class is absent."""
+
+    kind: ClassVar[str] = "eval"
+    stage: str
+    step: int
+    split: str = ""
+    bn_statistics: str = "running"
+    miou: float | None = None
+    miou_star: float | None = None
+    iou: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Figures of the GPUs of one node, sampled by its first rank: ``gpu0/utilisation`` and so on."""
+
+    kind: ClassVar[str] = "gpu"
+    stage: str
+    step: int
+    rank: int
+    figures: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A label set was made. ``stage`` is the teacher's; shares 0-1."""
+
+    kind: ClassVar[str] = "labels"
+    set: str
+    rule: str
+    stage: str
+    round: int = 1
+    coverage: float = 0.0
+    pixels: int = 0
+    labels: str = ""
+    """SHA-256 sum of its label files (and of its weights' files)."""
+    network: str = "run"
+    """``run``, or ``not run`` where a spool was thresholded again."""
+    both_kept: float | None = None
+    """Share of the pixels that this set and the round before both label."""
+    agreed: float | None = None
+    """Share of the pixels that both label with the same class."""
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something that a reader of the report should know."""
+
+    kind: ClassVar[str] = "warning"
+    text: str
+    stage: str = ""
+    step: int | None = None
+    samples: tuple[str, ...] = ()
+
+
+Event = Stage | Train | Eval | Gpu | Labels | Warned
+
+KINDS: dict[str, type[Event]] = {made.kind: made for made in (Stage, Train, Eval, Gpu, Labels, Warned)}
+STEP_EVENTS = (Train, Eval, Gpu)
+"""Events that belong to a step, so that a resume must drop those beyond its checkpoint."""
+
+
+def to_line(event: Event) -> dict[str, Any]:
+    """The fields of an event's line, ``event`` first; what is not known is left out, ``figures`` stand beside the rest."""
+    line: dict[str, Any] = {"event": event.kind}
+    for entry in dataclasses.fields(event):
+        value = getattr(event, entry.name)
+        if entry.name == "figures":
+            line |= value
+        elif entry.default is dataclasses.MISSING or value != entry.default or value not in (None, "", ()):
+            line[entry.name] = (
+                list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
+            )
+    return line
+
+
+def from_line(line: Mapping[str, Any]) -> Event | None:
+    """The event that a line records; None for one that this release does not know.
+
+    Raises:
+        ValueError: it lacks a field or holds another type; the message names the field.
+    """
+    kind = shaped(line.get("event"), str, "event")
+    made = KINDS.get(kind)
+    if made is None:
+        return None
+    names = {entry.name for entry in dataclasses.fields(made)}
+    content = dict(line)
+    if "figures" in names:
+        content["figures"] = {key: value for key, value in line.items() if key not in names | {"event", "time"}}
+    found: Event = shaped(content, made)
+    return found
+
+
+def series(event: Event, time: float) -> Series | None:
+    """The series of an event; None for one that holds no metric. ``time``: Unix seconds of its line."""
+    match event:
+        case Train(stage=stage, step=step):
+            return Series(f"train/{stage}", float(step))
+        case Eval(stage=stage, step=step, split=split, bn_statistics=statistics):
+            return Series(f"eval/{stage}/{split}/{statistics}", float(step))
+        case Gpu(stage=stage, step=step, rank=rank):
+            return Series(f"gpu/{stage}/{rank}", float(step))
+        case Labels(set=name, stage=stage):
+            return Series(f"labels/{name}/{stage}", float(time))
+    return None
+
+
+def points(event: Event, time: float) -> list[Point]:
+    """The numbers of an event under their names: ``source/loss/seg``, ``align/eval/running/iou/road``, ``labels/esl-r2/coverage``."""
+    step, time_ms = getattr(event, "step", None) or 0, int(1000 * time)
+    return [Point(_FORBIDDEN.sub("_", name), value, step, time_ms) for name, value in _numbers(*_named(event))]
+
+
+def _named(event: Event) -> tuple[str, Mapping[str, Any]]:
+    """The prefix of an event's metrics, and them."""
+    match event:
+        case Train():
+            return event.stage, {"lr": event.lr, "bad_samples": event.bad_samples, **event.figures}
+        case Eval():
+            return f"{event.stage}/eval/{event.bn_statistics}", {
+                "miou": event.miou,
+                "miou_star": event.miou_star,
+                "iou": event.iou,
+            }
+        case Gpu():
+            return f"{event.stage}/rank{event.rank}", event.figures
+        case Labels():  # every set has a metric of its own: rounds and rules do not overwrite one another
+            return f"labels/{event.set}", {
+                name: getattr(event, name) for name in ("round", "coverage", "pixels", "both_kept", "agreed")
+            }
+    return "", {}
+
+
+def _numbers(path: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(f"{path}/{key}", value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{path}/{key}", float(value)
