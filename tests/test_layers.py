@@ -19,6 +19,7 @@ LAYERS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"runs": ("runs",)},
     {room: (room,) for room in ("data", "models", "losses", "distributed", "monitor", "tracking")},
     {room: (room,) for room in ("stages", "pseudo_labels", "metrics", "engine")},
+    {"methods": ("methods",)},
     {"pipeline": ("engine.loop", "engine.update", "labelling", "pipeline", "provenance", "rewriting"), "preparation": ("preparation",), **{room: (room,) for room in ("reporting", "diagnostics")}},
     # Many runs, started, read and drawn as each run's report is; and what times the step that the loop takes.
     {"studies": ("studies",), "benchmarks": ("benchmarks",)},
