@@ -1,6 +1,8 @@
-"""Files that appear whole or not at all, also after ``kill -9`` and a power cut: written aside, forced to the disk, renamed.
+"""Files that appear whole or not at all, also after ``kill -9`` and a power cut: written aside, forced to the disk,
+renamed.
 
-Every system call that can fail on a bad disk goes through ``write_some``, ``sync_file`` and ``rename``, so that tests can make each fail in turn.
+Every system call that can fail on a bad disk goes through ``write_some``, ``sync_file`` and ``rename``, so that tests
+can make each fail in turn.
 """
 
 from __future__ import annotations
@@ -28,12 +30,16 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """``write_bytes`` of indented JSON; a number that is not finite is a programmer's error (``ValueError``), as JSON has none."""
+    """``write_bytes`` of indented JSON; a number that is not finite is a programmer's error (``ValueError``), as JSON
+    has none.
+    """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def publish_folder(aside: Path, path: Path) -> None:
-    """Make a folder that was written aside visible under its name; ``path`` must not exist. Its files are forced to the disk already."""
+    """Make a folder that was written aside visible under its name; ``path`` must not exist. Its files are forced to the
+    disk already.
+    """
     sync_folder(aside)
     rename(aside, path)
     sync_folder(path.parent)
@@ -93,10 +99,11 @@ class HashedFile(io.RawIOBase):
 
 @contextlib.contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[HashedFile]:
-    """The next content of ``path``, whose folder is made if needed: whoever opens it sees the old content or the new one.
+    """The next content of ``path``, whose folder is made if needed: whoever opens it sees the old content or the new
+    one.
 
-    Without ``durable`` nothing is forced to the disk: whole after ``kill -9``, not after a power cut. For thousands of small files
-    that are checked by their hashes before they are trusted.
+    Without ``durable`` nothing is forced to the disk: whole after ``kill -9``, not after a power cut. For thousands of
+    small files that are checked by their hashes before they are trusted.
 
     Raises:
         OSError: the disk refused; ``path`` is as before and nothing is left beside it.

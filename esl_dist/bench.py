@@ -1,4 +1,6 @@
-"""Benchmarks beside what they beat, in one run: ``python -m esl_dist.bench --what step|allreduce|data|extract|extract-whole|evaluate|modes|study [--out FILE]``."""
+"""Benchmarks beside what they beat, in one run: ``python -m esl_dist.bench --what
+step|allreduce|data|extract|extract-whole|evaluate|modes|study [--out FILE]``.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print a table, and write the figures as JSON if asked; of several ranks the first does."""
     parser = cli.parser("bench", "Measure this machine; quote ratios of one run, from an otherwise quiet machine.")
     parser.add_argument("--what", required=True, choices=("step", "allreduce", "extract-whole", "study", *SIMPLE))
-    parser.add_argument("--images", type=int, help="images (of modes: steps, of study: trials) to measure on (default: as in the README)")
+    parser.add_argument(
+        "--images",
+        type=int,
+        help="images (of modes: steps, of study: trials) to measure on (default: as in the README)",
+    )
     parser.add_argument("--ranks", type=int, default=2, help="processes of extract-whole, ranks of study")
     parser.add_argument("--stage", default="align", choices=step.STAGES, help="whose step")
-    parser.add_argument("--precision", nargs="+", default=(), choices=("fp32", "tf32", "bf16", "fp16"), help="of this package's step; the plain loop is fp32")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        default=(),
+        choices=("fp32", "tf32", "bf16", "fp16"),
+        help="of this package's step; the plain loop is fp32",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="turns that plain loop and package take")
-    parser.add_argument("--project", nargs="+", type=int, default=(), metavar="N", help="also compute, not measure, the step on N GPUs")
+    parser.add_argument(
+        "--project", nargs="+", type=int, default=(), metavar="N", help="also compute, not measure, the step on N GPUs"
+    )
     parser.add_argument("--link-gbs", type=float, default=50.0, help="GB/s of a GPU's link that the projection assumes")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_intermixed_args(argv)

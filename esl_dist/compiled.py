@@ -12,7 +12,9 @@ log = logging.getLogger(__name__)
 
 @lru_cache
 def loops(module: str, cost: str) -> ModuleType | None:
-    """The module, or None where numba cannot be used, said once with what that costs ("scores take five times longer")."""
+    """The module, or None where numba cannot be used, said once with what that costs ("scores take five
+    times longer").
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -1,4 +1,6 @@
-"""Is everything well here? ``torchrun --nproc_per_node=N -m esl_dist.doctor [--data CONFIG | --config CONFIG] [section.option=value ...]``."""
+"""Is everything well here? ``torchrun --nproc_per_node=N -m esl_dist.doctor [--data CONFIG | --config CONFIG]
+[section.option=value ...]``.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     hint = threading.Timer(HINT_AFTER_S, lambda: print(group.waiting_hint(), flush=True))
     hint.daemon = True
     hint.start()
-    with Runtime.start(dataclasses.replace(config.run, timeout_s=COLLECTIVE_S), load.run_dir(config) / "flight_recorder") as runtime:
+    with Runtime.start(
+        dataclasses.replace(config.run, timeout_s=COLLECTIVE_S), load.run_dir(config) / "flight_recorder"
+    ) as runtime:
         hint.cancel()
         runtime.expect_steps()
         setup_logging(runtime.is_main, None)

@@ -1,4 +1,6 @@
-"""Scores of a checkpoint: ``torchrun --nproc_per_node=N -m esl_dist.evaluate --config FILE --checkpoint CKPT [--out FILE]``."""
+"""Scores of a checkpoint: ``torchrun --nproc_per_node=N -m esl_dist.evaluate --config FILE --checkpoint CKPT [--out
+FILE]``.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,26 @@ from esl_dist.tracking.console import setup_logging
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the scores and write ``metrics.json``, one file per entry of ``eval.bn_statistics``."""
     parser = cli.parser("evaluate", "Score a checkpoint on labelled target images (eval.split).")
-    parser.add_argument("--checkpoint", required=True, action="append", type=Path, help="checkpoint folder or weights file; several average their logits")
-    parser.add_argument("--weight", action="append", type=float, help="weight of each --checkpoint, in their order (default: equal)")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        action="append",
+        type=Path,
+        help="checkpoint folder or weights file; several average their logits",
+    )
+    parser.add_argument(
+        "--weight", action="append", type=float, help="weight of each --checkpoint, in their order (default: equal)"
+    )
     parser.add_argument("--flip", action="store_true", help="average with the mirror image")
-    parser.add_argument("--scales", default="1", help="average over these factors of eval.input_size, such as 0.75,1,1.25")
-    parser.add_argument("--out", type=Path, default=Path("metrics.json"), help="file to write; a second BN statistic goes to <name>-<statistic>.json beside it")
+    parser.add_argument(
+        "--scales", default="1", help="average over these factors of eval.input_size, such as 0.75,1,1.25"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("metrics.json"),
+        help="file to write; a second BN statistic goes to <name>-<statistic>.json beside it",
+    )
     arguments, config = cli.parse(parser, argv)
     missing = [str(path) for path in arguments.checkpoint if not path.exists()]
     if missing:
@@ -52,16 +69,38 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for network in networks:
                     stack.enter_context(network.statistics(kind, statistics_batches(config, target)))
                 result = evaluate(
-                    predict, scored, num_classes=table.num_classes, input_size=options.input_size, batch=options.batch, at=options.at,
-                    images=options.images, class_names=table.classes, workers=data.workers, fit=data.target.fit, stop=lambda: stop.local,
-                )  # fmt: skip
-            out: Path = arguments.out if number == 0 else arguments.out.with_name(f"{arguments.out.stem}-{kind}{arguments.out.suffix}")
+                    predict,
+                    scored,
+                    num_classes=table.num_classes,
+                    input_size=options.input_size,
+                    batch=options.batch,
+                    at=options.at,
+                    images=options.images,
+                    class_names=table.classes,
+                    workers=data.workers,
+                    fit=data.target.fit,
+                    stop=lambda: stop.local,
+                )
+            out: Path = (
+                arguments.out
+                if number == 0
+                else arguments.out.with_name(f"{arguments.out.stem}-{kind}{arguments.out.suffix}")
+            )
             if runtime.is_main:
                 for name, value in zip(table.classes, result.iou, strict=True):
                     print(f"{name:16} " + (f"{100 * value:6.2f}" if value == value else "     –"))
-                extra = {"bn_statistics": kind, "split": options.split, "protocol": table.name, "checkpoints": [str(p) for p in arguments.checkpoint]}
+                extra = {
+                    "bn_statistics": kind,
+                    "split": options.split,
+                    "protocol": table.name,
+                    "checkpoints": [str(p) for p in arguments.checkpoint],
+                }
                 write_metrics(result, out, {**extra, "weights": weights, "flip": arguments.flip, "scales": scales})
-                print(f"{'mean':16} {100 * result.miou:6.2f}  over {result.images} images, {kind} BN statistics, {options.at} size; written: {out}", flush=True)
+                print(
+                    f"{'mean':16} {100 * result.miou:6.2f}  over {result.images} images, {kind} BN statistics,"
+                    f" {options.at} size; written: {out}",
+                    flush=True,
+                )
     return 0
 
 

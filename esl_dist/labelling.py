@@ -1,4 +1,6 @@
-"""From a checkpoint to label sets: the network, its batch-norm statistics and the extraction, put together for the pipeline and the entry."""
+"""From a checkpoint to label sets: the network, its batch-norm statistics and the extraction, put together for the
+pipeline and the entry.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,10 @@ def make_labels(
     """
     options = config.extract
     table = protocol(config.data.protocol)
-    settings = [(name, dataclasses.replace(config.pseudo_labels, rule=cast(Any, rule)), out / name) for name, rule in rules.items()]
+    settings = [
+        (name, dataclasses.replace(config.pseudo_labels, rule=cast(Any, rule)), out / name)
+        for name, rule in rules.items()
+    ]
     with contextlib.ExitStack() as stack:
         stack.enter_context(runtime.fixed_forward())
         forward: Forward = _no_network
@@ -91,7 +96,9 @@ def _no_network(images: Tensor) -> Tensor:
 
 
 def _truth(target: Dataset) -> Callable[[int, tuple[int, int]], np.ndarray]:
-    """Ground truth at a label's size, for the figures of how many selected pixels are wrong; no threshold looks at it."""
+    """Ground truth at a label's size, for the figures of how many selected pixels are wrong; no threshold
+    looks at it.
+    """
 
     def truth(index: int, size_hw: tuple[int, int]) -> np.ndarray:
         return resize_label(target.label(index), (size_hw[1], size_hw[0])).numpy()
@@ -103,12 +110,20 @@ def statistics_batches(config: Config, target: Dataset) -> Iterator[Tensor]:
     """The unlabelled target images that batch-norm statistics are re-estimated on: evenly spaced, in full batches."""
     indices = spread(len(target), config.extract.bn_images)
     batch = min(config.extract.batch, len(indices))
-    for found in inference_batches(target, indices[: len(indices) // batch * batch], size=config.data.target.size, batch=batch, fit=config.data.target.fit):
+    for found in inference_batches(
+        target,
+        indices[: len(indices) // batch * batch],
+        size=config.data.target.size,
+        batch=batch,
+        fit=config.data.target.fit,
+    ):
         yield found.images
 
 
 def _target_images(config: Config, target: Dataset) -> TargetImages:
-    """The target set at its training size; padded images are labelled without their padding, so that it counts in no threshold."""
+    """The target set at its training size; padded images are labelled without their padding, so that it counts in no
+    threshold.
+    """
     domain, canvas = config.data.target, config.extract.size
 
     def batches(indices: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
@@ -133,7 +148,11 @@ def _fingerprint(config: Config, digest: str, runtime: Runtime) -> dict[str, obj
         "checkpoint": digest,
         "mean": list(config.data.mean),
         "scale": config.data.scale,
-        "fit": f"{config.data.target.fit} {config.extract.size[0]}x{config.extract.size[1]}" if config.data.target.fit == "pad" else "stretch",
+        "fit": (
+            f"{config.data.target.fit} {config.extract.size[0]}x{config.extract.size[1]}"
+            if config.data.target.fit == "pad"
+            else "stretch"
+        ),
         "bn_statistics": config.extract.bn_statistics,
         "bn_images": config.extract.bn_images,
         "precision": config.extract.precision,

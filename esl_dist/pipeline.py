@@ -62,7 +62,9 @@ class Pipeline:
     target: Dataset
     scored: Dataset | None
     at_end: dict[str, EvaluationResult] = field(default_factory=dict)
-    """Stage -> score of its last step while training, with the first of ``eval.bn_statistics``: the network that is saved is not scored again."""
+    """Stage -> score of its last step while training, with the first of ``eval.bn_statistics``: the network that is
+    saved is not scored again.
+    """
 
     def run(self) -> None:
         """Every stage of ``run.stages``; a second call with the same options does nothing but say so."""
@@ -85,7 +87,10 @@ class Pipeline:
             self.tracker.event("stage", stage=stage.folder, status="skipped")
             log.info("%s: already done, skipped", stage.folder)
         elif adopted:
-            raise RunFailure(f"{folder}: run.adopted says that this stage is finished, but it is missing or damaged; delete it where it came from and make it there again")
+            raise RunFailure(
+                f"{folder}: run.adopted says that this stage is finished, but it is missing or damaged; delete it where"
+                " it came from and make it there again"
+            )
         else:
             if self.runtime.is_main:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +122,9 @@ class Pipeline:
         )
         self.tracker.event("stage", stage=stage.folder, status="start", steps=stage.steps)
         snapshot = memory.snapshot_path(self.config, self.runtime.device, self.run_dir, stage.folder, self.runtime.rank)
-        with memory.explained(f"{stage.folder}: training", memory.training_advice(self.config, self.runtime.precision), snapshot):
+        with memory.explained(
+            f"{stage.folder}: training", memory.training_advice(self.config, self.runtime.precision), snapshot
+        ):
             loop.run()
         seconds = time.monotonic() - began
 
@@ -126,7 +133,9 @@ class Pipeline:
                 return  # rank 0 wrote the final checkpoint; the others may be here before it is there
             final = self._final(folder)
             state, meta = checkpoint.load(final)
-            checkpoint.write_ending(folder, stage.steps, final, checkpoint.weights_sha256(state[stage.network]), meta["elapsed"])
+            checkpoint.write_ending(
+                folder, stage.steps, final, checkpoint.weights_sha256(state[stage.network]), meta["elapsed"]
+            )
 
         agree(record)
         self.tracker.event("stage", stage=stage.folder, status="done", seconds=seconds)
@@ -136,7 +145,10 @@ class Pipeline:
         if stage.kind == "translate":
             options = self.config.translate
             if options.perceptual and not stage.teacher:
-                log.info("%s: no segmenter was trained before it, so the perceptual term (translate.perceptual) is left out", stage.folder)
+                log.info(
+                    "%s: no segmenter was trained before it, so the perceptual term (translate.perceptual) is left out",
+                    stage.folder,
+                )
             optim = dataclasses.replace(optim, discriminator_lr=options.lr, power=1.0, clip=0.0)
             return Updater(step, optim, guard, stage.steps, scaler, hold=int(options.hold * stage.steps))
         ema = self.config.selftrain.ema if stage.kind == "selftrain" else 0.0
@@ -146,7 +158,9 @@ class Pipeline:
         data = self.config.data
         if stage.kind == "translate":
             return self._unlabelled_crops(start)
-        labelled, domain = (self.target, data.target) if stage.kind == "oracle" else (self._source_of(stage), data.source)
+        labelled, domain = (
+            (self.target, data.target) if stage.kind == "oracle" else (self._source_of(stage), data.source)
+        )
         # Initial weights see another order, so that no stage repeats it; the stages that are compared share theirs.
         seed = 2 * self.config.run.seed + (1 << 20 if stage.kind == "initial" else 0)
         source = self._stream(labelled, domain, seed, start)
@@ -155,7 +169,9 @@ class Pipeline:
         return self._pairs(source, self._stream(self.target, data.target, seed + 1, start, **self._label_files(stage)))
 
     def _label_files(self, stage: StagePlan) -> dict[str, Any]:
-        """What the target stream reads beside images: in self-training the pseudo-labels, and their weights where pixels are weighted."""
+        """What the target stream reads beside images: in self-training the pseudo-labels, and their weights where
+        pixels are weighted.
+        """
         if stage.kind != "selftrain":
             return {"labels": False}
         made = self.run_dir / "pseudo_labels" / stage.labels
@@ -171,9 +187,19 @@ class Pipeline:
 
     def _unlabelled_crops(self, start: int) -> Streams:
         options, seed = self.config.translate, 2 * self.config.run.seed
-        view: dict[str, Any] = {"labels": False, "fit": "width", "size": (options.load, 0), "crop": options.crop, "mirror": options.mirror, "blur": 0.0}
+        view: dict[str, Any] = {
+            "labels": False,
+            "fit": "width",
+            "size": (options.load, 0),
+            "crop": options.crop,
+            "mirror": options.mirror,
+            "blur": 0.0,
+        }
         data = self.config.data
-        return self._pairs(self._stream(self.source, data.source, seed, start, **view), self._stream(self.target, data.target, seed + 1, start, **view))
+        return self._pairs(
+            self._stream(self.source, data.source, seed, start, **view),
+            self._stream(self.target, data.target, seed + 1, start, **view),
+        )
 
     def _source_of(self, stage: StagePlan) -> Dataset:
         """The labelled images that a stage learns from: the originals, or as a translation rewrote them."""
@@ -183,7 +209,9 @@ class Pipeline:
 
     def _translated(self, folder: Path) -> FolderDataset:
         data = self.config.data
-        return open_dataset(dataclasses.replace(data.source, root=str((folder / "source").absolute())), data.root, data.protocol)
+        return open_dataset(
+            dataclasses.replace(data.source, root=str((folder / "source").absolute())), data.root, data.protocol
+        )
 
     def _stream(self, dataset: Dataset, domain: DomainConfig, seed: int, start: int, **more: Any) -> TrainStream:
         """``more``: of ``TrainStream``'s options, over the data's own."""
@@ -204,9 +232,21 @@ class Pipeline:
     def _rewrite(self, stage: StagePlan, folder: Path) -> None:
         """The source set in the target's look below ``<folder>/source``, and what the report shows of it."""
         data = self.config.data
-        translators = agree(lambda: {look: Translator(self._final(folder), look, self.config.translate, self.runtime) for look in ("source", "target")})
+        translators = agree(
+            lambda: {
+                look: Translator(self._final(folder), look, self.config.translate, self.runtime)
+                for look in ("source", "target")
+            }
+        )
         source = agree(lambda: open_dataset(data.source, data.root, data.protocol))
-        rewrite(source, Path(data.root, data.source.root), folder / "source", translators["target"], log.info, stop=lambda: self.stop.local)
+        rewrite(
+            source,
+            Path(data.root, data.source.root),
+            folder / "source",
+            translators["target"],
+            log.info,
+            stop=lambda: self.stop.local,
+        )
         if self.runtime.is_main and not (folder / "look.json").is_file():
             picture_rows({"source": source, "target": self.target}, translators, folder / "pictures")
             sets = {"source": source, "translated": self._translated(folder), "target": self.target}
@@ -236,24 +276,53 @@ class Pipeline:
         for stage, made in zip(stages, sets, strict=True):
             kept = sum(entry["kept"] for entry in made.thresholds["classes"])
             total = sum(entry["count"] for entry in made.thresholds["classes"])
-            before = agreement(made.out.with_name(stage.labels_before), made.out, self.target.names) if stage.labels_before else {}
-            made_from = {"labels": made.thresholds["labels"] + made.thresholds.get("weights", ""), "network": "not run" if given else "run"}
-            self.tracker.event("labels", set=stage.labels, rule=made.rule, stage=stage.teacher, round=stage.round, coverage=kept / max(total, 1), pixels=total, **made_from, **before)
+            before = (
+                agreement(made.out.with_name(stage.labels_before), made.out, self.target.names)
+                if stage.labels_before
+                else {}
+            )
+            made_from = {
+                "labels": made.thresholds["labels"] + made.thresholds.get("weights", ""),
+                "network": "not run" if given else "run",
+            }
+            self.tracker.event(
+                "labels",
+                set=stage.labels,
+                rule=made.rule,
+                stage=stage.teacher,
+                round=stage.round,
+                coverage=kept / max(total, 1),
+                pixels=total,
+                **made_from,
+                **before,
+            )
 
     def _score(self, stage: StagePlan, folder: Path) -> None:
         if self.scored is None:
             return
         done = agree(lambda: checkpoint.read_ending(folder))
         assert done is not None  # it was trained before
-        missing = [kind for kind in self.config.eval.bn_statistics if not self._is_scored(folder / f"metrics-{kind}.json", done)]
+        missing = [
+            kind
+            for kind in self.config.eval.bn_statistics
+            if not self._is_scored(folder / f"metrics-{kind}.json", done)
+        ]
         if not agree(lambda: missing):
             return
         first, known = self.config.eval.bn_statistics[0], self.at_end.pop(stage.folder, None)
         predictor = Predictor.from_checkpoint(self.config, folder / "checkpoints" / done["checkpoint"], self.runtime)
         for kind in missing:
-            result = known if known is not None and kind == first else self._evaluate(predictor, kind, stage, done["step"])
+            result = (
+                known if known is not None and kind == first else self._evaluate(predictor, kind, stage, done["step"])
+            )
             if self.runtime.is_main:
-                extra = {"bn_statistics": kind, "split": self.config.eval.split, "stage": stage.folder, "step": done["step"], "weights_sha256": done["weights_sha256"]}
+                extra = {
+                    "bn_statistics": kind,
+                    "split": self.config.eval.split,
+                    "stage": stage.folder,
+                    "step": done["step"],
+                    "weights_sha256": done["weights_sha256"],
+                }
                 write_metrics(result, folder / f"metrics-{kind}.json", extra)
         collectives.barrier()
 
@@ -266,7 +335,9 @@ class Pipeline:
         if not every or self.scored is None or stage.kind == "translate":
             return lambda step: None
         segmenter = networks[stage.network]
-        copy = self.runtime.place(build_segmenter(self.config.model, protocol(self.config.data.protocol).num_classes, self.config.run.seed))
+        copy = self.runtime.place(
+            build_segmenter(self.config.model, protocol(self.config.data.protocol).num_classes, self.config.run.seed)
+        )
 
         def score(step: int) -> float | None:
             if step % every and step != stage.steps:
@@ -285,7 +356,11 @@ class Pipeline:
         assert self.scored is not None
         options, table = self.config.eval, protocol(self.config.data.protocol)
         careful = memory.explained(f"{stage.folder}: evaluation", "lower eval.batch, or eval.input_size")
-        with careful, self.runtime.fixed_forward(), predictor.statistics(kind, statistics_batches(self.config, self.target)):
+        with (
+            careful,
+            self.runtime.fixed_forward(),
+            predictor.statistics(kind, statistics_batches(self.config, self.target)),
+        ):
             result = evaluate(
                 predictor,
                 self.scored,
@@ -336,12 +411,18 @@ class Pipeline:
         return path.is_file() and json.loads(path.read_text()).get("weights_sha256") == done["weights_sha256"]
 
     def _options(self, stage: StagePlan) -> dict[str, Any]:
-        endings = {folder: checkpoint.read_ending(self.run_dir / folder) for folder in (stage.init, stage.teacher, stage.images) if folder}
+        endings = {
+            folder: checkpoint.read_ending(self.run_dir / folder)
+            for folder in (stage.init, stage.teacher, stage.images)
+            if folder
+        }
         weights = {folder: ending["weights_sha256"] for folder, ending in endings.items() if ending is not None}
         return result_options(self.config, stage, self.runtime.precision, self.runtime.world, weights)
 
 
-def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_tracker: Callable[[], Tracker]) -> Pipeline:
+def start(
+    config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_tracker: Callable[[], Tracker]
+) -> Pipeline:
     """Open the data (making the embedded pair if asked), check it, record the configuration."""
     data = config.data
     if data.streets.make and runtime.is_main:
@@ -351,7 +432,11 @@ def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_
     def datasets() -> tuple[Dataset, Dataset, Dataset | None]:
         source = open_at_size(data.source, data)
         target = open_at_size(data.target, data)
-        scored = open_at_size(data.target, data, config.eval.input_size, config.eval.split) if config.eval.split and data.target.labelled else None
+        scored = (
+            open_at_size(data.target, data, config.eval.input_size, config.eval.split)
+            if config.eval.split and data.target.labelled
+            else None
+        )
         return source, target, scored
 
     source, target, scored = agree(datasets)
@@ -360,5 +445,10 @@ def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_
     config, scaled = on_ranks(config, runtime.world)
     if scaled:
         log.info("%s", scaled)
-    log.info("source: %d images, target: %d images, scored on: %s", len(source), len(target), f"{len(scored)} images of {config.eval.split}" if scored else "nothing (labels withheld)")
+    log.info(
+        "source: %d images, target: %d images, scored on: %s",
+        len(source),
+        len(target),
+        f"{len(scored)} images of {config.eval.split}" if scored else "nothing (labels withheld)",
+    )
     return Pipeline(config, run_dir, runtime, make_tracker(), stop, source, target, scored)

@@ -26,7 +26,8 @@ IMAGES_PER_FILE = 256
 
 
 def prepare(config: Config, workers: int, per_file: int = IMAGES_PER_FILE) -> list[dict[str, Any]]:
-    """Make what is missing of source, target and scored images, each at the size that the configuration reads it at. All ranks call it.
+    """Make what is missing of source, target and scored images, each at the size that the configuration reads it at.
+    All ranks call it.
 
     A file that is there is kept if every checksum agrees. The result does not depend on ranks and workers.
 
@@ -38,7 +39,8 @@ def prepare(config: Config, workers: int, per_file: int = IMAGES_PER_FILE) -> li
         For each set: ``folder``, ``images``, ``bytes``, ``seconds``, ``made`` (files made now) and ``unreadable``.
 
     Raises:
-        ValueError: one line: a wrong option, data that are not there, labels of another encoding, too many unreadable images, no room.
+        ValueError: one line: a wrong option, data that are not there, labels of another encoding, too many unreadable
+            images, no room.
     """
     data = config.data
     if not data.prepared:
@@ -64,12 +66,15 @@ def _prepare(wanted: Wanted, workers: int, per_file: int, allowed: int) -> dict[
     total, files = len(wanted.originals), wanted.files(per_file)
     share, at_once = len(range(rank, files, world)), max(workers, 1)
     log.info("%s: %d images of %dx%d in %d files", wanted.folder, total, *wanted.size, files)
-    making = Produced(FileMaker(wanted, per_file, recorded, rank, world), start=0, stop=share, workers=min(workers, share), prefetch=1)
+    making = Produced(
+        FileMaker(wanted, per_file, recorded, rank, world), start=0, stop=share, workers=min(workers, share), prefetch=1
+    )
     entries: list[Entry] = []
     made = images_made = 0
     bad: list[str] = []
     try:
-        # In rounds that all ranks go through together: an error on one is known to all, and none waits long for another.
+        # In rounds that all ranks go through together: an error on one is known to all, and none waits long for
+        # another.
         for _ in range(-(-files // (world * at_once))):
             mine = agree(functools.partial(_take, making, at_once))
             for prepared in itertools.chain.from_iterable(map(_from_json, collectives.gather_json(mine))):
@@ -83,7 +88,11 @@ def _prepare(wanted: Wanted, workers: int, per_file: int, allowed: int) -> dict[
                     log.warning("%s: cannot be used: %s", wanted.folder, text)
             agree(functools.partial(_check_bad, wanted, len(bad), allowed))
             done, seconds = sum(entry["images"] for entry in entries), time.monotonic() - began
-            left = f"{images_made / seconds:.1f} images/s, {duration(seconds / images_made * (total - done))} left" if images_made else "there already"
+            left = (
+                f"{images_made / seconds:.1f} images/s, {duration(seconds / images_made * (total - done))} left"
+                if images_made
+                else "there already"
+            )
             log.info("%s: %d of %d images, %s", wanted.folder.name, done, total, left)
     finally:
         making.close()
@@ -111,7 +120,10 @@ def _from_json(rank_share: list[Any]) -> Iterator[Prepared]:
 
 def _check_bad(wanted: Wanted, bad: int, allowed: int) -> None:
     if bad > allowed:
-        raise ValueError(f"{wanted.folder}: {bad} unreadable samples, data.bad_samples allows {allowed}; mend the files named above, or raise the bound")
+        raise ValueError(
+            f"{wanted.folder}: {bad} unreadable samples, data.bad_samples allows {allowed}; mend the files named above,"
+            " or raise the bound"
+        )
 
 
 def _recorded(wanted: Wanted) -> dict[str, str]:
@@ -121,7 +133,10 @@ def _recorded(wanted: Wanted) -> dict[str, str]:
         return {}
     differing = other_settings(manifest, wanted)
     if differing:
-        raise ValueError(f"data.prepared: {wanted.folder} was made with other settings ({differing}); delete that folder, or choose another data.prepared")
+        raise ValueError(
+            f"data.prepared: {wanted.folder} was made with other settings ({differing}); delete that folder, or choose"
+            " another data.prepared"
+        )
     return {entry["file"]: entry["sha256"] for entry in manifest["files"]}
 
 
@@ -132,4 +147,7 @@ def _check_room(wanted: Wanted, per_file: int) -> None:
     wanted.folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(wanted.folder).free
     if needed > free:
-        raise ValueError(f"data.prepared: {wanted.folder} needs {needed / 1e9:.1f} GB more, {free / 1e9:.1f} GB are free; set it to a folder on a larger disk")
+        raise ValueError(
+            f"data.prepared: {wanted.folder} needs {needed / 1e9:.1f} GB more, {free / 1e9:.1f} GB are free; set it to"
+            " a folder on a larger disk"
+        )

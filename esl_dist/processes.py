@@ -16,7 +16,8 @@ def python_path() -> str:
 
 
 def end_with(parent: int, number: int) -> bool:
-    """Ask the kernel for signal ``number`` when this process' parent ends; whether ``parent`` is still the parent (if not, no signal will come).
+    """Ask the kernel for signal ``number`` when this process' parent ends; whether ``parent`` is still the parent (if
+    not, no signal will come).
 
     Systems other than Linux only answer.
     """

@@ -1,4 +1,6 @@
-"""Pages from folders: ``python -m esl_dist.report RUN`` (or a study's folder) and ``python -m esl_dist.report --table1 RUN RUN … [--out FILE]``."""
+"""Pages from folders: ``python -m esl_dist.report RUN`` (or a study's folder) and ``python -m esl_dist.report --table1
+RUN RUN … [--out FILE]``.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,23 @@ from esl_dist.studies.trial import STUDY
 def main(argv: Sequence[str] | None = None) -> int:
     """One run: print its table and write its ``report.html``. ``--table1``: print and write the runs' common table."""
     parser = argparse.ArgumentParser(prog="esl_dist.report", description="Reports of runs, from their folders alone.")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, such as runs/streets, or a study's, such as runs/studies/nu")
-    parser.add_argument("--table1", action="store_true", help="collect the runs into one table: mean and spread over seeds, paired differences")
-    parser.add_argument("--out", type=Path, help="with --table1: where to write; .md, .csv and .html are put in place of its suffix (default: table1)")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="run folder, such as runs/streets, or a study's, such as runs/studies/nu",
+    )
+    parser.add_argument(
+        "--table1",
+        action="store_true",
+        help="collect the runs into one table: mean and spread over seeds, paired differences",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="with --table1: where to write; .md, .csv and .html are put in place of its suffix (default: table1)",
+    )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if arguments.out is not None and not arguments.table1:

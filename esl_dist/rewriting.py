@@ -1,4 +1,6 @@
-"""A set of images rewritten in the other domain's look by a trained generator: same layout, same names, same sizes, the set's own labels."""
+"""A set of images rewritten in the other domain's look by a trained generator: same layout, same names, same sizes, the
+set's own labels.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ SAMPLES = 4
 
 
 class Translator:
-    """A trained generator as a function of one image. The bits depend on the image and the weights, not on its neighbours."""
+    """A trained generator as a function of one image. The bits depend on the image and the weights, not on its
+    neighbours.
+    """
 
     def __init__(self, checkpoint: Path, domain: str, options: TranslateConfig, runtime: Runtime) -> None:
         """``domain``: whose look it gives, ``source`` or ``target``.
@@ -51,14 +55,19 @@ class Translator:
         try:
             network.load_state_dict(stored.tensors)
         except RuntimeError:
-            raise ValueError(f"{stored.path}: is no generator of {options.blocks} blocks and width {options.width}; set translate.blocks and translate.width as it was trained") from None
+            raise ValueError(
+                f"{stored.path}: is no generator of {options.blocks} blocks and width {options.width}; set"
+                " translate.blocks and translate.width as it was trained"
+            ) from None
         refuse_not_finite(stored.path, stored.tensors)
         self.network = runtime.place(network).eval()
         self.width, self.runtime, self.sha256 = options.load, runtime, stored.sha256
 
     @torch.inference_mode()
     def __call__(self, image: Picture) -> Picture:
-        """uint8 RGB ``[H, W, 3]`` to the same shape: scaled to ``translate.load`` pixels across, translated, scaled back."""
+        """uint8 RGB ``[H, W, 3]`` to the same shape: scaled to ``translate.load`` pixels across, translated, scaled
+        back.
+        """
         scaled = fit_image(image, (self.width, 0), "width")
         height, width = scaled.shape[1:]
         pixels = scaled.to(self.runtime.device).float().div_(127.5).sub_(1)[None]
@@ -69,11 +78,19 @@ class Translator:
         return np.ascontiguousarray(resize_image(made, (image.shape[1], image.shape[0])).permute(1, 2, 0).numpy())
 
 
-def rewrite(dataset: FolderDataset, root: Path, out: Path, translate: Translator, report: Callable[[str], None], stop: Stop = never) -> None:
-    """Make ``out`` a data set like the one below ``root``, its images translated and its labels links to the originals. Collective.
+def rewrite(
+    dataset: FolderDataset,
+    root: Path,
+    out: Path,
+    translate: Translator,
+    report: Callable[[str], None],
+    stop: Stop = never,
+) -> None:
+    """Make ``out`` a data set like the one below ``root``, its images translated and its labels links to the originals.
+    Collective.
 
-    Every rank translates its share; an image is there whole or not at all, so a run that was cut short goes on where it ended.
-    ``<out>.json``, written last, names the generator and holds every image's SHA-256 and size.
+    Every rank translates its share; an image is there whole or not at all, so a run that was cut short goes on where it
+    ended. ``<out>.json``, written last, names the generator and holds every image's SHA-256 and size.
 
     Args:
         stop: asked after every few images; see ``in_step``.
@@ -83,7 +100,12 @@ def rewrite(dataset: FolderDataset, root: Path, out: Path, translate: Translator
         StoppedBySignal: ``stop`` said so on some rank.
     """
     manifest = out.with_name(f"{out.name}.json")
-    made_with = {"generator_sha256": translate.sha256, "width": translate.width, "source": str(root.resolve()), "images": len(dataset)}
+    made_with = {
+        "generator_sha256": translate.sha256,
+        "width": translate.width,
+        "source": str(root.resolve()),
+        "images": len(dataset),
+    }
     known = broadcast_json(agree(lambda: _known(manifest, made_with)))
     names = [_placed(dataset, root, index).as_posix() for index in range(len(dataset))]
     missing = [index for index, name in enumerate(names) if not _whole(out / name, known.get(name))]
@@ -115,7 +137,9 @@ def rewrite(dataset: FolderDataset, root: Path, out: Path, translate: Translator
 
 
 def picture_rows(sets: Mapping[str, Dataset], translators: Mapping[str, Translator], folder: Path) -> None:
-    """``<folder>/<domain>-<k>-{0,1,2}.png``: an image of each domain, its translation, and the way back; for one process."""
+    """``<folder>/<domain>-<k>-{0,1,2}.png``: an image of each domain, its translation, and the way back; for one
+    process.
+    """
     for domain, other in (("source", "target"), ("target", "source")):
         for number, index in enumerate(spread(len(sets[domain]), SAMPLES)):
             image = sets[domain].image(index)
@@ -141,7 +165,10 @@ def _known(manifest: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
     content = json.loads(manifest.read_text())
     for key, value in made_with.items():
         if content["made_with"].get(key) != value:
-            raise ValueError(f"{manifest}: was made with {key}={content['made_with'].get(key)}, now it is {value}; delete it and its folder to translate anew")
+            raise ValueError(
+                f"{manifest}: was made with {key}={content['made_with'].get(key)}, now it is {value}; delete it and its"
+                " folder to translate anew"
+            )
     files: dict[str, Any] = content["files"]
     return files
 
@@ -152,7 +179,9 @@ def _placed(dataset: FolderDataset, root: Path, index: int) -> Path:
 
 
 def _whole(path: Path, entry: Sequence[Any] | None) -> bool:
-    """Whether a translated image is there; images are renamed into place, so one of another size than recorded was damaged later."""
+    """Whether a translated image is there; images are renamed into place, so one of another size than recorded was
+    damaged later.
+    """
     try:
         size = path.stat().st_size
     except OSError:

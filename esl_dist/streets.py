@@ -1,4 +1,6 @@
-"""``python -m esl_dist.streets --out DIR``: write the embedded pair of street domains, or ``--sheet FILE.png``: look at it."""
+"""``python -m esl_dist.streets --out DIR``: write the embedded pair of street domains, or ``--sheet FILE.png``: look at
+it.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,21 @@ def _parser() -> argparse.ArgumentParser:
     default = StreetsConfig()
     parser = argparse.ArgumentParser(prog="python -m esl_dist.streets", description=__doc__)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder that gets gta5/, cityscapes/ and streets.json")
-    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="write a contact sheet of both domains with their labels")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE.png", help="write a contact sheet of both domains with their labels"
+    )
     parser.add_argument("--seed", type=_count, default=default.seed, help="seed of the scenes (default %(default)s)")
-    parser.add_argument("--size", type=_size, default=default.size, metavar="WxH", help="size of an image (default 256x128)")
+    parser.add_argument(
+        "--size", type=_size, default=default.size, metavar="WxH", help="size of an image (default 256x128)"
+    )
     for name in ("source_train", "target_train", "target_val", "target_test"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=_count, default=getattr(default, name), metavar="N", help="images in it (default %(default)s)")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=_count,
+            default=getattr(default, name),
+            metavar="N",
+            help="images in it (default %(default)s)",
+        )
     return parser
 
 
@@ -48,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             contact_sheet(args.sheet, args.seed, args.size)
         if args.out is not None:
             start = time.perf_counter()
-            config = StreetsConfig(True, args.seed, args.size, args.source_train, args.target_train, args.target_val, args.target_test)
+            config = StreetsConfig(
+                True, args.seed, args.size, args.source_train, args.target_train, args.target_val, args.target_test
+            )
             ensure_pair(args.out, config, print)
             print(f"streets: {args.out} is complete ({time.perf_counter() - start:.1f} s)")
     except (ValueError, OSError) as error:

@@ -30,7 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Runtime.start(config.run, run_dir / "flight_recorder") as runtime, StopFlag() as stop:
         lock = agree(lambda: RunLock(run_dir).acquire() if runtime.is_main else None)
         setup_logging(runtime.is_main, run_dir)
-        log.info("%d rank(s) on %s, %s, %d thread(s) each; run folder %s", runtime.world, runtime.device.type, runtime.precision, runtime.threads, run_dir)
+        log.info(
+            "%d rank(s) on %s, %s, %d thread(s) each; run folder %s",
+            runtime.world,
+            runtime.device.type,
+            runtime.precision,
+            runtime.threads,
+            run_dir,
+        )
 
         def tracker() -> Tracker:
             params = {key: str(value) for key, value in load.flat(config).items()}

@@ -3,13 +3,14 @@
 
     python launch/agent.py [torchrun options] -m esl_dist.train [--config FILE] [section.option=value ...]
 
-Three things that torchrun leaves open. It reads how many hosts there are from what started it: Kubeflow's PET_* (torchrun reads
-those itself), Slurm's SLURM_* with MASTER_ADDR, an existing RANK (then this process becomes that rank), or nothing: one host.
-And on SIGTERM, SIGINT or SIGUSR1 it signals the ranks, not torchrun: they save and leave, torchrun sees them succeed, and the exit
-code is 0, where torchrun itself would give 1 after any signal. Ranks that have not left after ESL_STOP_SECONDS (25) are killed.
-When the host of the rendezvous has vanished, torchrun waits for the kernel to give up its connection, about 15 minutes: after
-ESL_HEAD_SECONDS (120) without ranks and without an answer the agent says so and ends with 1.
-NPROC=N sets the ranks of this host (default: its GPUs, or 2 without), LOCAL_ADDR=IP the address its peers reach it by.
+Three things that torchrun leaves open. It reads how many hosts there are from what started it: Kubeflow's PET_*
+(torchrun reads those itself), Slurm's SLURM_* with MASTER_ADDR, an existing RANK (then this process becomes that rank),
+or nothing: one host. And on SIGTERM, SIGINT or SIGUSR1 it signals the ranks, not torchrun: they save and leave,
+torchrun sees them succeed, and the exit code is 0, where torchrun itself would give 1 after any signal. Ranks that have
+not left after ESL_STOP_SECONDS (25) are killed. When the host of the rendezvous has vanished, torchrun waits for the
+kernel to give up its connection, about 15 minutes: after ESL_HEAD_SECONDS (120) without ranks and without an answer the
+agent says so and ends with 1. NPROC=N sets the ranks of this host (default: its GPUs, or 2 without), LOCAL_ADDR=IP the
+address its peers reach it by.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ def torchrun_options(given: Sequence[str], env: Mapping[str, str], gpus: bool) -
     if nodes == 1:
         return [*options, "--standalone"]
     if "MASTER_ADDR" not in env:
-        raise ValueError(f"{nodes} Slurm nodes and no MASTER_ADDR: start through launch/slurm.sbatch, or export MASTER_ADDR=<first node> and MASTER_PORT")
+        raise ValueError(
+            f"{nodes} Slurm nodes and no MASTER_ADDR: start through launch/slurm.sbatch, or export MASTER_ADDR=<first"
+            " node> and MASTER_PORT"
+        )
     # A requeued job keeps its id: with the restart count no late process of the attempt before can join.
     attempt = f"{env.get('SLURM_JOB_ID', 'job')}-{env.get('SLURM_RESTART_COUNT', '0')}"
     return [
@@ -69,7 +73,9 @@ def torchrun_options(given: Sequence[str], env: Mapping[str, str], gpus: bool) -
 
 def has_gpus() -> bool:
     """Whether this host shows an NVIDIA device (without the seconds and the memory that importing torch would cost)."""
-    return os.environ.get("CUDA_VISIBLE_DEVICES") != "" and any(p.name[6:].isdigit() for p in Path("/dev").glob("nvidia*"))
+    return os.environ.get("CUDA_VISIBLE_DEVICES") != "" and any(
+        p.name[6:].isdigit() for p in Path("/dev").glob("nvidia*")
+    )
 
 
 def children(pid: int) -> set[int]:
@@ -174,7 +180,9 @@ def endpoint(options: Sequence[str]) -> str:
 
 
 def reap(wanted: int) -> int | None:
-    """Collect ended children (as PID 1 of a container also strangers' orphans); the exit code of ``wanted`` once it has one."""
+    """Collect ended children (as PID 1 of a container also strangers' orphans); the exit code of ``wanted`` once it has
+    one.
+    """
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -202,12 +210,18 @@ def supervise(command: Sequence[str], seconds: float, head: Head) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     while (code := reap(torchrun.pid)) is None:
         if not stopper.poll():
-            say(f"the ranks did not leave within {seconds:g} s of the signal and are killed; the newest checkpoint is the state to go on from")
+            say(
+                f"the ranks did not leave within {seconds:g} s of the signal and are killed; the newest checkpoint is"
+                " the state to go on from"
+            )
             for pid in (*children(torchrun.pid), torchrun.pid):
                 kill(pid, signal.SIGKILL)
             return 1
         if head.vanished(has_ranks=bool(children(torchrun.pid))):
-            say(f"error: no answer from the host of the rendezvous, {head.name}, for {head.seconds:g} s: start the same command on all hosts again, it goes on")
+            say(
+                f"error: no answer from the host of the rendezvous, {head.name}, for {head.seconds:g} s: start the same"
+                " command on all hosts again, it goes on"
+            )
             kill(torchrun.pid, signal.SIGKILL)
             return 1
         time.sleep(POLL_S)
@@ -229,11 +243,16 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:
         say(f"error: {error}")
         return 2
-    # With torchrun's shared store the survivors announce their address in the first round only, and an agent that replaces a lost
+    # With torchrun's shared store the survivors announce their address in the first round only, and an agent that
+    # replaces a lost
     # one would wait for it in vain; without sharing every round announces it anew.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     head = Head(endpoint([*implied, *given]), float(os.environ.get("ESL_HEAD_SECONDS", "120")))
-    return supervise([sys.executable, "-m", "torch.distributed.run", *implied, *given, *program], float(os.environ.get("ESL_STOP_SECONDS", "25")), head)
+    return supervise(
+        [sys.executable, "-m", "torch.distributed.run", *implied, *given, *program],
+        float(os.environ.get("ESL_STOP_SECONDS", "25")),
+        head,
+    )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ done
 install_into_venv dev
 
 "$PY" -m ruff check .
+"$PY" -m ruff format --check .
 "$PY" -m mypy
 # One thread a process: ranks, test workers and BLAS threads otherwise fight for the same cores.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}

@@ -1,4 +1,6 @@
-"""What every test starts with: the package's logger and torch's global switches as they were before an entry ran in this process."""
+"""What every test starts with: the package's logger and torch's global switches as they were before an entry ran in
+this process.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,12 @@ import pytest
 def untouched_logging() -> Iterator[None]:
     """Entries install handlers and stop propagation (``setup_logging``); the next test must not inherit that."""
     package = logging.getLogger("esl_dist")
-    handlers, propagate, level, raises = list(package.handlers), package.propagate, package.level, logging.raiseExceptions
+    handlers, propagate, level, raises = (
+        list(package.handlers),
+        package.propagate,
+        package.level,
+        logging.raiseExceptions,
+    )
     yield
     for handler in package.handlers:
         if handler not in handlers:
@@ -24,10 +31,16 @@ def untouched_logging() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def untouched_torch() -> Iterator[None]:
-    """``Runtime.start`` chooses threads and deterministic kernels for its process; a spool's fingerprint tells them apart."""
+    """``Runtime.start`` chooses threads and deterministic kernels for its process; a spool's fingerprint tells them
+    apart.
+    """
     import torch
 
-    threads, deterministic, warn_only = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    threads, deterministic, warn_only = (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     cudnn = torch.backends.cudnn
     flags = cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic, torch.backends.cuda.matmul.allow_tf32
     yield

@@ -1,7 +1,8 @@
 """Inputs and weights that are a pure function of a name, so that golden numbers need no file.
 
-Everything is drawn from numpy's legacy ``RandomState`` (its streams are frozen by numpy's own promise), in float64 and C order,
-and only then cast. A state-dict entry depends on its key alone, so a deeper or shallower network shares the values of shared keys.
+Everything is drawn from numpy's legacy ``RandomState`` (its streams are frozen by numpy's own promise), in float64 and
+C order, and only then cast. A state-dict entry depends on its key alone, so a deeper or shallower network shares the
+values of shared keys.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def det_tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
         return np.zeros(shape, np.int64)
     stream = np.random.RandomState((zlib.crc32(key.encode()) + _WEIGHT_SEED) % 2**32)
     if key.endswith("running_var"):
-        scale = 10_000.0 if key == "bn1.running_var" else 2.0  # the stem sees pixels up to 255, everything else unit-sized maps
+        scale = (
+            10_000.0 if key == "bn1.running_var" else 2.0
+        )  # the stem sees pixels up to 255, everything else unit-sized maps
         return scale * (0.5 + stream.random_sample(shape))
     normal = np.asarray(stream.standard_normal(shape))
     if key.endswith(("running_mean", "bias")):
@@ -39,7 +42,8 @@ def det_tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
 
 @torch.no_grad()
 def fill(module: torch.nn.Module, prefix: str = "", rename: Callable[[str], str] | None = None) -> torch.nn.Module:
-    """Overwrite every parameter and buffer of ``module`` with its deterministic value, rounded through float32; returns ``module``.
+    """Overwrite every parameter and buffer of ``module`` with its deterministic value, rounded through float32; returns
+    ``module``.
 
     ``rename`` maps the module's key to the reference's, ``prefix`` (``d_main.``, ``d_aux.``) is put before the result.
     """
@@ -77,7 +81,9 @@ def label_map(k: int, h: int, w: int, ignore: int = 255) -> np.ndarray:
 
 
 def logits(k: int, n: int, c: int, h: int, w: int, scale: float) -> np.ndarray:
-    """Smooth random logits, float32 [n, c, h, w]: 8-pixel blocks of a normal value, plus a quarter of per-pixel noise, times ``scale``."""
+    """Smooth random logits, float32 [n, c, h, w]: 8-pixel blocks of a normal value, plus a quarter of per-pixel noise,
+    times ``scale``.
+    """
     stream = np.random.RandomState(_LOGIT_SEED + k)
     coarse = stream.standard_normal((n, c, -(-h // 8), -(-w // 8)))
     noise = stream.standard_normal((n, c, h, w))
@@ -86,7 +92,9 @@ def logits(k: int, n: int, c: int, h: int, w: int, scale: float) -> np.ndarray:
 
 
 def stats(a: np.ndarray | torch.Tensor) -> dict[str, float]:
-    """Seven figures of an array, flattened in C order, in float64; ``dot`` (with cos(i mod 1000)) notices a changed order."""
+    """Seven figures of an array, flattened in C order, in float64; ``dot`` (with cos(i mod 1000)) notices a changed
+    order.
+    """
     if isinstance(a, torch.Tensor):
         a = a.detach().cpu().double().numpy()
     flat = np.asarray(a, np.float64).reshape(-1)

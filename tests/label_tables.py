@@ -1,6 +1,7 @@
 """The data sets' published label tables, row by row, with what each row becomes; ``-`` is ignored."""
 
-# Cityscapes' 19 evaluated classes: train id, name, colour; the train id under 16, 13 (and CrossCity's), 7, 7-nature and 10.
+# Cityscapes' 19 evaluated classes: train id, name, colour; the train id under 16, 13 (and CrossCity's), 7, 7-nature and
+# 10.
 TRAIN_IDS = """
  0 road           128  64 128    0  0  0  0  0
  1 sidewalk       244  35 232    1  1  0  0  1

@@ -1,4 +1,6 @@
-"""Everything that a start has set running, found by a mark in the environment that children inherit: launchers, ranks, helpers of libraries."""
+"""Everything that a start has set running, found by a mark in the environment that children inherit: launchers, ranks,
+helpers of libraries.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def processes(mark: dict[str, str]) -> dict[int, str]:
             try:
                 state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
                 if state not in "ZX" and wanted in (folder / "environ").read_bytes():
-                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(bytes(1), b" ").decode(errors="replace")[:150]
+                    found[int(folder.name)] = (
+                        (folder / "cmdline").read_bytes().replace(bytes(1), b" ").decode(errors="replace")[:150]
+                    )
             except OSError:
                 continue
     return found

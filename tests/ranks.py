@@ -1,7 +1,8 @@
 """Run a function on N gloo ranks of this machine and collect what each returns.
 
-``run_ranks(2, "tests.somewhere:function", *json_arguments)`` starts N Python processes, brings a process group up in each, calls
-``function(*arguments)`` and returns the JSON results in rank order. A rank that fails makes the call fail with its traceback.
+``run_ranks(2, "tests.somewhere:function", *json_arguments)`` starts N Python processes, brings a process group up in
+each, calls ``function(*arguments)`` and returns the JSON results in rank order. A rank that fails makes the call fail
+with its traceback.
 """
 
 from __future__ import annotations
@@ -47,14 +48,19 @@ def run_ranks(world: int, target: str, *arguments: Any, timeout: float = 240) ->
         for rank in range(world):
             command = [sys.executable, "-m", "tests.ranks", target, json.dumps(arguments), f"{folder}/{rank}.json"]
             log = open(f"{folder}/{rank}.log", "wb")  # noqa: SIM115 - lives as long as the rank
-            processes.append(subprocess.Popen(command, cwd=ROOT, env=rank_environment(rank, world, port), stdout=log, stderr=log))
+            processes.append(
+                subprocess.Popen(command, cwd=ROOT, env=rank_environment(rank, world, port), stdout=log, stderr=log)
+            )
         try:
             codes = [p.wait(timeout) for p in processes]
         finally:
             for p in processes:
                 p.kill()
         if any(codes):
-            logs = "\n".join(f"--- rank {r} exited {c}\n{Path(folder, f'{r}.log').read_text(errors='replace')[-3000:]}" for r, c in enumerate(codes))
+            logs = "\n".join(
+                f"--- rank {r} exited {c}\n{Path(folder, f'{r}.log').read_text(errors='replace')[-3000:]}"
+                for r, c in enumerate(codes)
+            )
             raise AssertionError(logs)
         return [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(world)]
 

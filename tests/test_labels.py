@@ -51,7 +51,8 @@ def assert_rows(found: np.ndarray, expected: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 @pytest.mark.parametrize(
-    ("dataset", "table", "count"), [("cityscapes", CITYSCAPES, 35), ("gta5", CITYSCAPES, 35), ("crosscity", CITYSCAPES, 35), ("synthia", SYNTHIA, 23)]
+    ("dataset", "table", "count"),
+    [("cityscapes", CITYSCAPES, 35), ("gta5", CITYSCAPES, 35), ("crosscity", CITYSCAPES, 35), ("synthia", SYNTHIA, 23)],
 )
 def test_ids_of_named_tables(dataset: str, table: str, count: int, name: str) -> None:
     rows = {int(cells[0]) % 256: number(cells[-1]) for cells in map(str.split, lines(table))}
@@ -131,10 +132,14 @@ def test_the_19_classes() -> None:
     assert table.palette == tuple((int(row[2]), int(row[3]), int(row[4])) for row in rows)
 
 
-@pytest.mark.parametrize(("name", "count"), [("19", 19), ("16", 16), ("13", 13), ("crosscity13", 13), ("7", 7), ("7-nature", 7), ("10", 10)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("19", 19), ("16", 16), ("13", 13), ("crosscity13", 13), ("7", 7), ("7-nature", 7), ("10", 10)]
+)
 def test_protocols_are_whole(name: str, count: int) -> None:
     table = protocol(name)
-    assert table.name == name and table.num_classes == count == len(table.classes) == len(table.palette) == len(table.members)
+    assert table.name == name and table.num_classes == count == len(table.classes) == len(table.palette) == len(
+        table.members
+    )
     assert len(set(table.classes)) == count and len(set(table.palette)) == count
     assert [table.index_of(members[0]) for members in table.members] == list(range(count))
     # Every class of the protocol is reached from Cityscapes and from Vistas: none can never be learned or scored.
@@ -150,12 +155,30 @@ def test_subsets_keep_names_and_colours() -> None:
     assert set(whole) - set(protocol("16").classes) == {"terrain", "truck", "train"}
     assert set(protocol("16").classes) - set(protocol("13").classes) == {"wall", "fence", "pole"}
     assert protocol("7").classes == protocol("7-nature").classes == SEVEN
-    assert protocol("10").classes == ("road", "sidewalk", "building", "fence or wall", "pole", "sign or light", "vegetation", "sky", "person", "car")
+    assert protocol("10").classes == (
+        "road",
+        "sidewalk",
+        "building",
+        "fence or wall",
+        "pole",
+        "sign or light",
+        "vegetation",
+        "sky",
+        "person",
+        "car",
+    )
 
 
 def test_legal_ids() -> None:
-    assert LEGAL_IDS["gta5"] == {*range(35), 255} and LEGAL_IDS["cityscapes"] == LEGAL_IDS["crosscity"] == {*range(34), 255}
-    assert LEGAL_IDS["synthia"] == set(range(23)) and LEGAL_IDS["camvid"] == set(range(12)) and LEGAL_IDS["cityscapes_train_ids"] == {*range(19), 255}
+    assert LEGAL_IDS["gta5"] == {*range(35), 255} and LEGAL_IDS["cityscapes"] == LEGAL_IDS["crosscity"] == {
+        *range(34),
+        255,
+    }
+    assert (
+        LEGAL_IDS["synthia"] == set(range(23))
+        and LEGAL_IDS["camvid"] == set(range(12))
+        and LEGAL_IDS["cityscapes_train_ids"] == {*range(19), 255}
+    )
     assert LEGAL_IDS["mapillary"] == set(range(66)) and LEGAL_IDS["mapillary_v2"] == set(range(124))
     for dataset, legal in LEGAL_IDS.items():
         outside = [i for i in range(256) if i not in legal]

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "esl_dist"
 
-# A room is a package, a single file, or a few files that belong together. A file imports from lower layers or its own room.
+# A room is a package, a single file, or a few files that belong together. A file imports from lower layers or its own
+# room.
 LAYERS: tuple[dict[str, tuple[str, ...]], ...] = (
     {room: (room,) for room in ("config", "labels", "atomic", "compiled", "processes")},
     # What lies in a run's folder: names, records, lines of the log.
@@ -20,10 +21,28 @@ LAYERS: tuple[dict[str, tuple[str, ...]], ...] = (
     {room: (room,) for room in ("data", "models", "losses", "distributed", "monitor", "tracking")},
     {room: (room,) for room in ("stages", "pseudo_labels", "metrics", "engine")},
     {"methods": ("methods",)},
-    {"pipeline": ("engine.loop", "engine.update", "labelling", "pipeline", "provenance", "rewriting"), "preparation": ("preparation",), **{room: (room,) for room in ("reporting", "diagnostics")}},
+    {
+        "pipeline": ("engine.loop", "engine.update", "labelling", "pipeline", "provenance", "rewriting"),
+        "preparation": ("preparation",),
+        **{room: (room,) for room in ("reporting", "diagnostics")},
+    },
     # Many runs, started, read and drawn as each run's report is; and what times the step that the loop takes.
     {"studies": ("studies",), "benchmarks": ("benchmarks",)},
-    {entry: (entry,) for entry in ("train", "extract", "evaluate", "translate", "tune", "report", "prepare", "streets", "doctor", "bench")},
+    {
+        entry: (entry,)
+        for entry in (
+            "train",
+            "extract",
+            "evaluate",
+            "translate",
+            "tune",
+            "report",
+            "prepare",
+            "streets",
+            "doctor",
+            "bench",
+        )
+    },
 )
 ENTRIES = tuple(LAYERS[-1])
 MAX_LINES, MEDIAN_LINES, ENTRY_LINES = 400, 150, 80
@@ -56,8 +75,11 @@ def imported(path: Path, package: Path = PACKAGE) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             base = inside[: len(inside) - node.level + 1] if node.level else []
             stem = ".".join([*base, *([node.module] if node.module else [])])
-            # ``from esl_dist.engine import loop`` imports a module, ``from esl_dist.labels import protocol`` a name of one.
-            names = [f"{stem}.{alias.name}" if is_module(f"{stem}.{alias.name}", package) else stem for alias in node.names]
+            # ``from esl_dist.engine import loop`` imports a module, ``from esl_dist.labels import protocol`` a name of
+            # one.
+            names = [
+                f"{stem}.{alias.name}" if is_module(f"{stem}.{alias.name}", package) else stem for alias in node.names
+            ]
         for name in names:
             if name.partition(".")[0] == "esl_dist":
                 yield node.lineno, name.partition(".")[2]
@@ -84,7 +106,9 @@ def violations(path: Path, package: Path = PACKAGE) -> list[str]:
         if there is None:
             found.append(f"{module}:{line} imports {name}, which has no layer")
         elif there != here and there[0] >= here[0]:
-            found.append(f"{module}:{line} (layer {here[0]}, room {here[1]}) imports {name} (layer {there[0]}, room {there[1]})")
+            found.append(
+                f"{module}:{line} (layer {here[0]}, room {here[1]}) imports {name} (layer {there[0]}, room {there[1]})"
+            )
     return found
 
 
@@ -126,7 +150,15 @@ def test_files_stay_small() -> None:
     def lines(path: Path) -> int:
         return len(path.read_text(encoding="utf-8").splitlines())
 
-    everything = [*sources(), *(path for folder in ("tests", "launch", "docker") for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".sh"})]
+    everything = [
+        *sources(),
+        *(
+            path
+            for folder in ("tests", "launch", "docker")
+            for path in (ROOT / folder).rglob("*")
+            if path.suffix in {".py", ".sh"}
+        ),
+    ]
     long = {str(path.relative_to(ROOT)): lines(path) for path in everything if lines(path) > MAX_LINES}
     assert not long, f"over {MAX_LINES} lines: {long}"
     entries = {name: lines(PACKAGE / f"{name}.py") for name in ENTRIES if (PACKAGE / f"{name}.py").is_file()}
@@ -153,32 +185,73 @@ def unsafe(source: str) -> list[str]:
             found.append(f"{line}: torch.load without weights_only=True")
         if name.endswith(".load") and keywords.get("allow_pickle") is True:
             found.append(f"{line}: {name}(allow_pickle=True)")
-        if name in {"eval", "exec", "os.system", "yaml.load", "dist.broadcast_object_list", "dist.all_gather_object", "dist.gather_object"}:
+        if name in {
+            "eval",
+            "exec",
+            "os.system",
+            "yaml.load",
+            "dist.broadcast_object_list",
+            "dist.all_gather_object",
+            "dist.gather_object",
+        }:
             found.append(f"{line}: {name}")
         if keywords.get("shell") is True:
             found.append(f"{line}: {name}(shell=True)")
     for node in ast.walk(tree):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [str(node.module)] if isinstance(node, ast.ImportFrom) else []
-        found += [f"{node.lineno}: imports {name}" for name in names if name.partition(".")[0] in {"pickle", "cPickle", "dill", "marshal", "shelve"}]
+        names = (
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [str(node.module)]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+        found += [
+            f"{node.lineno}: imports {name}"
+            for name in names
+            if name.partition(".")[0] in {"pickle", "cPickle", "dill", "marshal", "shelve"}
+        ]
     return found
 
 
 def test_nothing_read_from_a_file_is_executed() -> None:
-    found = [f"{path.relative_to(ROOT)}:{line}" for path in sources() for line in unsafe(path.read_text(encoding="utf-8"))]
+    found = [
+        f"{path.relative_to(ROOT)}:{line}" for path in sources() for line in unsafe(path.read_text(encoding="utf-8"))
+    ]
     assert not found, "\n" + "\n".join(found)
 
 
-@pytest.mark.parametrize("line", ["torch.load(path)", "torch.load(path, weights_only=False)", "np.load(p, allow_pickle=True)", "import pickle", "subprocess.run(c, shell=True)"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "np.load(p, allow_pickle=True)",
+        "import pickle",
+        "subprocess.run(c, shell=True)",
+    ],
+)
 def test_the_safety_test_can_fail(line: str) -> None:
     assert unsafe(line)
 
 
 def test_stages_know_no_files_no_tracker_and_no_process_group() -> None:
-    """A stage reads like the paper's algorithm box: DESIGN's "a stage knows no files, no tracker, no torch.distributed"."""
+    """A stage reads like the paper's algorithm box: DESIGN's "a stage knows no files, no tracker, no
+    torch.distributed".
+    """
     foreign = {"torch.distributed", "h5py", "mlflow", "esl_dist.tracking"}
     found = []
     for path in sorted((PACKAGE / "stages").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [str(node.module)] if isinstance(node, ast.ImportFrom) else []
-            found += [f"{path.name}:{node.lineno} imports {name}" for name in names if any(name == f or name.startswith(f + ".") for f in foreign)]
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [str(node.module)]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            found += [
+                f"{path.name}:{node.lineno} imports {name}"
+                for name in names
+                if any(name == f or name.startswith(f + ".") for f in foreign)
+            ]
     assert not found, "\n" + "\n".join(found)

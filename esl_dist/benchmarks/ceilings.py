@@ -50,7 +50,9 @@ def copy_rate(device: torch.device) -> float:
 
 
 def bus_rate(numbers: int, device: torch.device) -> float:
-    """Bytes per second that an all-reduce of so many float32 moves over each rank's link, ``2 (N - 1) / N * size / time``; the slowest rank's."""
+    """Bytes per second that an all-reduce of so many float32 moves over each rank's link, ``2 (N - 1) / N * size /
+    time``; the slowest rank's.
+    """
     world = collectives.world()
     data = torch.zeros(numbers, device=device)
     took = torch.tensor(seconds(lambda: dist.all_reduce(data), device), dtype=torch.float64)
@@ -76,7 +78,15 @@ def allreduce(runtime: Runtime, mib: Sequence[float] = (0.01, 0.1, 1, 4, 16, 64,
 
 def allreduce_table(figures: dict[str, Any]) -> str:
     rows = [f"{size:>8} MiB {rate:>10.2f} GB/s" for size, rate in figures["bus_gb_s"].items()]
-    return "\n".join([f"all-reduce of float32 over {figures['ranks']} ranks, {figures['backend']}, {figures['device']}: bus bandwidth", *rows])
+    return "\n".join(
+        [
+            (
+                f"all-reduce of float32 over {figures['ranks']} ranks, {figures['backend']}, {figures['device']}: bus"
+                " bandwidth"
+            ),
+            *rows,
+        ]
+    )
 
 
 def device_name(device: torch.device) -> str:

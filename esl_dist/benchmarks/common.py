@@ -1,4 +1,6 @@
-"""What the benchmarks share: the field's usual sizes, the package's own extraction, a process of its own for every measurement."""
+"""What the benchmarks share: the field's usual sizes, the package's own extraction, a process of its own for every
+measurement.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def make_labels(
     from_spool: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[LabelSet]:
-    """The whole of this package's extraction, one label set per entry of ``settings``: scores, spool, both passes, PNGs."""
+    """The whole of this package's extraction, one label set per entry of ``settings``: scores, spool, both passes,
+    PNGs.
+    """
     return extract(
         forward,
         images,
@@ -71,9 +75,20 @@ def without_numba() -> None:
 
 
 def apart(function: Callable[..., Any], *arguments: object) -> dict[str, Any]:
-    """What ``function`` (of a module, its result JSON) returns in a process of its own, so that none warms or fills another's memory."""
-    command = f"import json; from {function.__module__} import {function.__name__} as measure; print(json.dumps(measure(*{arguments!r})))"
-    done = subprocess.run([sys.executable, "-c", command], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    """What ``function`` (of a module, its result JSON) returns in a process of its own, so that none warms or fills
+    another's memory.
+    """
+    command = (
+        f"import json; from {function.__module__} import {function.__name__} as measure;"
+        f" print(json.dumps(measure(*{arguments!r})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(f"benchmark {function.__name__}{arguments} failed:\n{done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -1,4 +1,6 @@
-"""Training samples per second from PNG files of GTA5's size and from the same images prepared, by the loader that training uses."""
+"""Training samples per second from PNG files of GTA5's size and from the same images prepared, by the loader that
+training uses.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,14 @@ SIZE = (1280, 720)  # at which ADVENT and ESL train on it
 ROUNDS = 5
 
 
-def run(images: int = 32, rounds: int = ROUNDS, native: tuple[int, int] = NATIVE, size: tuple[int, int] = SIZE) -> dict[str, Any]:
-    """Both ways in turn, ``rounds`` times, one sample a batch, read ahead by the loader's own thread: one process, one core.
+def run(
+    images: int = 32, rounds: int = ROUNDS, native: tuple[int, int] = NATIVE, size: tuple[int, int] = SIZE
+) -> dict[str, Any]:
+    """Both ways in turn, ``rounds`` times, one sample a batch, read ahead by the loader's own thread: one process, one
+    core.
 
-    Each is measured with the files in the page cache and with the cache dropped. The pictures are street scenes drawn at full size.
+    Each is measured with the files in the page cache and with the cache dropped. The pictures are street scenes drawn
+    at full size.
     """
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +53,9 @@ def run(images: int = 32, rounds: int = ROUNDS, native: tuple[int, int] = NATIVE
         ways = {"png": open_dataset(domain, folder, data.protocol), "prepared": open_at_size(domain, data)}
         assert isinstance(ways["prepared"], PreparedDataset)
         assert_same(ways["png"], ways["prepared"], size)
-        rates: dict[str, list[tuple[float, float]]] = {f"{way}{cache}": [] for cache in ("", " from disk") for way in ways}
+        rates: dict[str, list[tuple[float, float]]] = {
+            f"{way}{cache}": [] for cache in ("", " from disk") for way in ways
+        }
         for _ in range(rounds):
             for name, measured in rates.items():
                 if name.endswith("from disk"):
@@ -69,7 +77,10 @@ def run(images: int = 32, rounds: int = ROUNDS, native: tuple[int, int] = NATIVE
         "prepared_bytes_per_image": entry["bytes"] / images,
     }
     for name, measured in rates.items():
-        results[name] = {"images_per_second": statistics.median(rate for rate, _ in measured), "cpu_ms": statistics.median(cpu for _, cpu in measured)}
+        results[name] = {
+            "images_per_second": statistics.median(rate for rate, _ in measured),
+            "cpu_ms": statistics.median(cpu for _, cpu in measured),
+        }
     for cache in ("", " from disk"):
         pairs = zip(rates[f"png{cache}"], rates[f"prepared{cache}"], strict=True)
         results[f"ratio{cache}"] = statistics.median(after / before for (before, _), (after, _) in pairs)
@@ -108,7 +119,12 @@ def assert_same(one: Dataset, other: Dataset, size: tuple[int, int]) -> None:
     """What is compared gives the same bytes."""
     first, second = stream(one, size), stream(other, size)
     for a, b in zip(_some(first), _some(second), strict=True):
-        assert a.labels is not None and b.labels is not None and torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+        assert (
+            a.labels is not None
+            and b.labels is not None
+            and torch.equal(a.images, b.images)
+            and torch.equal(a.labels, b.labels)
+        )
 
 
 def _some(opened: TrainStream) -> Iterator[Any]:
@@ -128,18 +144,26 @@ def forget(root: Path) -> None:
 
 def table(results: dict[str, Any]) -> str:
     def row(title: str, name: str, ratio: float | None = None) -> str:
-        return f"{title:<34}{results[name]['images_per_second']:>12.1f}{results[name]['cpu_ms']:>16.2f}" + ("" if ratio is None else f"{ratio:>9.1f}x")
+        return f"{title:<34}{results[name]['images_per_second']:>12.1f}{results[name]['cpu_ms']:>16.2f}" + (
+            "" if ratio is None else f"{ratio:>9.1f}x"
+        )
 
     width, height = results["native"]
     return "\n".join(
         [
-            f"one process, {results['images']} images {width}x{height} with labels, read at {results['size'][0]}x{results['size'][1]}; median of {results['rounds']} rounds",
+            (
+                f"one process, {results['images']} images {width}x{height} with labels, read at"
+                f" {results['size'][0]}x{results['size'][1]}; median of {results['rounds']} rounds"
+            ),
             f"{'':<34}{'images/s':>12}{'CPU ms/image':>16}{'faster':>10}",
             row("PNG, in the page cache", "png"),
             row("prepared, in the page cache", "prepared", results["ratio"]),
             row("PNG, from disk", "png from disk"),
             row("prepared, from disk", "prepared from disk", results["ratio from disk"]),
-            f"made in {results['prepare_seconds']:.1f} s ({results['prepare_ms_per_image']:.0f} ms an image) by one process; "
-            f"{results['prepared_bytes_per_image'] / 1e6:.2f} MB an image, the PNGs have {results['png_bytes_per_image'] / 1e6:.2f} MB",
+            (
+                f"made in {results['prepare_seconds']:.1f} s ({results['prepare_ms_per_image']:.0f} ms an image) by one"
+                f" process; {results['prepared_bytes_per_image'] / 1e6:.2f} MB an image, the PNGs have"
+                f" {results['png_bytes_per_image'] / 1e6:.2f} MB"
+            ),
         ]
     )

@@ -1,9 +1,10 @@
-"""Cost of pseudo-label extraction beside the published procedure, in one run: CPU per image, peak memory, re-thresholding.
+"""Cost of pseudo-label extraction beside the published procedure, in one run: CPU per image, peak memory,
+re-thresholding.
 
-The forward is left out on both sides: logits at output stride 8 are made beforehand, a few different ones, and used in turn. Every
-measurement is a process of its own, so that none warms or fills another's memory. The published procedure is re-created here from
-its description: probabilities upsampled by torch, label and entropy of every pixel of the whole set kept as float64 arrays, per
-class a mask over everything and a sort, per image and class a mask, PNG.
+The forward is left out on both sides: logits at output stride 8 are made beforehand, a few different ones, and used in
+turn. Every measurement is a process of its own, so that none warms or fills another's memory. The published procedure
+is re-created here from its description: probabilities upsampled by torch, label and entropy of every pixel of the whole
+set kept as float64 arrays, per class a mask over everything and a sort, per image and class a mask, PNG.
 """
 
 from __future__ import annotations
@@ -31,19 +32,27 @@ SWEEP = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 
 
 def street_like_logits(seed: int) -> torch.Tensor:
-    """float32 ``[19, 65, 129]``: regions of a few classes with a layout prior and fuzzy borders, a network's kind of confidence."""
+    """float32 ``[19, 65, 129]``: regions of a few classes with a layout prior and fuzzy borders, a network's kind of
+    confidence.
+    """
     stream = torch.Generator().manual_seed(seed)
     rows = torch.linspace(0, 1, LOGITS[1])[:, None]
-    place = torch.rand(NUM_CLASSES, 1, 1, generator=torch.Generator().manual_seed(77))  # where in the picture a class likes to be
+    place = torch.rand(
+        NUM_CLASSES, 1, 1, generator=torch.Generator().manual_seed(77)
+    )  # where in the picture a class likes to be
     common = torch.linspace(2.5, -2.5, NUM_CLASSES)[:, None, None]
-    coarse = F.interpolate(torch.randn(1, NUM_CLASSES, 9, 17, generator=stream), size=LOGITS[1:], mode="bicubic", align_corners=True)[0]
+    coarse = F.interpolate(
+        torch.randn(1, NUM_CLASSES, 9, 17, generator=stream), size=LOGITS[1:], mode="bicubic", align_corners=True
+    )[0]
     z = 6.5 * (1.3 * coarse + common - 7 * (rows - place) ** 2) + 0.4 * torch.randn(LOGITS, generator=stream)
     best = z.amax(0)
     return 0.3 * best - 26 * torch.tanh((best - z) / 26)  # no class is further than 26 behind the winner
 
 
 def table_forward(images: torch.Tensor) -> torch.Tensor:
-    """The logits whose number is in the image's first pixel; without a copy where they lie in a row, because no forward is measured."""
+    """The logits whose number is in the image's first pixel; without a copy where they lie in a row, because no forward
+    is measured.
+    """
     numbers = [number % DIFFERENT for number in images[:, 0, 0, 0].tolist()]
     if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
         return _logits()[numbers[0] : numbers[0] + len(numbers)]
@@ -83,7 +92,9 @@ def published(number: int, out: Path) -> None:
     width, height = SIZE
     label, entropy = np.zeros((number, height, width)), np.zeros((number, height, width))
     for i in range(number):
-        p = F.interpolate(F.softmax(_logits()[i % DIFFERENT][None], 1), size=(height, width), mode="bilinear", align_corners=True)
+        p = F.interpolate(
+            F.softmax(_logits()[i % DIFFERENT][None], 1), size=(height, width), mode="bilinear", align_corners=True
+        )
         maps = p[0].numpy().transpose(1, 2, 0)
         label[i] = np.argmax(maps, 2)
         entropy[i] = -np.sum(maps * np.log(maps), 2) / np.log(NUM_CLASSES)
@@ -126,18 +137,28 @@ def measure(what: str, number: int, fast: bool = True) -> dict[str, Any]:
 def run(images: int = 60, memory_images: Sequence[int] = (100, 1000, 3000), sweep_images: int = 100) -> dict[str, Any]:
     """Measure everything (a quarter of an hour with the defaults; ``memory_images=()`` and few images for a glance).
 
-    ``published`` is measured at ``images`` and at a third of it for the slope of its memory; ``memory_images`` are this package's.
+    ``published`` is measured at ``images`` and at a third of it for the slope of its memory; ``memory_images`` are this
+    package's.
     """
-    results: dict[str, Any] = {"size": list(SIZE), "classes": NUM_CLASSES, "cpus": os.cpu_count(), "torch": torch.__version__}
+    results: dict[str, Any] = {
+        "size": list(SIZE),
+        "classes": NUM_CLASSES,
+        "cpus": os.cpu_count(),
+        "torch": torch.__version__,
+    }
     results["published"] = [apart(measure, "published", number) for number in (max(images // 3, 2), images)]
     small, large = results["published"]
-    results["published_mib_per_image"] = (large["peak_mib"] - small["peak_mib"]) / max(large["images"] - small["images"], 1)
+    results["published_mib_per_image"] = (large["peak_mib"] - small["peak_mib"]) / max(
+        large["images"] - small["images"], 1
+    )
     results["fast"] = apart(measure, "ours", images)
     results["plain"] = apart(measure, "ours", images, False)
     results["sweep"] = {**apart(measure, "sweep", sweep_images), "values": list(SWEEP)}
     results["memory"] = [apart(measure, "ours", number) for number in memory_images]
     for name in ("fast", "plain"):
-        results[f"{name}_times_less_cpu"] = large["cpu_s"] / large["images"] / (results[name]["cpu_s"] / results[name]["images"])
+        results[f"{name}_times_less_cpu"] = (
+            large["cpu_s"] / large["images"] / (results[name]["cpu_s"] / results[name]["images"])
+        )
     return results
 
 
@@ -146,7 +167,9 @@ def table(results: dict[str, Any]) -> str:
 
     def row(name: str, figures: dict[str, Any], ratio: float | None = None) -> str:
         per_image = 1000 * figures["cpu_s"] / figures["images"]
-        return f"{name:<42}{figures['images']:>8}{per_image:>14.1f}{figures['peak_mib']:>12.0f}" + ("" if ratio is None else f"{ratio:>10.1f}x")
+        return f"{name:<42}{figures['images']:>8}{per_image:>14.1f}{figures['peak_mib']:>12.0f}" + (
+            "" if ratio is None else f"{ratio:>10.1f}x"
+        )
 
     lines = [
         f"extraction without the forward, {SIZE[0]}x{SIZE[1]}, {NUM_CLASSES} classes, PNGs included",
@@ -156,7 +179,9 @@ def table(results: dict[str, Any]) -> str:
         row(f"esl_dist, {results['plain']['scores']}", results["plain"], results["plain_times_less_cpu"]),
         *(row("esl_dist, memory", figures) for figures in results["memory"]),
         f"published procedure: {results['published_mib_per_image']:.1f} MiB more for every image",
-        f"{len(results['sweep']['values'])} values of nu over {results['sweep']['images']} spooled images, PNGs written: "
-        f"{results['sweep']['wall_s']:.2f} s ({results['sweep']['cpu_s']:.2f} s CPU)",
+        (
+            f"{len(results['sweep']['values'])} values of nu over {results['sweep']['images']} spooled images, PNGs"
+            f" written: {results['sweep']['wall_s']:.2f} s ({results['sweep']['cpu_s']:.2f} s CPU)"
+        ),
     ]
     return "\n".join(lines)

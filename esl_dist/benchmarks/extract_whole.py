@@ -1,4 +1,6 @@
-"""A whole extraction on ranks of this machine, images and a tiny network included; and what it would be on a node, computed."""
+"""A whole extraction on ranks of this machine, images and a tiny network included; and what it would be on a node,
+computed.
+"""
 
 from __future__ import annotations
 
@@ -89,12 +91,31 @@ def whole(images: int = 3000, ranks: int = 2) -> dict[str, Any]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        command = f"import json; from esl_dist.benchmarks.extract_whole import on_a_rank; print(json.dumps(on_a_rank({images}, {folder!r})))"
+        command = (
+            "import json; from esl_dist.benchmarks.extract_whole import on_a_rank;"
+            f" print(json.dumps(on_a_rank({images}, {folder!r})))"
+        )
         running = []
         for rank in range(ranks):
-            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+            place = {
+                "RANK": rank,
+                "LOCAL_RANK": rank,
+                "WORLD_SIZE": ranks,
+                "LOCAL_WORLD_SIZE": ranks,
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+                "OMP_NUM_THREADS": 1,
+            }
             environment = {**os.environ, **{key: str(value) for key, value in place.items()}}
-            running.append(subprocess.Popen([sys.executable, "-c", command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+            running.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", command],
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
         done = [process.communicate() for process in running]
         failed = [error for process, (_, error) in zip(running, done, strict=True) if process.returncode]
         if failed:
@@ -104,7 +125,9 @@ def whole(images: int = 3000, ranks: int = 2) -> dict[str, Any]:
 
 
 def computed(images: int = 18_000, gpus: int = 8, forward_ms: float = 100.0, label_kb: float = 14.0) -> dict[str, Any]:
-    """The arithmetic for a node, not a measurement: ``forward_ms`` per image and GPU and ``label_kb`` per PNG are assumptions."""
+    """The arithmetic for a node, not a measurement: ``forward_ms`` per image and GPU and ``label_kb`` per PNG are
+    assumptions.
+    """
     logits = NUM_CLASSES * 65 * 129 * 4
     high, low = NUM_CLASSES * HIGH_BINS * 8, NUM_CLASSES * LOW_BINS * 8
     return {
@@ -122,11 +145,21 @@ def computed(images: int = 18_000, gpus: int = 8, forward_ms: float = 100.0, lab
 def table(results: dict[str, Any], arithmetic: dict[str, Any]) -> str:
     """Both as text."""
     per = 1000 / results["images"]
-    phases = "\n".join(f"  {name:<12}{results[key]:>9.1f} s{per * results[key]:>10.1f} ms/image" for name, key in (("inference", "inference_s"), ("thresholds", "thresholds_s"), ("label files", "label_files_s"), ("total", "total_s")))
+    phases = "\n".join(
+        f"  {name:<12}{results[key]:>9.1f} s{per * results[key]:>10.1f} ms/image"
+        for name, key in (
+            ("inference", "inference_s"),
+            ("thresholds", "thresholds_s"),
+            ("label files", "label_files_s"),
+            ("total", "total_s"),
+        )
+    )
     return (
-        f"{results['images']} generated images {SIZE[0]}x{SIZE[1]}, tiny network, {results['ranks']} ranks, ESL and SSL labels:\n{phases}\n"
-        f"  spool {results['spool_bytes'] / 1e9:.2f} GB, PNGs {results['label_bytes'] / 1e6:.1f} MB\n"
-        f"computed for {arithmetic['images']} images on {arithmetic['gpus']} GPUs: {arithmetic['spooled_gb_logits']:.1f} GB of logits or "
-        f"{arithmetic['spooled_gb_scores']:.0f} GB of scores spooled, {arithmetic['all_reduced_mb_per_confidence']:.1f} MB all-reduced per confidence, "
-        f"{arithmetic['written_gb_per_label_set']:.2f} GB of PNGs per set, {arithmetic['hours_of_forward']:.2f} h at {arithmetic['assumed']['forward_ms']:.0f} ms a forward"
+        f"{results['images']} generated images {SIZE[0]}x{SIZE[1]}, tiny network, {results['ranks']} ranks, ESL and SSL"
+        f" labels:\n{phases}\n  spool {results['spool_bytes'] / 1e9:.2f} GB, PNGs {results['label_bytes'] / 1e6:.1f}"
+        f" MB\ncomputed for {arithmetic['images']} images on {arithmetic['gpus']} GPUs:"
+        f" {arithmetic['spooled_gb_logits']:.1f} GB of logits or {arithmetic['spooled_gb_scores']:.0f} GB of scores"
+        f" spooled, {arithmetic['all_reduced_mb_per_confidence']:.1f} MB all-reduced per confidence,"
+        f" {arithmetic['written_gb_per_label_set']:.2f} GB of PNGs per set, {arithmetic['hours_of_forward']:.2f} h at"
+        f" {arithmetic['assumed']['forward_ms']:.0f} ms a forward"
     )

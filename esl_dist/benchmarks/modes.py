@@ -1,4 +1,6 @@
-"""What DRSL's second head adds to a self-training step on the embedded pair's network: steps with and without it, in turn."""
+"""What DRSL's second head adds to a self-training step on the embedded pair's network: steps with and without it, in
+turn.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ WARM_UP = 2
 
 
 def run(steps: int = 20) -> dict[str, Any]:
-    """CPU seconds of an optimiser step of each on one thread (2 + 2 images, self-training without a discriminator), and the median of their ratios."""
+    """CPU seconds of an optimiser step of each on one thread (2 + 2 images, self-training without a discriminator), and
+    the median of their ratios.
+    """
     torch.set_num_threads(1)
     plain = load_config("streets.yaml", ["run.stages=[initial,selftrain]", "selftrain.objective=none", "optim.batch=2"])
     head = MmdlConfig(weight=0.1, weight_target=0.1, align_weight=1.0)
@@ -51,9 +55,10 @@ def run(steps: int = 20) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> str:
     return (
-        f"a self-training step of the embedded pair's network, 2 + 2 images of {SIZE[1]}x{SIZE[0]}, one thread, CPU (median of {results['steps']}, in turn): "
-        f"plain {results['plain_ms']:.0f} ms, with modes and their alignment {results['modes_ms']:.0f} ms, ratio {results['ratio']:.3f} "
-        f"({results['samples']} pixels an image, {results['parameters']} parameters)"
+        f"a self-training step of the embedded pair's network, 2 + 2 images of {SIZE[1]}x{SIZE[0]}, one thread, CPU"
+        f" (median of {results['steps']}, in turn): plain {results['plain_ms']:.0f} ms, with modes and their alignment"
+        f" {results['modes_ms']:.0f} ms, ratio {results['ratio']:.3f} ({results['samples']} pixels an image,"
+        f" {results['parameters']} parameters)"
     )
 
 
@@ -78,4 +83,6 @@ def _batch(position: int) -> Batch:
     images = torch.randint(0, 256, (2, 3, *SIZE), generator=generator, dtype=torch.uint8)
     blocks = torch.randint(0, 21, (2, SIZE[0] // BLOCK, SIZE[1] // BLOCK), generator=generator, dtype=torch.uint8)
     labels = blocks.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)
-    return Batch(images, torch.where(labels < 19, labels, 255), torch.tensor([0, 1]), (), (2 * position, 2 * position + 1))
+    return Batch(
+        images, torch.where(labels < 19, labels, 255), torch.tensor([0, 1]), (), (2 * position, 2 * position + 1)
+    )

@@ -1,8 +1,9 @@
 """The training step written out as the lineage's public code runs it: what ``bench --what step`` is measured against.
 
-float32 in contiguous order, heads as sums of dilated convolutions, logits upsampled whole, one backward after each loss with its own
-all-reduce, two backwards a discriminator, the optimisers' default loops, every loss read at every step. Re-created from the method's
-description; the same numbers as the package's step to float rounding (a test compares twenty steps).
+float32 in contiguous order, heads as sums of dilated convolutions, logits upsampled whole, one backward after each loss
+with its own all-reduce, two backwards a discriminator, the optimisers' default loops, every loss read at every step.
+Re-created from the method's description; the same numbers as the package's step to float rounding (a test compares
+twenty steps).
 """
 
 from __future__ import annotations
@@ -38,8 +39,16 @@ class PlainStep:
     """
 
     def __init__(self, plan: StagePlan, config: Config, runtime: Runtime) -> None:
-        if plan.objective not in ("none", "advent", "adaptsegnet") or config.align.also or config.mmdl.weight or not config.model.multi_level:
-            raise ValueError(f"bench: the plain step is written out for none, advent and adaptsegnet with two heads and nothing added, not {plan.objective}")
+        if (
+            plan.objective not in ("none", "advent", "adaptsegnet")
+            or config.align.also
+            or config.mmdl.weight
+            or not config.model.multi_level
+        ):
+            raise ValueError(
+                "bench: the plain step is written out for none, advent and adaptsegnet with two heads and nothing"
+                f" added, not {plan.objective}"
+            )
         self.config, self.runtime, self.plan = config, runtime, plan
         self.num_classes = protocol(config.data.protocol).num_classes
         segmenter = build_segmenter(config.model, self.num_classes, config.run.seed).train()
@@ -50,12 +59,20 @@ class PlainStep:
         optim = config.optim
         groups: list[dict[str, Any]] = [{"params": [p for _, p in segmenter.backbone_parameters()]}]
         groups.append({"params": [p for _, p in segmenter.head_parameters()], "lr": optim.lr * optim.head_lr})
-        self.optimizers: list[torch.optim.Optimizer] = [torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+        ]
         self.discriminators: dict[str, nn.Module] = {}
         if plan.objective != "none":
             for number, head in enumerate(HEADS, start=1):
-                self.discriminators[head] = self._place(build_discriminator(config.model, self.num_classes, config.run.seed + number).train())
-                self.optimizers.append(torch.optim.Adam(self.discriminators[head].parameters(), lr=optim.discriminator_lr, betas=(0.9, 0.99)))
+                self.discriminators[head] = self._place(
+                    build_discriminator(config.model, self.num_classes, config.run.seed + number).train()
+                )
+                self.optimizers.append(
+                    torch.optim.Adam(
+                        self.discriminators[head].parameters(), lr=optim.discriminator_lr, betas=(0.9, 0.99)
+                    )
+                )
         self.base = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
 
     def _place(self, network: nn.Module) -> nn.Module:
@@ -65,9 +82,9 @@ class PlainStep:
     def images(self, pair: Pair) -> tuple[Tensor, Tensor | None]:
         """Normalised float32 images, as the public loaders hand them over."""
         data = self.config.data
-        return normalise(pair.source.images, data.mean, data.scale).contiguous(), None if pair.target is None else normalise(
-            pair.target.images, data.mean, data.scale
-        ).contiguous()
+        return normalise(pair.source.images, data.mean, data.scale).contiguous(), (
+            None if pair.target is None else normalise(pair.target.images, data.mean, data.scale).contiguous()
+        )
 
     def step(self, index: int, pair: Pair, images: tuple[Tensor, Tensor | None]) -> dict[str, float]:
         """Optimiser step ``index``; returns the losses under the package's names."""
@@ -99,7 +116,9 @@ class PlainStep:
         if self.plan.kind == "selftrain":
             assert pair.target.labels is not None
             own = self.config.selftrain
-            loss = loss + self._cross_entropy(target, pair.target.labels.to(device), (own.weight, own.weight_aux), "target", losses)
+            loss = loss + self._cross_entropy(
+                target, pair.target.labels.to(device), (own.weight, own.weight_aux), "target", losses
+            )
         loss.backward()
 
         for network in self.discriminators.values():
@@ -118,9 +137,14 @@ class PlainStep:
 
     def _upsampled(self, images: Tensor) -> dict[str, Tensor]:
         size = images.shape[2:]
-        return {head: F.interpolate(logits, size=size, mode="bilinear", align_corners=True) for head, logits in zip(HEADS, self.segmenter(images), strict=True)}
+        return {
+            head: F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
+            for head, logits in zip(HEADS, self.segmenter(images), strict=True)
+        }
 
-    def _cross_entropy(self, logits: dict[str, Tensor], labels: Tensor, weights: Sequence[float], name: str, losses: dict[str, float]) -> Tensor:
+    def _cross_entropy(
+        self, logits: dict[str, Tensor], labels: Tensor, weights: Sequence[float], name: str, losses: dict[str, float]
+    ) -> Tensor:
         total = torch.zeros((), device=labels.device)
         for head, weight in zip(HEADS, weights, strict=True):
             loss = F.cross_entropy(logits[head], labels.long(), ignore_index=255)
@@ -130,7 +154,9 @@ class PlainStep:
 
     def _view(self, logits: Tensor) -> Tensor:
         prob = F.softmax(logits, dim=1)
-        return -prob * torch.log2(prob + 1e-30) / math.log2(self.num_classes) if self.plan.objective == "advent" else prob
+        return (
+            -prob * torch.log2(prob + 1e-30) / math.log2(self.num_classes) if self.plan.objective == "advent" else prob
+        )
 
     def _domain(self, judged: Tensor, domain: float) -> Tensor:
         return F.binary_cross_entropy_with_logits(judged, torch.full_like(judged, domain))

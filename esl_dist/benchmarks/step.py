@@ -1,7 +1,8 @@
-"""The package's own training step beside the plain loop of ``plain.py``, alternating in one process: time, phases, FLOPs, memory.
+"""The package's own training step beside the plain loop of ``plain.py``, alternating in one process: time, phases,
+FLOPs, memory.
 
-Images and labels are generated and lie in memory (on a GPU they are uploaded as in training), so that the step is measured and not
-the disk: ``--what data`` measures that.
+Images and labels are generated and lie in memory (on a GPU they are uploaded as in training), so that the step is
+measured and not the disk: ``--what data`` measures that.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def generated(config: Config, batch: int, target_labels: bool, seed: int = 0) ->
     def one(domain: DomainConfig, labelled: bool) -> Batch:
         width, height = domain.size
         images = torch.randint(0, 256, (batch, 3, height, width), generator=stream, dtype=torch.uint8)
-        blocks = torch.randint(0, classes, (batch, -(-height // 16), -(-width // 16)), generator=stream, dtype=torch.uint8)
+        blocks = torch.randint(
+            0, classes, (batch, -(-height // 16), -(-width // 16)), generator=stream, dtype=torch.uint8
+        )
         labels = blocks.repeat_interleave(16, 1).repeat_interleave(16, 2)[:, :height, :width].contiguous()
         labels[:, :, : width // 20] = 255
         pinned = (t.pin_memory() if torch.cuda.is_available() else t for t in (images, labels))
@@ -87,7 +90,10 @@ class OwnStep:
 
     def gradient_bytes(self) -> dict[str, int]:
         """Bytes of one gradient of each network."""
-        return {name: sum(p.numel() * p.element_size() for p in ddp.inner(n).parameters() if p.requires_grad) for name, n in self.stage.networks.items()}
+        return {
+            name: sum(p.numel() * p.element_size() for p in ddp.inner(n).parameters() if p.requires_grad)
+            for name, n in self.stage.networks.items()
+        }
 
     @contextlib.contextmanager
     def stopwatch(self, clock: Callable[[], float]) -> Iterator[dict[str, float]]:
@@ -127,7 +133,9 @@ class OwnStep:
                 delattr(holder, method)
 
     def step_alone(self, index: int) -> Losses:
-        """A step whose gradients stay on their rank: what it is faster than ``step``, the all-reduce keeps from overlapping."""
+        """A step whose gradients stay on their rank: what it is faster than ``step``, the all-reduce keeps from
+        overlapping.
+        """
         with contextlib.ExitStack() as stack:
             for network in self.stage.networks.values():
                 stack.enter_context(ddp.sync_if(network, False))
@@ -162,7 +170,14 @@ def contestants(stage: str, config: Config, runtime: Runtime, precisions: Sequen
     images = [plain.images(pair) for pair in pairs]
     found = []
     for precision in ("fp32", "tf32") if runtime.device.type == "cuda" else ("fp32",):
-        found.append(Contestant(f"plain {precision}", precision, False, lambda i: plain.step(i, pairs[i % DIFFERENT], images[i % DIFFERENT])))
+        found.append(
+            Contestant(
+                f"plain {precision}",
+                precision,
+                False,
+                lambda i: plain.step(i, pairs[i % DIFFERENT], images[i % DIFFERENT]),
+            )
+        )
     for precision in precisions:
         own = OwnStep(stage, config, dataclasses.replace(runtime, precision=precision), pairs)
         for deterministic in (True, False) if runtime.device.type == "cuda" else (True,):
@@ -172,7 +187,9 @@ def contestants(stage: str, config: Config, runtime: Runtime, precisions: Sequen
 
 
 def peak_mib(stage: str, words: Sequence[str], file: str | None, which: str) -> float:
-    """Memory of three steps of the contestant of that name in this process, above what it held before it was built; on a GPU the device's."""
+    """Memory of three steps of the contestant of that name in this process, above what it held before it was built; on
+    a GPU the device's.
+    """
     config = default_config(words, file)
     with Runtime.start(config.run, RECORDS) as runtime:
         peak = Peak()
@@ -188,11 +205,15 @@ def peak_mib(stage: str, words: Sequence[str], file: str | None, which: str) -> 
             own = OwnStep(stage, config, dataclasses.replace(runtime, precision=precision), pairs)
             for index in range(3):
                 own.step(index)
-        return torch.cuda.max_memory_allocated(runtime.device) / (1 << 20) if runtime.device.type == "cuda" else peak.mib()
+        return (
+            torch.cuda.max_memory_allocated(runtime.device) / (1 << 20) if runtime.device.type == "cuda" else peak.mib()
+        )
 
 
 def flops(stage: str, config: Config, runtime: Runtime) -> int:
-    """Floating-point operations of a step: convolutions and matrix products, forward and backward, of the plain loop."""
+    """Floating-point operations of a step: convolutions and matrix products, forward and backward, of the
+    plain loop.
+    """
     pairs = generated(config, config.optim.batch, stage == "selftrain")
     plain = PlainStep(stage_plan(stage, config), config, runtime)
     with FlopCounterMode(display=False) as counter:
@@ -201,7 +222,9 @@ def flops(stage: str, config: Config, runtime: Runtime) -> int:
 
 
 def phases(own: OwnStep, first: int, steps: int, device: torch.device) -> dict[str, float]:
-    """Milliseconds of a step by phase, the device waited for at every border, so that they add up to a little more than a step takes."""
+    """Milliseconds of a step by phase, the device waited for at every border, so that they add up to a little more than
+    a step takes.
+    """
 
     def clock() -> float:
         ceilings.wait(device)
@@ -217,7 +240,12 @@ def phases(own: OwnStep, first: int, steps: int, device: torch.device) -> dict[s
 
 
 def run(
-    stage: str = "align", words: Sequence[str] = (), file: str | None = None, precisions: Sequence[str] = (), rounds: int = 5, memory: bool = True
+    stage: str = "align",
+    words: Sequence[str] = (),
+    file: str | None = None,
+    precisions: Sequence[str] = (),
+    rounds: int = 5,
+    memory: bool = True,
 ) -> dict[str, Any]:
     """Measure; every rank of a start by torchrun takes part, and the figures are rank 0's."""
     config = default_config(words, file)
@@ -234,7 +262,10 @@ def run(
                     contestant.seconds.clear()
         images = (1 if stage == "source" else 2) * config.optim.batch * runtime.world
         counted = flops(stage, config, runtime)
-        rates = {precision: ceilings.matmul_rate(precision, runtime.device) for precision in dict.fromkeys(c.precision for c in measured)}
+        rates = {
+            precision: ceilings.matmul_rate(precision, runtime.device)
+            for precision in dict.fromkeys(c.precision for c in measured)
+        }
         results: dict[str, Any] = {
             "stage": stage,
             "objective": stage_plan(stage, config).objective,
@@ -265,7 +296,9 @@ def run(
             if contestant.own:
                 entry["phases_ms"] = phases(contestant.own, index, max(steps // 2, 2), runtime.device)
                 if runtime.world > 1:
-                    entry["all_reduce_exposed_ms"] = 1e3 * (median - ceilings.seconds(partial(contestant.own.step_alone, index), runtime.device, 3))
+                    entry["all_reduce_exposed_ms"] = 1e3 * (
+                        median - ceilings.seconds(partial(contestant.own.step_alone, index), runtime.device, 3)
+                    )
             results["steps"].append(entry)
         own = next(c.own for c in measured if c.own)
         results["gradient_mib"] = {name: size / (1 << 20) for name, size in own.gradient_bytes().items()}
@@ -283,18 +316,35 @@ def table(results: dict[str, Any]) -> str:
     ceiling = ", ".join(f"{precision} {rate:.3g}" for precision, rate in results["matmul_tflop_s"].items())
     plain = [entry["name"] for entry in results["steps"] if "phases_ms" not in entry]
     lines = [
-        f"one step of {results['stage']} ({results['objective']}), {sizes}, batch {results['batch']} a rank, {results['ranks']} rank(s) on {results['device']}",
-        f"{results['tflop_per_step_and_rank']:.3g} TFLOP a step and rank; matmul {ceiling} TFLOP/s; copy {results['copy_gb_s']:.1f} GB/s",
-        f"{'':<30}{'ms':>9}{'images/s':>10}{'MFU':>7}{'peak MiB':>10}" + "".join(f"{'x ' + name:>14}" for name in plain),
+        (
+            f"one step of {results['stage']} ({results['objective']}), {sizes}, batch {results['batch']} a rank,"
+            f" {results['ranks']} rank(s) on {results['device']}"
+        ),
+        (
+            f"{results['tflop_per_step_and_rank']:.3g} TFLOP a step and rank; matmul {ceiling} TFLOP/s; copy"
+            f" {results['copy_gb_s']:.1f} GB/s"
+        ),
+        f"{'':<30}{'ms':>9}{'images/s':>10}{'MFU':>7}{'peak MiB':>10}"
+        + "".join(f"{'x ' + name:>14}" for name in plain),
     ]
     for entry in results["steps"]:
         memory = f"{entry['peak_mib']:.0f}" if "peak_mib" in entry else "-"
         ratios = "".join(f"{entry['times_faster'][name]:>14.2f}" for name in plain)
-        lines.append(f"{entry['name']:<30}{entry['ms']:>9.1f}{entry['images_per_s']:>10.2f}{entry['mfu']:>7.1%}{memory:>10}{ratios}")
+        lines.append(
+            f"{entry['name']:<30}{entry['ms']:>9.1f}{entry['images_per_s']:>10.2f}{entry['mfu']:>7.1%}{memory:>10}{ratios}"
+        )
     for entry in results["steps"]:
         if "phases_ms" in entry:
-            exposed = f"; all-reduce not overlapped {entry['all_reduce_exposed_ms']:.1f} ms" if "all_reduce_exposed_ms" in entry else ""
-            lines.append(f"{entry['name']}: " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in entry["phases_ms"].items()) + exposed)
+            exposed = (
+                f"; all-reduce not overlapped {entry['all_reduce_exposed_ms']:.1f} ms"
+                if "all_reduce_exposed_ms" in entry
+                else ""
+            )
+            lines.append(
+                f"{entry['name']}: "
+                + ", ".join(f"{name} {ms:.1f} ms" for name, ms in entry["phases_ms"].items())
+                + exposed
+            )
     if "bus_gb_s" in results:
         lines.append(f"all-reduce of the largest gradient: bus bandwidth {results['bus_gb_s']:.2f} GB/s")
     return "\n".join(lines)

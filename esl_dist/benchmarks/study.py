@@ -1,4 +1,6 @@
-"""What a trial of a study costs beyond its training: trials one after another under Ray Tune, then each one's training by a bare ``torchrun``."""
+"""What a trial of a study costs beyond its training: trials one after another under Ray Tune, then each one's training
+by a bare ``torchrun``.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ concurrent: 1
 
 
 def run(trials: int = 5, ranks: int = 2) -> dict[str, Any]:
-    """Wall seconds of trials of the smoke pair (a few steps each, on ``ranks`` CPU ranks, tracked in MLflow) in a study and bare.
+    """Wall seconds of trials of the smoke pair (a few steps each, on ``ranks`` CPU ranks, tracked in MLflow) in a study
+    and bare.
 
     In a study a trial costs what lies between its predecessor's end and its own, so all but the first are counted.
 
@@ -37,13 +40,24 @@ def run(trials: int = 5, ranks: int = 2) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         study = folder / "study"
-        (folder / "study.yaml").write_text(STUDY.format(weights=[1 + i / 8 for i in range(trials)], shared=", ".join(SHARED), ranks=ranks))
-        options = [f"study.dir={study}", f"data.root={folder / 'data'}", f"tracking.uri=sqlite:///{folder / 'mlflow.db'}"]
+        (folder / "study.yaml").write_text(
+            STUDY.format(weights=[1 + i / 8 for i in range(trials)], shared=", ".join(SHARED), ranks=ranks)
+        )
+        options = [
+            f"study.dir={study}",
+            f"data.root={folder / 'data'}",
+            f"tracking.uri=sqlite:///{folder / 'mlflow.db'}",
+        ]
         whole = _seconds([sys.executable, "-m", "esl_dist.tune", "--config", str(folder / "study.yaml"), *options])
-        records = sorted((json.loads(path.read_text()) for path in study.glob("trials/*/trial.json")), key=lambda record: record["started"])
+        records = sorted(
+            (json.loads(path.read_text()) for path in study.glob("trials/*/trial.json")),
+            key=lambda record: record["started"],
+        )
         unfinished = [record for record in records if record["status"] != "finished"]
         if unfinished:
-            raise RuntimeError(f"trial {unfinished[0]['id']} ended as {unfinished[0]['status']}: {unfinished[0]['reason']}")
+            raise RuntimeError(
+                f"trial {unfinished[0]['id']} ended as {unfinished[0]['status']}: {unfinished[0]['reason']}"
+            )
         bare = [_seconds(_bare(study, record["id"], folder / f"bare-{record['id']}", ranks)) for record in records]
     ended = [record["ended"] for record in records]
     inside = [later - earlier for earlier, later in itertools.pairwise(ended)]
@@ -60,11 +74,15 @@ def run(trials: int = 5, ranks: int = 2) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> str:
     """The figures of :func:`run` as text."""
-    told = {name: f"{statistics.median(results[name]):.2f} s ({min(results[name]):.2f} to {max(results[name]):.2f})" for name in ("bare_s", "inside_s", "between_s", "overhead_s")}
+    told = {
+        name: f"{statistics.median(results[name]):.2f} s ({min(results[name]):.2f} to {max(results[name]):.2f})"
+        for name in ("bare_s", "inside_s", "between_s", "overhead_s")
+    }
     return (
-        f"a trial of a few steps on {results['ranks']} CPU ranks, median of {len(results['inside_s'])} (least to most): bare torchrun {told['bare_s']}, "
-        f"in a study {told['inside_s']}, overhead {told['overhead_s']}; from a trial's end to the next one's start {told['between_s']}; "
-        f"the whole study of {results['trials']} with its shared stages {results['study_s']:.0f} s"
+        f"a trial of a few steps on {results['ranks']} CPU ranks, median of {len(results['inside_s'])} (least to most):"
+        f" bare torchrun {told['bare_s']}, in a study {told['inside_s']}, overhead {told['overhead_s']}; from a trial's"
+        f" end to the next one's start {told['between_s']}; the whole study of {results['trials']} with its shared"
+        f" stages {results['study_s']:.0f} s"
     )
 
 
@@ -73,12 +91,25 @@ def _bare(study: Path, trial: str, run_dir: Path, ranks: int) -> list[str]:
     for stage in SHARED:
         shutil.copytree(study / "trials" / trial / "run" / stage, run_dir / stage)
     config = str(study / "trials" / trial / "config.yaml")
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", "-m", "esl_dist.train", "--config", config, f"run.dir={run_dir}"]
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={ranks}",
+        "-m",
+        "esl_dist.train",
+        "--config",
+        config,
+        f"run.dir={run_dir}",
+    ]
 
 
 def _seconds(command: list[str]) -> float:
     began = time.monotonic()
-    done = subprocess.run(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[:4])} failed:\n{(done.stdout + done.stderr)[-2000:]}")
     return time.monotonic() - began

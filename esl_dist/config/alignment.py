@@ -34,7 +34,9 @@ class AlignConfig:
     """Adversarial or entropy alignment: source cross-entropy plus a loss on unlabelled target images."""
 
     objective: str = "advent"
-    """none, bn (target batches through batch norm, no loss: the control), adaptsegnet, advent, minent, maxsquare, iw_maxsquare, or ``package.module:function``."""
+    """none, bn (target batches through batch norm, no loss: the control), adaptsegnet, advent, minent, maxsquare,
+    iw_maxsquare, or ``package.module:function``.
+    """
     steps: int = 120_000
     """Optimiser steps."""
     init: Literal["initial", "source"] = "initial"
@@ -46,7 +48,9 @@ class AlignConfig:
     weight_aux: float = 2e-4
     """Weight of the objective on the aux head (published: 2e-4, MaxSquare 0)."""
     also: list[TermConfig] = field(default_factory=list)
-    """Further terms of the loss, added to ``objective`` wherever it is used: ``[{objective: maxsquare, weight: 0.1}]``."""
+    """Further terms of the loss, added to ``objective`` wherever it is used: ``[{objective: maxsquare,
+    weight: 0.1}]``.
+    """
     source_aux: float = 0.1
     """Weight of the source cross-entropy on the aux head (main: 1)."""
     iw_ratio: float = 0.2
@@ -61,7 +65,11 @@ class AlignConfig:
     def __post_init__(self) -> None:
         require(self.steps >= 1, "align.steps", "must be 1 or more")
         known = self.objective in OBJECTIVES or self.objective.count(":") == 1
-        require(known, "align.objective", f"unknown {self.objective!r}; one of {', '.join(OBJECTIVES)} or package.module:function")
+        require(
+            known,
+            "align.objective",
+            f"unknown {self.objective!r}; one of {', '.join(OBJECTIVES)} or package.module:function",
+        )
         for name in ("weight", "weight_aux", "guidance_weight"):
             require(getattr(self, name) >= 0, f"align.{name}", "must be 0 or more")
         self._check_terms()
@@ -69,12 +77,30 @@ class AlignConfig:
     def _check_terms(self) -> None:
         if not self.also:
             return
-        require(self.objective not in ("none", "bn"), "align.also", f"adds terms to a loss, but align.objective={self.objective} has none; make the first term the objective")
+        require(
+            self.objective not in ("none", "bn"),
+            "align.also",
+            f"adds terms to a loss, but align.objective={self.objective} has none; make the first term the objective",
+        )
         for term in self.also:
             known = term.objective in TERMS or term.objective.count(":") == 1
-            require(known, "align.also", f"unknown objective {term.objective!r}; one of {', '.join(TERMS)} or package.module:function")
-            require(term.weight >= 0 and term.weight_aux >= 0 and term.weight + term.weight_aux > 0, "align.also", f"{term.objective} needs a weight above 0")
+            require(
+                known,
+                "align.also",
+                f"unknown objective {term.objective!r}; one of {', '.join(TERMS)} or package.module:function",
+            )
+            require(
+                term.weight >= 0 and term.weight_aux >= 0 and term.weight + term.weight_aux > 0,
+                "align.also",
+                f"{term.objective} needs a weight above 0",
+            )
         # By the name that a term's loss is logged under.
         names = [name.rpartition(":")[2] for name in (self.objective, *(term.objective for term in self.also))]
-        require(len(set(names)) == len(names), "align.also", f"a term comes twice in {', '.join(names)}; give it one weight")
-        require(len(set(ADVERSARIAL) & set(names)) < 2, "align.also", "adaptsegnet and advent differ only in what one discriminator sees; choose one of them")
+        require(
+            len(set(names)) == len(names), "align.also", f"a term comes twice in {', '.join(names)}; give it one weight"
+        )
+        require(
+            len(set(ADVERSARIAL) & set(names)) < 2,
+            "align.also",
+            "adaptsegnet and advent differ only in what one discriminator sees; choose one of them",
+        )

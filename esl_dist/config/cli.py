@@ -14,7 +14,9 @@ USAGE_ERROR, RUN_ERROR = 2, 1
 
 
 class RunFailure(RuntimeError):
-    """A run that cannot go on although nobody asked for anything wrong; all ranks raise it together. One line, exit code 1."""
+    """A run that cannot go on although nobody asked for anything wrong; all ranks raise it together. One line, exit
+    code 1.
+    """
 
     every_rank = True
 
@@ -27,7 +29,12 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
     """Arguments of ``python -m esl_dist.<module>``: ``--config FILE`` and any number of ``section.option=value``."""
     made = argparse.ArgumentParser(prog=f"esl_dist.{module}", description=description)
     made.add_argument("--config", metavar="FILE", help="YAML file (default: the embedded pair, configs/streets.yaml)")
-    made.add_argument("options", nargs="*", metavar="section.option=value", help="options on top of the file; see esl_dist/config/schema.py")
+    made.add_argument(
+        "options",
+        nargs="*",
+        metavar="section.option=value",
+        help="options on top of the file; see esl_dist/config/schema.py",
+    )
     return made
 
 
@@ -38,7 +45,9 @@ def parse(made: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> t
 
 
 def run(main: Callable[[], int]) -> None:
-    """Run an entry: a user's mistake becomes one line and exit code 2, on rank 0 alone where all ranks make the same one."""
+    """Run an entry: a user's mistake becomes one line and exit code 2, on rank 0 alone where all ranks make the same
+    one.
+    """
     try:
         code = main()
     except (ValueError, RunFailure) as error:

@@ -31,7 +31,9 @@ class DomainConfig:
     size: tuple[int, int] = (1280, 720)
     """Width and height that images are resized to."""
     fit: Literal["stretch", "pad"] = "stretch"
-    """stretch: to ``size``, whatever the image's shape; pad: keep its shape, fill up with black at the right or the bottom (Mapillary)."""
+    """stretch: to ``size``, whatever the image's shape; pad: keep its shape, fill up with black at the right or the
+    bottom (Mapillary).
+    """
 
     def __post_init__(self) -> None:
         require(min(self.size) >= 16, "size", f"must be at least 16 pixels each way, not {self.size[0]}x{self.size[1]}")
@@ -67,7 +69,9 @@ class DataConfig:
     """Class protocol of the network (see ``esl_dist/labels``)."""
     source: DomainConfig = field(default_factory=lambda: DomainConfig(dataset="gta5", root="gta5", size=(1280, 720)))
     """The labelled, synthetic domain."""
-    target: DomainConfig = field(default_factory=lambda: DomainConfig(dataset="cityscapes", root="cityscapes", split="train", size=(1024, 512)))
+    target: DomainConfig = field(
+        default_factory=lambda: DomainConfig(dataset="cityscapes", root="cityscapes", split="train", size=(1024, 512))
+    )
     """The unlabelled, real domain; its labels are read by the oracle stage only."""
     streets: StreetsConfig = field(default_factory=StreetsConfig)
     """The embedded pair of domains."""
@@ -82,7 +86,9 @@ class DataConfig:
     workers: int = 2
     """Loader processes per rank and domain; 0 reads ahead in a thread of the training process."""
     prepared: str = "prepared"
-    """Folder below ``data.root`` of what ``python -m esl_dist.prepare`` made; it is read instead of the originals where it gives the same bytes. Empty: never."""
+    """Folder below ``data.root`` of what ``python -m esl_dist.prepare`` made; it is read instead of the originals where
+    it gives the same bytes. Empty: never.
+    """
     bad_samples: int = 10
     """Unreadable images or labels that are skipped and counted before the run stops."""
 

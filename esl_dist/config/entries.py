@@ -1,4 +1,6 @@
-"""How a stage is written in ``run.stages``: ``name``, ``name:variant``, and ``+it`` for source images in the target's look."""
+"""How a stage is written in ``run.stages``: ``name``, ``name:variant``, and ``+it`` for source images in the target's
+look.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ class Entry:
     name: str
     variant: str = ""
     images: int = 0
-    """Number of the translation whose images it takes for the source's: ``+it`` 1, ``+it2`` 2; 0 takes the originals."""
+    """Number of the translation whose images it takes for the source's: ``+it`` 1, ``+it2`` 2; 0 takes the
+    originals.
+    """
 
     @property
     def number(self) -> int:

@@ -1,6 +1,7 @@
 """From YAML files and ``key=value`` words to one frozen, checked ``Config``.
 
-Precedence, lowest first: schema defaults, the preset of ``protocol``, the file's ``base`` files, the file, the command line.
+Precedence, lowest first: schema defaults, the preset of ``protocol``, the file's ``base`` files, the file, the command
+line.
 """
 
 from __future__ import annotations
@@ -95,7 +96,11 @@ def find_file(file: str) -> Path:
     for candidate in (Path(file), configs_dir() / file):
         if candidate.is_file():
             return candidate
-    shipped = sorted(p.relative_to(configs_dir()).as_posix() for p in configs_dir().rglob("*.yaml")) if configs_dir().is_dir() else []
+    shipped = (
+        sorted(p.relative_to(configs_dir()).as_posix() for p in configs_dir().rglob("*.yaml"))
+        if configs_dir().is_dir()
+        else []
+    )
     close = difflib.get_close_matches(Path(file).name, shipped, n=1)
     raise ConfigError(f"--config: no file {file!r}" + (f"; did you mean configs/{close[0]}?" if close else ""))
 
@@ -150,7 +155,11 @@ def check_keys(layer: Any, schema: type, prefix: str) -> None:
 
 def _elsewhere(name: str) -> str:
     """Where an option of that name lives, if the section was wrong."""
-    homes = [f"{section.name}.{name}" for section in dataclasses.fields(Config) if section.default_factory is not dataclasses.MISSING and hasattr(section.default_factory(), name)]
+    homes = [
+        f"{section.name}.{name}"
+        for section in dataclasses.fields(Config)
+        if section.default_factory is not dataclasses.MISSING and hasattr(section.default_factory(), name)
+    ]
     return f"did you mean {homes[0]}?" if homes else ""
 
 

@@ -9,7 +9,9 @@ from esl_dist.config.domains import require
 
 @dataclass(frozen=True)
 class MmdlConfig:
-    """Multi-modal distribution learning beside the segmentation head, in ``align`` and ``selftrain`` (not in the batch-norm control)."""
+    """Multi-modal distribution learning beside the segmentation head, in ``align`` and ``selftrain`` (not in the
+    batch-norm control).
+    """
 
     weight: float = 0.0
     """Weight of the distance-metric loss on source labels; 0 builds no such head."""
@@ -22,7 +24,9 @@ class MmdlConfig:
     dim: int = 64
     """Dimensions of the embedding (d)."""
     sigma: float = 0.3
-    """Width of a mode, in an embedding of length 1: a class counts as exp(-distance^2 / 2 sigma^2) of its nearest mode."""
+    """Width of a mode, in an embedding of length 1: a class counts as exp(-distance^2 / 2 sigma^2) of its
+    nearest mode.
+    """
     margin: float = 0.5
     """How much nearer the own class shall be than any other; distances are 0 to 2."""
     balance: float = 0.3
@@ -30,14 +34,24 @@ class MmdlConfig:
     samples: int = 512
     """Pixels of each image and domain that the head sees in a step."""
     pool: int = 256
-    """How many of a source image's are sent to all ranks, as what target pixels are pulled to: ranks x optim.batch x pool x (dim + 1) floats a step."""
+    """How many of a source image's are sent to all ranks, as what target pixels are pulled to: ranks x optim.batch x
+    pool x (dim + 1) floats a step.
+    """
 
     def __post_init__(self) -> None:
         for name in ("weight", "weight_target", "align_weight", "margin", "balance"):
             require(getattr(self, name) >= 0, f"mmdl.{name}", "must be 0 or more")
         for name in ("weight_target", "align_weight"):
-            require(self.weight > 0 or getattr(self, name) == 0, f"mmdl.{name}", "needs modes learnt on the source: set mmdl.weight above 0")
+            require(
+                self.weight > 0 or getattr(self, name) == 0,
+                f"mmdl.{name}",
+                "needs modes learnt on the source: set mmdl.weight above 0",
+            )
         require(self.modes >= 1, "mmdl.modes", "must be 1 or more")
         require(self.dim >= 2, "mmdl.dim", "must be 2 or more")
         require(self.sigma > 0, "mmdl.sigma", "must be above 0")
-        require(1 <= self.pool <= self.samples, "mmdl.pool", f"must be between 1 and mmdl.samples ({self.samples}), of which they are")
+        require(
+            1 <= self.pool <= self.samples,
+            "mmdl.pool",
+            f"must be between 1 and mmdl.samples ({self.samples}), of which they are",
+        )

@@ -14,9 +14,13 @@ class ProfileConfig:
     start: int = 10
     """Steps of a stage before the recorded ones; its first step after a start is never recorded."""
     steps: int = 0
-    """Steps to record; each rank writes ``profile/<stage>_rank<r>.json.gz`` into the run folder, for ui.perfetto.dev or chrome://tracing. 0 records none."""
+    """Steps to record; each rank writes ``profile/<stage>_rank<r>.json.gz`` into the run folder, for ui.perfetto.dev or
+    chrome://tracing. 0 records none.
+    """
     memory: bool = False
-    """Keep the history of CUDA's allocator, so that running out of memory leaves ``profile/<stage>_rank<r>_memory.pickle`` for pytorch.org/memory_viz."""
+    """Keep the history of CUDA's allocator, so that running out of memory leaves
+    ``profile/<stage>_rank<r>_memory.pickle`` for pytorch.org/memory_viz.
+    """
 
     def __post_init__(self) -> None:
         require(self.start >= 0, "profile.start", f"must be 0 or more, not {self.start}")

@@ -1,4 +1,6 @@
-"""A study: which options of a configuration are swept, how points are chosen, what each trial may use, and how it is scored."""
+"""A study: which options of a configuration are swept, how points are chosen, what each trial may use, and how it is
+scored.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class StudyConfig:
     options: tuple[str, ...] = ()
     """``section.option=value`` words on top of ``base``, the same for every trial."""
     space: dict[str, Any] = field(default_factory=dict)
-    """Swept option -> ``{grid: [...]}``, ``{choice: [...]}``, ``{uniform: [low, high]}``, ``{loguniform: [low, high]}``, or, under any name, ``{cases: {name: {option: value}}}``."""
+    """Swept option -> ``{grid: [...]}``, ``{choice: [...]}``, ``{uniform: [low, high]}``, ``{loguniform: [low,
+    high]}``, or, under any name, ``{cases: {name: {option: value}}}``.
+    """
     search: Literal["grid", "random", "optuna"] = "grid"
     """grid: every combination; random: ``trials`` draws; optuna: ``trials`` suggestions of its TPE sampler."""
     trials: int = 0
@@ -43,7 +47,9 @@ class StudyConfig:
     shared: tuple[str, ...] = ()
     """Entries of ``run.stages`` that are made once and taken as they are by every trial that needs the same ones."""
     shared_seed: Literal["base", "each"] = "base"
-    """Seed of the shared stages: base = the configuration's own for all, so that ``seeds`` vary what the trials train themselves; each = the trial's."""
+    """Seed of the shared stages: base = the configuration's own for all, so that ``seeds`` vary what the trials train
+    themselves; each = the trial's.
+    """
     ranks: int = 2
     """Processes of a trial on the CPU; each takes one core."""
     gpus: int = 0
@@ -68,18 +74,32 @@ class StudyConfig:
     """Ray cluster to use: ``auto`` or an address; empty starts Ray on this machine and ends it with the study."""
 
     def __post_init__(self) -> None:
-        require(len(self.space) > 0, "space", "is empty: name at least one option to sweep, such as pseudo_labels.nu: {grid: [0, 0.1]}")
+        require(
+            len(self.space) > 0,
+            "space",
+            "is empty: name at least one option to sweep, such as pseudo_labels.nu: {grid: [0, 0.1]}",
+        )
         for key, axis in self.space.items():
             _check_axis(key, axis, self.search)
         swept = [key for axis in self.space.items() for key in _keys(*axis)]
         twice = {key for key in swept if swept.count(key) > 1}
         require(not twice, "space", f"sets {', '.join(sorted(twice))} twice")
-        require(not {"run.seed", "run.name", "run.dir"} & set(swept), "space", "run.seed is swept by seeds, and run.name and run.dir are the study's")
+        require(
+            not {"run.seed", "run.name", "run.dir"} & set(swept),
+            "space",
+            "run.seed is swept by seeds, and run.name and run.dir are the study's",
+        )
         if self.search == "grid":
-            require(self.trials == 0, "trials", "a grid tries every combination; leave trials out, or set search=random")
+            require(
+                self.trials == 0, "trials", "a grid tries every combination; leave trials out, or set search=random"
+            )
         else:
             require(self.trials >= 1, "trials", f"search={self.search} needs the number of points to try")
-        require(len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds), "seeds", "needs one seed or more, each once")
+        require(
+            len(self.seeds) > 0 and len(set(self.seeds)) == len(self.seeds),
+            "seeds",
+            "needs one seed or more, each once",
+        )
         require(
             self.search != "optuna" or len(self.seeds) == 1,
             "seeds",
@@ -90,7 +110,11 @@ class StudyConfig:
         require(self.ranks >= 1, "ranks", "must be 1 or more")
         require(self.gpus >= 0, "gpus", "must be 0 (CPU) or more")
         require(self.concurrent >= 0, "concurrent", "must be 0 (as many as there is room for) or more")
-        require(self.metric == "miou" or self.metric.startswith("iou/"), "metric", f"unknown {self.metric!r}; miou or iou/<class>")
+        require(
+            self.metric == "miou" or self.metric.startswith("iou/"),
+            "metric",
+            f"unknown {self.metric!r}; miou or iou/<class>",
+        )
         require(
             self.scheduler == "none" or self.metric == "miou",
             "metric",
@@ -119,15 +143,31 @@ def _check_axis(key: str, axis: Any, search: str) -> None:
     )
     kind, values = next(iter(axis.items()))
     if kind == "cases":
-        good = isinstance(values, Mapping) and len(values) > 0 and all(isinstance(case, Mapping) for case in values.values())
-        require(good, f"space.{key}", "cases are names with the options that each sets: {one: {align.weight: 0.1}, two: {align.weight: 0}}")
+        good = (
+            isinstance(values, Mapping)
+            and len(values) > 0
+            and all(isinstance(case, Mapping) for case in values.values())
+        )
+        require(
+            good,
+            f"space.{key}",
+            "cases are names with the options that each sets: {one: {align.weight: 0.1}, two: {align.weight: 0}}",
+        )
         return
-    require(isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0, f"space.{key}", f"{kind} takes a list")
+    require(
+        isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0,
+        f"space.{key}",
+        f"{kind} takes a list",
+    )
     if kind in CONTINUOUS:
         numbers = len(values) == 2 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         require(numbers and values[0] < values[1], f"space.{key}", f"{kind} takes [low, high]")
         require(kind != "loguniform" or values[0] > 0, f"space.{key}", "loguniform needs a low end above 0")
-        require(search != "grid", f"space.{key}", f"a grid cannot try every value of {kind}; list values with grid, or set search to random or optuna")
+        require(
+            search != "grid",
+            f"space.{key}",
+            f"a grid cannot try every value of {kind}; list values with grid, or set search to random or optuna",
+        )
 
 
 def _keys(key: str, axis: Any) -> list[str]:
@@ -137,7 +177,9 @@ def _keys(key: str, axis: Any) -> list[str]:
 
 
 def discrete(space: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every combination of the axes that have a finite number of values: option (or name of ``cases``) -> value (or name of the case)."""
+    """Every combination of the axes that have a finite number of values: option (or name of ``cases``) -> value (or
+    name of the case).
+    """
     axes = {key: list(next(iter(axis.values()))) for key, axis in space.items() if next(iter(axis)) in DISCRETE}
     for values in itertools.product(*axes.values()):
         yield dict(zip(axes, values, strict=True))

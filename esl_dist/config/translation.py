@@ -12,14 +12,18 @@ STRIDE = 4
 
 @dataclass(frozen=True)
 class TranslateConfig:
-    """The stage ``translate``, after which the source set is rewritten in the target's look for the stages marked ``+it``."""
+    """The stage ``translate``, after which the source set is rewritten in the target's look for the stages marked
+    ``+it``.
+    """
 
     steps: int = 499_320
     """Optimiser steps (published: 20 passes over GTA5's 24 966 images, one image a step)."""
     hold: float = 0.5
     """Share of the steps at the full rate; over the rest it falls linearly to zero."""
     rounds: int = 1
-    """Times that ``translate`` and every stage marked ``+it`` are run; each translation is judged by the newest segmenter before it."""
+    """Times that ``translate`` and every stage marked ``+it`` are run; each translation is judged by the newest
+    segmenter before it.
+    """
     lr: float = 2e-4
     """Adam learning rate of generators and discriminators, betas (0.5, 0.999)."""
     load: int = 1024
@@ -53,5 +57,9 @@ class TranslateConfig:
         require(0 <= self.hold < 1, "translate.hold", "must be 0 or more and below 1")
         require(0 <= self.mirror <= 1, "translate.mirror", "is a probability between 0 and 1")
         require(self.lr > 0, "translate.lr", "must be positive")
-        require(self.crop >= 32 and self.crop % STRIDE == 0, "translate.crop", f"must be a multiple of {STRIDE} of at least 32, not {self.crop}")
+        require(
+            self.crop >= 32 and self.crop % STRIDE == 0,
+            "translate.crop",
+            f"must be a multiple of {STRIDE} of at least 32, not {self.crop}",
+        )
         require(self.load >= self.crop, "translate.load", f"{self.load} is narrower than translate.crop={self.crop}")

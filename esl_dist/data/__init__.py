@@ -39,14 +39,29 @@ def open_dataset(domain: DomainConfig, root: str, protocol: str, split: str | No
     return open_layout(folder, layout, protocol, labelled=domain.labelled, list_file=list_file)
 
 
-def to_prepare(domain: DomainConfig, data: DataConfig, size: tuple[int, int] | None = None, split: str | None = None) -> Wanted:
-    """What ``python -m esl_dist.prepare`` makes of a domain: its images and labels at ``size`` (width, height; None: the domain's)."""
+def to_prepare(
+    domain: DomainConfig, data: DataConfig, size: tuple[int, int] | None = None, split: str | None = None
+) -> Wanted:
+    """What ``python -m esl_dist.prepare`` makes of a domain: its images and labels at ``size`` (width, height; None:
+    the domain's).
+    """
     originals = open_dataset(domain, data.root, data.protocol, split)
-    return describe(originals, domain, domain.split if split is None else split, size or domain.size, data.protocol, Path(data.root, data.prepared))
+    return describe(
+        originals,
+        domain,
+        domain.split if split is None else split,
+        size or domain.size,
+        data.protocol,
+        Path(data.root, data.prepared),
+    )
 
 
-def open_at_size(domain: DomainConfig, data: DataConfig, size: tuple[int, int] | None = None, split: str | None = None) -> Dataset:
-    """As ``open_dataset``, for images that will be wanted at ``size``: from prepared data where it gives the same, and one log line about it."""
+def open_at_size(
+    domain: DomainConfig, data: DataConfig, size: tuple[int, int] | None = None, split: str | None = None
+) -> Dataset:
+    """As ``open_dataset``, for images that will be wanted at ``size``: from prepared data where it gives the same, and
+    one log line about it.
+    """
     if not data.prepared:
         return open_dataset(domain, data.root, data.protocol, split)
     dataset, sentence = use(to_prepare(domain, data, size, split))

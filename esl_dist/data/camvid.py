@@ -1,7 +1,7 @@
 """CamVid in SegNet's 11-class form: ``<split>/*.png``, ``<split>annot/*.png`` (8-bit ids) and ``<split>.txt``.
 
-Other CamVid encodings with eleven classes exist, in another order; this is SegNet's. Its ``val`` is one clip from inside a training
-sequence: report results on ``test``.
+Other CamVid encodings with eleven classes exist, in another order; this is SegNet's. Its ``val`` is one clip from
+inside a training sequence: report results on ``test``.
 """
 
 from __future__ import annotations

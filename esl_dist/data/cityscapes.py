@@ -1,14 +1,21 @@
-"""Cityscapes (Cordts et al., 2016): ``leftImg8bit/<split>/<city>/<id>_leftImg8bit.png`` and ``gtFine/…/<id>_gtFine_labelIds.png``."""
+"""Cityscapes (Cordts et al., 2016): ``leftImg8bit/<split>/<city>/<id>_leftImg8bit.png`` and
+``gtFine/…/<id>_gtFine_labelIds.png``.
+"""
 
 from __future__ import annotations
 
 from esl_dist.data.layout import Layout
 
-_KINDS = {"": ("labelIds", "cityscapes"), "labelIds": ("labelIds", "cityscapes"), "labelTrainIds": ("labelTrainIds", "cityscapes_train_ids")}
+_KINDS = {
+    "": ("labelIds", "cityscapes"),
+    "labelIds": ("labelIds", "cityscapes"),
+    "labelTrainIds": ("labelTrainIds", "cityscapes_train_ids"),
+}
 
 
 def layout(split: str, labels: str) -> Layout:
-    """Names are ``<city>/<id>``. ``labels``: ``labelIds`` (default) or ``labelTrainIds``, which the owner's scripts write.
+    """Names are ``<city>/<id>``. ``labels``: ``labelIds`` (default) or ``labelTrainIds``, which the owner's scripts
+    write.
 
     Raises:
         ValueError: no split, or another kind of labels.

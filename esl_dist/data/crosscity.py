@@ -1,6 +1,8 @@
-"""NTHU CrossCity (Chen et al., 2017): ``<City>/Images/{Train,Test}/<id>`` and ``<City>/Labels/Test/<id>_eval.png``, Cityscapes label ids.
+"""NTHU CrossCity (Chen et al., 2017): ``<City>/Images/{Train,Test}/<id>`` and ``<City>/Labels/Test/<id>_eval.png``,
+Cityscapes label ids.
 
-Taken from how public loaders read them, not checked on genuine files: ids outside Cityscapes' stop the reading. Train images have no labels.
+Taken from how public loaders read them, not checked on genuine files: ids outside Cityscapes' stop the reading. Train
+images have no labels.
 """
 
 from __future__ import annotations

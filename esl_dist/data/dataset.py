@@ -90,7 +90,9 @@ class FolderDataset:
         ids = self.read_ids(file)
         width, height = self.size(index)
         if ids.shape != (height, width):
-            raise DataError(f"{file} is {ids.shape[1]}x{ids.shape[0]} but its image {self.image_files[index]} is {width}x{height}")
+            raise DataError(
+                f"{file} is {ids.shape[1]}x{ids.shape[0]} but its image {self.image_files[index]} is {width}x{height}"
+            )
         return ids
 
     def label(self, index: int) -> Image:
@@ -100,13 +102,16 @@ class FolderDataset:
             assert self.label_files is not None
             illegal = [str(i) for i in np.unique(ids) if self.lookup[i] == _ILLEGAL]
             raise EncodingError(
-                f"{self.label_files[index]} holds id {', '.join(illegal)}, which this data set does not have; is it the label file of another encoding?"
+                f"{self.label_files[index]} holds id {', '.join(illegal)}, which this data set does not have; is it the"
+                " label file of another encoding?"
             )
         return train_ids
 
 
 def lookup_table(id_map: NDArray[np.uint8], legal: frozenset[int]) -> NDArray[np.uint8]:
-    """``id_map`` (stored id to train id, uint8 ``[256]``) with every id outside ``legal`` marked, so that one look-up maps and checks."""
+    """``id_map`` (stored id to train id, uint8 ``[256]``) with every id outside ``legal`` marked, so that one look-up
+    maps and checks.
+    """
     table = id_map.copy()
     table[[i for i in range(256) if i not in legal]] = _ILLEGAL
     return table

@@ -1,4 +1,6 @@
-"""Image files to arrays: colour images, 8-bit label ids, 16-bit label ids. A file that cannot be read raises ``DataError`` with its name."""
+"""Image files to arrays: colour images, 8-bit label ids, 16-bit label ids. A file that cannot be read raises
+``DataError`` with its name.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ class DataError(ValueError):
 
 
 class EncodingError(DataError):
-    """A label in another encoding than its data set's: not one broken file but a wrong set, so training does not go on without it."""
+    """A label in another encoding than its data set's: not one broken file but a wrong set, so training does not go on
+    without it.
+    """
 
 
 @contextmanager
@@ -38,7 +42,15 @@ def _named(file: Path) -> Iterator[None]:
         empty = file.stat().st_size == 0
         raise DataError(f"{file} is {'empty' if empty else 'not an image, or its header is broken'}") from None
     # Pillow raises SyntaxError for a broken PNG chunk and struct.error for a cut one.
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        zlib.error,
+        struct.error,
+        Image.DecompressionBombError,
+    ) as error:
         raise DataError(f"{file} cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}") from None
 
 
@@ -66,10 +78,12 @@ def read_ids(file: Path) -> NDArray[np.uint8]:
 
 
 def read_ids16(file: Path) -> NDArray[np.uint8]:
-    """uint8 ids ``[H, W]`` from the first channel of a 16-bit colour PNG (SYNTHIA's ``GT/LABELS``); 8-bit files go through ``read_ids``.
+    """uint8 ids ``[H, W]`` from the first channel of a 16-bit colour PNG (SYNTHIA's ``GT/LABELS``); 8-bit files go
+    through ``read_ids``.
 
-    Pillow keeps the high byte of such a file, which is zero everywhere, so it is not asked. OpenCV reads it where it is installed, in half
-    the time; the decoder of this package is the specification (a test compares the two byte by byte).
+    Pillow keeps the high byte of such a file, which is zero everywhere, so it is not asked. OpenCV reads it where it is
+    installed, in half the time; the decoder of this package is the specification (a test compares the two byte by
+    byte).
     """
     with _named(file):
         data = file.read_bytes()

@@ -27,8 +27,14 @@ def folder(root: Path, inside: str, what: str) -> Path:
 
 
 def _guess(root: Path, inside: str) -> str:
-    """Say what a user probably meant by ``root``: one level or two below, one to three above, or another split of the same folder."""
-    near = [*_subfolders(root), *(below for child in _subfolders(root) for below in _subfolders(child)), *list(root.parents)[:3]]
+    """Say what a user probably meant by ``root``: one level or two below, one to three above, or another split of the
+    same folder.
+    """
+    near = [
+        *_subfolders(root),
+        *(below for child in _subfolders(root) for below in _subfolders(child)),
+        *list(root.parents)[:3],
+    ]
     for candidate in near:
         if (candidate / inside).is_dir():
             return f"did you mean {candidate / inside}? Then set root to {candidate}"
@@ -54,7 +60,8 @@ def _subfolders(path: Path) -> list[Path]:
 
 
 def by_name(base: Path, suffix: str = "", extensions: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
-    """Images below ``base`` by name, sorted: path relative to ``base`` without extension and without ``suffix``; others are left out.
+    """Images below ``base`` by name, sorted: path relative to ``base`` without extension and without ``suffix``; others
+    are left out.
 
     Raises:
         ValueError: two files share a name (``a.png`` beside ``a.jpg``).
@@ -77,8 +84,9 @@ def by_name(base: Path, suffix: str = "", extensions: Sequence[str] = IMAGE_SUFF
 def listed(list_file: Path, available: Mapping[str, Path], suffix: str = "") -> list[str]:
     """The names that a list file selects, in its order.
 
-    A line is a name as the data set's owner writes it: with or without extension, ``suffix`` and leading folders; of several columns
-    (image and label, as in SegNet's lists) the first counts. Lines only select among ``available``, so no line reaches outside its root.
+    A line is a name as the data set's owner writes it: with or without extension, ``suffix`` and leading folders; of
+    several columns (image and label, as in SegNet's lists) the first counts. Lines only select among ``available``, so
+    no line reaches outside its root.
 
     Raises:
         ValueError: no such list, a line that climbs with ``..``, selects nothing or repeats another, or an empty list.
@@ -98,7 +106,10 @@ def listed(list_file: Path, available: Mapping[str, Path], suffix: str = "") -> 
         if name is None:
             raise ValueError(f"{list_file}:{number}: there is no image for {entry}; correct the list or data root")
         if name in names:
-            raise ValueError(f"{list_file}:{number}: {entry} is listed a second time (first in line {names[name]}); every image may be listed once")
+            raise ValueError(
+                f"{list_file}:{number}: {entry} is listed a second time (first in line {names[name]}); every image may"
+                " be listed once"
+            )
         names[name] = number
     if not names:
         raise ValueError(f"list {list_file} names no image")
@@ -125,6 +136,7 @@ def paired(names: Iterable[str], labels: Mapping[str, Path], label_folder: Path,
     missing = [name for name in wanted if name not in labels]
     if missing:
         raise ValueError(
-            f"{what}: {len(missing)} of {len(wanted)} images have no label in {label_folder}, {missing[0]} first; complete the labels, use a list, or set labelled=false"
+            f"{what}: {len(missing)} of {len(wanted)} images have no label in {label_folder}, {missing[0]} first;"
+            " complete the labels, use a list, or set labelled=false"
         )
     return tuple(labels[name] for name in wanted)

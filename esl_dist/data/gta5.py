@@ -1,4 +1,6 @@
-"""GTA5 (Richter et al., 2016): ``images/00001.png`` and ``labels/00001.png``, palette PNGs whose index is the Cityscapes label id (34: plate)."""
+"""GTA5 (Richter et al., 2016): ``images/00001.png`` and ``labels/00001.png``, palette PNGs whose index is the
+Cityscapes label id (34: plate).
+"""
 
 from __future__ import annotations
 

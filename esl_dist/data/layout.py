@@ -36,7 +36,9 @@ class Layout:
     """Decoder of a label file."""
 
 
-def open_layout(root: Path, layout: Layout, protocol: str, *, labelled: bool, list_file: Path | None = None) -> FolderDataset:
+def open_layout(
+    root: Path, layout: Layout, protocol: str, *, labelled: bool, list_file: Path | None = None
+) -> FolderDataset:
     """List a data set's files; labels are paired with images by name, never by order.
 
     Args:
@@ -44,7 +46,8 @@ def open_layout(root: Path, layout: Layout, protocol: str, *, labelled: bool, li
         list_file: selects images and gives their order; None takes every image, sorted by name.
 
     Raises:
-        ValueError: a missing folder, no image, an image without a label, a bad list, or a protocol that the encoding cannot give.
+        ValueError: a missing folder, no image, an image without a label, a bad list, or a protocol that the encoding
+            cannot give.
     """
     id_map = labels.id_map(layout.encoding, protocol, layout.label_names)
     legal = frozenset(range(len(layout.label_names))) if layout.label_names else labels.LEGAL_IDS[layout.encoding]
@@ -57,8 +60,12 @@ def open_layout(root: Path, layout: Layout, protocol: str, *, labelled: bool, li
     label_files = None
     if labelled and layout.labels:
         label_folder = files.folder(root, layout.labels, layout.what)
-        label_files = files.paired(names, files.by_name(label_folder, layout.label_suffix, (".png",)), label_folder, layout.what)
-    return FolderDataset(tuple(names), tuple(images[name] for name in names), label_files, lookup_table(id_map, legal), layout.read_ids)
+        label_files = files.paired(
+            names, files.by_name(label_folder, layout.label_suffix, (".png",)), label_folder, layout.what
+        )
+    return FolderDataset(
+        tuple(names), tuple(images[name] for name in names), label_files, lookup_table(id_map, legal), layout.read_ids
+    )
 
 
 def split_list(root: Path, what: str, split: str) -> Path | None:

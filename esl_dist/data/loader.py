@@ -1,4 +1,6 @@
-"""Batches: the endless training stream and the one pass of inference, in a thread or in workers, with the same result."""
+"""Batches: the endless training stream and the one pass of inference, in a thread or in workers, with the
+same result.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class InferenceBatch(NamedTuple):
     """One batch of a pass over given samples."""
 
     images: Tensor
-    """uint8 RGB ``[batch, 3, H, W]``; the last batch is filled up with zeros, so that every forward has the same shape."""
+    """uint8 RGB ``[batch, 3, H, W]``; the last batch is filled up with zeros, so that every forward has the
+    same shape.
+    """
     indices: list[int]
     """The real ones, in order; at most ``batch``."""
     labels: list[NDArray[np.uint8]] | None
@@ -54,7 +58,9 @@ class InferenceBatch(NamedTuple):
 
 @contextmanager
 def _naming(dataset: Dataset, index: int) -> Iterator[None]:
-    """An error that is no ``DataError`` is a fault of the program or the machine: it is not survived, but says at which sample it came."""
+    """An error that is no ``DataError`` is a fault of the program or the machine: it is not survived, but says at which
+    sample it came.
+    """
     try:
         yield
     except DataError:
@@ -96,7 +102,14 @@ class _TrainBatches:
         stacked, weights = torch.stack(labels) if labels else None, None
         if stacked is not None and self.weight_dir is not None:
             stacked, weights = stacked.unbind(1)
-        return Batch(torch.stack(images), stacked, torch.tensor(indices), tuple(bad), tuple(range(first, first + self.batch)), weights)
+        return Batch(
+            torch.stack(images),
+            stacked,
+            torch.tensor(indices),
+            tuple(bad),
+            tuple(range(first, first + self.batch)),
+            weights,
+        )
 
     def _sample(self, position: int) -> tuple[Tensor, Tensor | None, int, list[str]]:
         """The sample at a position; where it cannot be read, the next of the data set that can, and why."""
@@ -136,7 +149,8 @@ class TrainStream(Iterator[Batch]):
     """Endless micro-batches of one rank.
 
     Item ``j`` of micro-batch ``a`` of optimiser step ``t`` on rank ``r`` is the sample at global position
-    ``t*G + (a*world + r)*batch + j`` with ``G = world*batch*accumulate``: which samples a step sees depends on the global batch only.
+    ``t*G + (a*world + r)*batch + j`` with ``G = world*batch*accumulate``: which samples a step sees depends on the
+    global batch only.
 
     Args:
         size: width and height of the crops.
@@ -144,14 +158,15 @@ class TrainStream(Iterator[Batch]):
         mirror, blur: probabilities (see ``augment``).
         workers: processes that read ahead; 0 reads ahead in a thread.
         labels: read labels.
-        label_dir: pseudo-labels ``<label_dir>/<name>.png`` (train ids, 255 = ignore), paired by name, in place of the set's own.
-        weight_dir: weights of the pseudo-labels' pixels, ``<weight_dir>/<name>.png``, in 255ths.
+        label_dir: pseudo-labels ``<label_dir>/<name>.png`` (train ids, 255 = ignore), paired by name, in place of the
+        set's own. weight_dir: weights of the pseudo-labels' pixels, ``<weight_dir>/<name>.png``, in 255ths.
         prefetch: micro-batches that each worker (or the thread) keeps ready.
         fit: how images and labels meet ``size``.
         crop: side of a random square of each image; 0 takes the whole. Without labels only.
 
     Raises:
-        ValueError: labels are asked for and withheld, or a pseudo-label is missing. On iteration: too many unreadable samples in a row.
+        ValueError: labels are asked for and withheld, or a pseudo-label is missing. On iteration: too many unreadable
+            samples in a row.
     """
 
     def __init__(
@@ -180,8 +195,13 @@ class TrainStream(Iterator[Batch]):
         for folder in filter(None, (label_dir, weight_dir)):
             _require_labels(dataset, folder)
         if labels and label_dir is None and not dataset.labelled:
-            raise ValueError("these images have no labels to train on; set labelled=true where they exist, or drop the stage that learns from them")
-        batches = _TrainBatches(dataset, size, seed, batch, rank, world, accumulate, mirror, blur, labels, label_dir, weight_dir, fit, crop)
+            raise ValueError(
+                "these images have no labels to train on; set labelled=true where they exist, or drop the stage that"
+                " learns from them"
+            )
+        batches = _TrainBatches(
+            dataset, size, seed, batch, rank, world, accumulate, mirror, blur, labels, label_dir, weight_dir, fit, crop
+        )
         self._batches = Produced(batches, start=start_step * accumulate, stop=None, workers=workers, prefetch=prefetch)
 
     def __next__(self) -> Batch:
@@ -195,7 +215,10 @@ class TrainStream(Iterator[Batch]):
 def _require_labels(dataset: Dataset, label_dir: Path) -> None:
     missing = [name for name in dataset.names if not (label_dir / f"{name}.png").is_file()]
     if missing:
-        raise ValueError(f"{label_dir}: {len(missing)} of {len(dataset)} pseudo-labels are missing, {missing[0]}.png first; extract them again")
+        raise ValueError(
+            f"{label_dir}: {len(missing)} of {len(dataset)} pseudo-labels are missing, {missing[0]}.png first; extract"
+            " them again"
+        )
 
 
 @dataclass(frozen=True)
@@ -220,12 +243,20 @@ class _InferenceBatches:
 
 
 def inference_batches(
-    dataset: Dataset, indices: Sequence[int], *, size: tuple[int, int], batch: int, workers: int = 0, with_labels: bool = False, fit: Fit = "stretch"
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    size: tuple[int, int],
+    batch: int,
+    workers: int = 0,
+    with_labels: bool = False,
+    fit: Fit = "stretch",
 ) -> Iterator[InferenceBatch]:
     """Every given sample once, in order, in batches of one shape.
 
     Raises:
-        DataError: a sample cannot be read. Nothing is skipped here: an image without a label, or a score over fewer images, would go unseen.
+        DataError: a sample cannot be read. Nothing is skipped here: an image without a label, or a score over fewer
+            images, would go unseen.
     """
     batches = _InferenceBatches(dataset, tuple(indices), size, batch, with_labels, fit)
     produced = Produced(batches, start=0, stop=-(-len(indices) // batch), workers=workers)

@@ -27,21 +27,28 @@ class Pixels(NamedTuple):
 
 
 def on_grid(labels: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Labels ``[n, H, W]`` at the network's output grid ``[n, h, w]``: of the pixel at (8 y, 8 x), on which that output is centred.
+    """Labels ``[n, H, W]`` at the network's output grid ``[n, h, w]``: of the pixel at (8 y, 8 x), on which that output
+    is centred.
 
-    One label for 64 pixels, taken as it is (nearest, not a vote); the last row or column may lie beyond the crop and takes its edge.
+    One label for 64 pixels, taken as it is (nearest, not a vote); the last row or column may lie beyond the crop and
+    takes its edge.
     """
-    rows, columns = (torch.arange(size, device=labels.device).mul(_STRIDE).clamp_max(full - 1) for size, full in zip(size_hw, labels.shape[1:], strict=True))
+    rows, columns = (
+        torch.arange(size, device=labels.device).mul(_STRIDE).clamp_max(full - 1)
+        for size, full in zip(size_hw, labels.shape[1:], strict=True)
+    )
     return labels[:, rows][:, :, columns]
 
 
 def sample(labels: Tensor, num_classes: int, count: int, seed: int, positions: tuple[int, ...]) -> Pixels:
-    """Up to ``count`` labelled pixels of each image, its classes in turn: a rare class is not lost, and every prefix is as balanced as the whole.
+    """Up to ``count`` labelled pixels of each image, its classes in turn: a rare class is not lost, and every prefix is
+    as balanced as the whole.
 
     On the host, whose integers are the same everywhere; a label map of the output grid is small.
 
     Args:
-        labels: uint8 ``[n, h, w]`` on the output grid; values outside ``[0, num_classes)`` are never taken. Zeros and one class sample
+        labels: uint8 ``[n, h, w]`` on the output grid; values outside ``[0, num_classes)`` are never taken. Zeros and
+            one class sample
             an unlabelled image.
         seed, positions: of the stream, one position for each image (see ``data/sampler.py``).
     """
@@ -56,7 +63,9 @@ def sample(labels: Tensor, num_classes: int, count: int, seed: int, positions: t
 
 
 def _in_turn(label: NDArray[np.uint8], num_classes: int, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Indices of all labelled pixels: the first of every class, the second of every class, …, in the random order that ``keys`` give."""
+    """Indices of all labelled pixels: the first of every class, the second of every class, …, in the random order that
+    ``keys`` give.
+    """
     known = np.flatnonzero(label < num_classes)
     by_class = known[np.lexsort((keys[known], label[known]))]
     classes = label[by_class]

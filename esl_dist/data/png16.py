@@ -1,6 +1,7 @@
 """A decoder of 16-bit colour PNG over ``zlib``: SYNTHIA stores class ids in such files, and Pillow reads them as zeros.
 
-Written from the PNG specification (W3C, third edition), sections 5 (chunks), 7 (scanlines) and 9 (filters). Not interlaced files only.
+Written from the PNG specification (W3C, third edition), sections 5 (chunks), 7 (scanlines) and 9 (filters). Not
+interlaced files only.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def _chunks(data: bytes) -> tuple[_Header, bytes]:
         if zlib.crc32(kind + body) != int.from_bytes(data[end - 4 : end], "big"):
             raise ValueError(f"the checksum of chunk {kind!r} is wrong")
         if kind == b"IHDR" and length == 13:
-            header = _Header(int.from_bytes(body[:4], "big"), int.from_bytes(body[4:8], "big"), body[8], body[9], body[12] != 0)
+            header = _Header(
+                int.from_bytes(body[:4], "big"), int.from_bytes(body[4:8], "big"), body[8], body[9], body[12] != 0
+            )
         elif kind == b"IDAT":
             parts.append(body)
         elif kind == b"IEND":
@@ -88,8 +91,9 @@ def _chunks(data: bytes) -> tuple[_Header, bytes]:
 def _unfilter(filters: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Undo the scanline filters: uint8 ``[H, W, bytes per pixel]`` to the same shape.
 
-    None, Sub and Up are sums along rows or columns. Average and Paeth depend on the finished pixel to the left: a picture that has them is
-    walked along anti-diagonals, all rows at once, since a pixel needs only its left, upper and upper-left neighbours.
+    None, Sub and Up are sums along rows or columns. Average and Paeth depend on the finished pixel to the left: a
+    picture that has them is walked along anti-diagonals, all rows at once, since a pixel needs only its left, upper and
+    upper-left neighbours.
     """
     if filters.max(initial=0) > 4:
         raise ValueError(f"unknown scanline filter {int(filters.max())}")
@@ -107,18 +111,26 @@ def _unfilter(filters: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDArray[np
 def _unfilter_diagonals(filters: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """As ``_unfilter``, for any mixture of the five filters.
 
-    Pixel (y, x) lies at ``skewed[x + y + 2, y + 1]``, so that a diagonal and its three neighbours are contiguous; what was never written is the
-    zero pixel left of and above the picture.
+    Pixel (y, x) lies at ``skewed[x + y + 2, y + 1]``, so that a diagonal and its three neighbours are contiguous; what
+    was never written is the zero pixel left of and above the picture.
     """
     height, width, pixel = rows.shape
     skewed = np.zeros((height + width + 1, height + 1, pixel), np.int16)
     for y in range(height):
         skewed[y + 2 : y + 2 + width, y + 1] = rows[y]
     # All bits set in the rows of a filter, none elsewhere: a prediction is picked by "and".
-    masks = {kind: np.repeat(-(filters == kind).astype(np.int16), pixel).reshape(height, pixel) for kind in range(1, 5) if (filters == kind).any()}
+    masks = {
+        kind: np.repeat(-(filters == kind).astype(np.int16), pixel).reshape(height, pixel)
+        for kind in range(1, 5)
+        if (filters == kind).any()
+    }
     for diagonal in range(height + width - 1):
         top, bottom = max(0, diagonal - width + 1), min(height, diagonal + 1)
-        left, up, corner = skewed[diagonal + 1, top + 1 : bottom + 1], skewed[diagonal + 1, top:bottom], skewed[diagonal, top:bottom]
+        left, up, corner = (
+            skewed[diagonal + 1, top + 1 : bottom + 1],
+            skewed[diagonal + 1, top:bottom],
+            skewed[diagonal, top:bottom],
+        )
         here = skewed[diagonal + 2, top + 1 : bottom + 1]
         for kind, mask in masks.items():
             here += _predicted(kind, left, up, corner) & mask[top:bottom]
@@ -126,7 +138,9 @@ def _unfilter_diagonals(filters: NDArray[np.uint8], rows: NDArray[np.uint8]) -> 
     return np.stack([skewed[y + 2 : y + 2 + width, y + 1] for y in range(height)]).astype(np.uint8)
 
 
-def _predicted(kind: int, left: NDArray[np.int16], up: NDArray[np.int16], corner: NDArray[np.int16]) -> NDArray[np.int16]:
+def _predicted(
+    kind: int, left: NDArray[np.int16], up: NDArray[np.int16], corner: NDArray[np.int16]
+) -> NDArray[np.int16]:
     """What filters 1-4 (Sub, Up, Average, Paeth) add to a byte."""
     if kind == 1:
         return left
@@ -138,5 +152,7 @@ def _predicted(kind: int, left: NDArray[np.int16], up: NDArray[np.int16], corner
     by_corner = np.abs(by_left + by_up)
     np.abs(by_left, out=by_left)
     np.abs(by_up, out=by_up)
-    nearest: NDArray[np.int16] = np.where(by_left <= np.minimum(by_up, by_corner), left, np.where(by_up <= by_corner, up, corner))
+    nearest: NDArray[np.int16] = np.where(
+        by_left <= np.minimum(by_up, by_corner), left, np.where(by_up <= by_corner, up, corner)
+    )
     return nearest

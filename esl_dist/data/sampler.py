@@ -1,7 +1,7 @@
 """Data order and every random choice about a sample as pure functions of (seed, global position).
 
-Nothing here has state, so resuming, another world size or another number of workers changes nothing. Own integer hashing, not a library's
-generator: the same numbers on every machine and version.
+Nothing here has state, so resuming, another world size or another number of workers changes nothing. Own integer
+hashing, not a library's generator: the same numbers on every machine and version.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ _STEP = 0x9E3779B97F4A7C15
 
 
 def index_at(seed: int, position: int, length: int) -> int:
-    """Index of the sample at ``position`` of an endless stream: every epoch of ``length`` positions is a permutation of its own.
+    """Index of the sample at ``position`` of an endless stream: every epoch of ``length`` positions is a permutation of
+    its own.
 
     Args:
         seed: selects the order; any integer.

@@ -1,10 +1,11 @@
-"""SYNTHIA-RAND-CITYSCAPES (Ros et al., 2016): ``RGB/0000000.png`` and labels in the original or one of three converted folders.
+"""SYNTHIA-RAND-CITYSCAPES (Ros et al., 2016): ``RGB/0000000.png`` and labels in the original or one of three converted
+folders.
 
-Taken from how public loaders read them, not checked on genuine files, so everything is checked on reading: ``GT/LABELS`` is the original
-(16-bit colour PNG, class in the first channel); ``GT/CLASSES``, ``parsed_LABELS`` and ``synthia_mapped_to_cityscapes`` are conversions to
-8-bit ids. Conversions of the same folder name exist with SYNTHIA's ids (the default here), Cityscapes' label ids or its train ids: the
-latter two hold ids that SYNTHIA lacks, reading stops at the first of them, and ``labels=FOLDER:label_ids`` or ``FOLDER:train_ids`` names
-what they are.
+Taken from how public loaders read them, not checked on genuine files, so everything is checked on reading:
+``GT/LABELS`` is the original (16-bit colour PNG, class in the first channel); ``GT/CLASSES``, ``parsed_LABELS`` and
+``synthia_mapped_to_cityscapes`` are conversions to 8-bit ids. Conversions of the same folder name exist with SYNTHIA's
+ids (the default here), Cityscapes' label ids or its train ids: the latter two hold ids that SYNTHIA lacks, reading
+stops at the first of them, and ``labels=FOLDER:label_ids`` or ``FOLDER:train_ids`` names what they are.
 """
 
 from __future__ import annotations
@@ -27,11 +28,15 @@ def layout(root: Path, labels: str, labelled: bool) -> Layout:
     """
     chosen, _, encoding = labels.partition(":")
     if encoding not in _ENCODINGS:
-        raise ValueError(f"synthia: labels={labels} has an unknown encoding; after the colon goes label_ids or train_ids")
+        raise ValueError(
+            f"synthia: labels={labels} has an unknown encoding; after the colon goes label_ids or train_ids"
+        )
     if not chosen:
         present = [folder for folder in LABEL_FOLDERS if (root / folder).is_dir()]
         if labelled and len(present) > 1:
-            raise ValueError(f"synthia: {root} has several label folders ({', '.join(present)}); choose one with labels={present[0]}")
+            raise ValueError(
+                f"synthia: {root} has several label folders ({', '.join(present)}); choose one with labels={present[0]}"
+            )
         chosen = present[0] if present else LABEL_FOLDERS[0]
     if chosen not in LABEL_FOLDERS:
         raise ValueError(f"synthia: labels={labels} is unknown; one of {', '.join(LABEL_FOLDERS)}")

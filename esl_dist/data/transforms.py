@@ -1,4 +1,6 @@
-"""What happens to an image between the file and the network. Resizing and augmentation are on uint8 and exact: the same bytes everywhere."""
+"""What happens to an image between the file and the network. Resizing and augmentation are on uint8 and exact: the same
+bytes everywhere.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ MAX_SIGMA = 1.0
 """Blur strength is uniform in [0, MAX_SIGMA) pixels, as in MaxSquare."""
 
 Fit = Literal["stretch", "pad", "width"]
-"""How an image meets a size of another shape: stretched; kept in shape and filled up at the right or the bottom; or scaled to the width alone."""
+"""How an image meets a size of another shape: stretched; kept in shape and filled up at the right or the bottom; or
+scaled to the width alone.
+"""
 
 _STRIDE = 8
 """Output stride of the network: padding begins on its grid, so that logits can be cut where the image ends."""
@@ -40,7 +44,9 @@ def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
     width, height = size
     pixels = torch.from_numpy(image).permute(2, 0, 1)
     if image.shape[:2] != (height, width):
-        pixels = F.interpolate(pixels[None], size=(height, width), mode="bicubic", antialias=True, align_corners=False)[0]
+        pixels = F.interpolate(pixels[None], size=(height, width), mode="bicubic", antialias=True, align_corners=False)[
+            0
+        ]
     return pixels.clone(memory_format=torch.contiguous_format)
 
 
@@ -54,19 +60,24 @@ def resize_label(label: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
 def content_size(native: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
     """Width and height that an image of ``native`` (width, height) takes of the canvas ``size``.
 
-    Padding keeps the image's shape to within half an output stride: a side that does not fill the canvas is a multiple of 8 pixels.
+    Padding keeps the image's shape to within half an output stride: a side that does not fill the canvas is a multiple
+    of 8 pixels.
     """
     if fit == "stretch":
         return size
     if fit == "width":
         return size[0], max(1, round(native[1] * size[0] / native[0]))
     scale = min(size[0] / native[0], size[1] / native[1])
-    width, height = (min(side, max(_STRIDE, _STRIDE * round(scale * n / _STRIDE))) for n, side in zip(native, size, strict=True))
+    width, height = (
+        min(side, max(_STRIDE, _STRIDE * round(scale * n / _STRIDE))) for n, side in zip(native, size, strict=True)
+    )
     return (size[0], height) if scale == size[0] / native[0] else (width, size[1])
 
 
 def fit_image(image: NDArray[np.uint8], size: tuple[int, int], fit: Fit) -> Tensor:
-    """As ``resize_image``, the content at the top left of a canvas of ``size``, the rest black (0); no canvas where the width alone counts."""
+    """As ``resize_image``, the content at the top left of a canvas of ``size``, the rest black (0); no canvas where the
+    width alone counts.
+    """
     height, width = image.shape[:2]
     content = resize_image(image, content_size((width, height), size, fit))
     return content if fit == "width" else _on_canvas(content, size, 0)
@@ -88,17 +99,24 @@ def _on_canvas(content: Tensor, size: tuple[int, int], fill: int) -> Tensor:
 
 
 def cut_padding(logits: Tensor, native: tuple[int, int], size: tuple[int, int], fit: Fit) -> Tensor:
-    """The part of ``[..., h, w]`` logits of a canvas of ``size`` that looks at the image of ``native`` (width, height), not at its padding.
+    """The part of ``[..., h, w]`` logits of a canvas of ``size`` that looks at the image of ``native`` (width, height),
+    not at its padding.
 
     Upsampled with ``align_corners=True``, its corners fall on the image's corners to within a pixel of the canvas.
     """
     width, height = content_size(native, size, fit)
-    rows, columns = (round((n - 1) * (cells - 1) / (side - 1)) + 1 for n, side, cells in ((height, size[1], logits.shape[-2]), (width, size[0], logits.shape[-1])))
+    rows, columns = (
+        round((n - 1) * (cells - 1) / (side - 1)) + 1
+        for n, side, cells in ((height, size[1], logits.shape[-2]), (width, size[0], logits.shape[-1]))
+    )
     return logits[..., :rows, :columns]
 
 
-def augment(image: Tensor, label: Tensor | None, *, seed: int, position: int, mirror: float, blur: float) -> tuple[Tensor, Tensor | None]:
-    """Mirror image and label with probability ``mirror``, blur the image with probability ``blur``: a pure function of its arguments.
+def augment(
+    image: Tensor, label: Tensor | None, *, seed: int, position: int, mirror: float, blur: float
+) -> tuple[Tensor, Tensor | None]:
+    """Mirror image and label with probability ``mirror``, blur the image with probability ``blur``: a pure function of
+    its arguments.
 
     Args:
         image: uint8 ``[3, H, W]``.
@@ -124,13 +142,18 @@ def random_crop(image: Tensor, side: int, *, seed: int, position: int) -> Tensor
     """
     height, width = image.shape[-2:]
     if min(height, width) < side:
-        raise DataError(f"an image scaled to {width}x{height} has no crop of {side}x{side}; set a smaller translate.crop or a larger translate.load")
+        raise DataError(
+            f"an image scaled to {width}x{height} has no crop of {side}x{side}; set a smaller translate.crop or a"
+            " larger translate.load"
+        )
     top, left = (int(uniform(seed, position, draw) * (length - side + 1)) for draw, length in ((3, height), (4, width)))
     return image[..., top : top + side, left : left + side].contiguous()
 
 
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
-    """Blur uint8 ``[3, H, W]`` by ``sigma`` pixels, edges repeated. Integer arithmetic, rounded once: no machine rounds otherwise."""
+    """Blur uint8 ``[3, H, W]`` by ``sigma`` pixels, edges repeated. Integer arithmetic, rounded once: no machine rounds
+    otherwise.
+    """
     radius = min(math.ceil(3 * sigma), image.shape[-1] - 1, image.shape[-2] - 1)
     if radius <= 0:
         return image

@@ -10,10 +10,11 @@ from esl_dist.data.loader import Batch
 
 
 def uploaded(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The same batches, images, labels and weights on ``device``, uint8 as they are: a quarter of the bytes, and they are normalised there.
+    """The same batches, images, labels and weights on ``device``, uint8 as they are: a quarter of the bytes, and they
+    are normalised there.
 
-    On CUDA the next batch is copied on a stream of its own (without the host where its memory is page-locked, as the loader's is), so
-    one batch more than is used has been read. On the CPU nothing is copied.
+    On CUDA the next batch is copied on a stream of its own (without the host where its memory is page-locked, as the
+    loader's is), so one batch more than is used has been read. On the CPU nothing is copied.
     """
     return _Uploaded(batches, device) if device.type == "cuda" else batches
 
@@ -27,8 +28,13 @@ class _Uploaded(Iterator[Batch]):
     def _copy(self) -> Batch:
         batch = next(self._batches)
         with torch.cuda.stream(self._stream):
-            labels, weights = (None if tensor is None else tensor.to(self._device, non_blocking=True) for tensor in (batch.labels, batch.weights))
-            return batch._replace(images=batch.images.to(self._device, non_blocking=True), labels=labels, weights=weights)
+            labels, weights = (
+                None if tensor is None else tensor.to(self._device, non_blocking=True)
+                for tensor in (batch.labels, batch.weights)
+            )
+            return batch._replace(
+                images=batch.images.to(self._device, non_blocking=True), labels=labels, weights=weights
+            )
 
     def __next__(self) -> Batch:
         batch, current = self._ready, torch.cuda.current_stream(self._device)

@@ -1,4 +1,6 @@
-"""A function of consecutive numbers, computed ahead by worker processes or by a thread, with the same results and the same errors."""
+"""A function of consecutive numbers, computed ahead by worker processes or by a thread, with the same results and the
+same errors.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,8 @@ _GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
 def _deaf() -> Iterator[None]:
     """Processes started inside never hear the signals with which a scheduler asks a whole group to save and leave.
 
-    The trainer does, and needs its loader until it has. A worker whose trainer is killed notices within seconds (torch's watchdog).
+    The trainer does, and needs its loader until it has. A worker whose trainer is killed notices within seconds
+    (torch's watchdog).
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
     try:
@@ -85,7 +88,9 @@ def _close(produced: weakref.ref[Produced[Any]]) -> None:
 
 
 class _Thread(Iterator[Any]):
-    """Items made ahead by one thread of this process: reading overlaps with the caller's work wherever a decoder or torch lets go of the interpreter."""
+    """Items made ahead by one thread of this process: reading overlaps with the caller's work wherever a decoder or
+    torch lets go of the interpreter.
+    """
 
     def __init__(self, function: Callable[[int], Any], numbers: Iterator[int], ahead: int) -> None:
         self._function, self._numbers = function, numbers
@@ -112,25 +117,33 @@ class _Thread(Iterator[Any]):
 
 
 def _pinned(item: Any) -> Any:
-    """A named tuple with its tensors in page-locked memory, from which a GPU copies without the host's help; anything else as it is."""
+    """A named tuple with its tensors in page-locked memory, from which a GPU copies without the host's help; anything
+    else as it is.
+    """
     if not hasattr(item, "_make"):
         return item
     return item._make(part.pin_memory() if isinstance(part, torch.Tensor) else part for part in item)
 
 
 class Produced(Iterator[T], Generic[T]):
-    """Iterates ``function(start), function(start + 1), …`` up to ``stop`` (None: endless), ``prefetch`` items ahead of the caller.
+    """Iterates ``function(start), function(start + 1), …`` up to ``stop`` (None: endless), ``prefetch`` items ahead of
+    the caller.
 
-    Workers, or with ``workers=0`` a thread, live as long as the iterator and are gone after ``close``; a worker uses one thread. An exception
-    of the function is raised here with its own type and message. Where there is a GPU, tensors of a named tuple come in page-locked memory.
+    Workers, or with ``workers=0`` a thread, live as long as the iterator and are gone after ``close``; a worker uses
+    one thread. An exception of the function is raised here with its own type and message. Where there is a GPU, tensors
+    of a named tuple come in page-locked memory.
     """
 
-    def __init__(self, function: Callable[[int], T], *, start: int, stop: int | None, workers: int, prefetch: int = 2) -> None:
+    def __init__(
+        self, function: Callable[[int], T], *, start: int, stop: int | None, workers: int, prefetch: int = 2
+    ) -> None:
         numbers, pin = _Numbers(start, stop), torch.cuda.is_available()
         self._iterator: Any = None
         self._alone = workers == 0
         if self._alone:
-            self._iterator = _Thread((lambda number: _pinned(function(number))) if pin else function, iter(numbers), prefetch)
+            self._iterator = _Thread(
+                (lambda number: _pinned(function(number))) if pin else function, iter(numbers), prefetch
+            )
         else:
             loader = DataLoader(
                 _Function(function),
@@ -164,12 +177,17 @@ class Produced(Iterator[T], Generic[T]):
         return received
 
     def _received(self) -> Any:
-        """The next item from a worker. What the function raises comes as an item, so an exception here is the end of a worker."""
+        """The next item from a worker. What the function raises comes as an item, so an exception here is the end of a
+        worker.
+        """
         try:
             return next(self._iterator)
         except (RuntimeError, OSError, EOFError) as error:
             reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-            raise RuntimeError(f"a loader process ended unexpectedly ({reason}); it was killed or ran out of memory: try fewer data.workers") from error
+            raise RuntimeError(
+                f"a loader process ended unexpectedly ({reason}); it was killed or ran out of memory: try fewer"
+                " data.workers"
+            ) from error
 
     def close(self) -> None:
         """End the workers or the thread and wait for them; calling it again does nothing."""

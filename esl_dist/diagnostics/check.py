@@ -43,11 +43,20 @@ def guarded(probe: Probe, config: Config, runtime: Runtime) -> list[Check]:
         return probe(config, runtime)
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
-        return [Check(probe.__name__.replace("_", " "), "broken", f"{type(error).__name__}: {reason}", "this check could not be made; see the message")]
+        return [
+            Check(
+                probe.__name__.replace("_", " "),
+                "broken",
+                f"{type(error).__name__}: {reason}",
+                "this check could not be made; see the message",
+            )
+        ]
 
 
 def merged(ranks: Iterable[Iterable[Check]]) -> list[Check]:
-    """One finding per name: rank 0's where all is well, else the worst of any rank, with the numbers of the ranks that share it."""
+    """One finding per name: rank 0's where all is well, else the worst of any rank, with the numbers of the ranks that
+    share it.
+    """
     found: dict[str, list[tuple[int, Check]]] = {}
     for rank, checks in enumerate(ranks):
         for check in checks:
@@ -72,8 +81,23 @@ def run(probes: Iterable[Probe], config: Config, runtime: Runtime, show: Callabl
         try:
             everyone = collectives.gather_json(mine)
         except RuntimeError as error:  # a rank is gone, or waits somewhere else: nothing can be compared any more
-            advice = "look at the output of the other ranks; a machine died, or the network between them drops what they send"
-            everyone = [[*mine, dataclasses.asdict(Check("collectives", "broken", f"the ranks lost each other at this check: {str(error).splitlines()[0]}", advice))]]
+            advice = (
+                "look at the output of the other ranks; a machine died, or the network between them drops what they"
+                " send"
+            )
+            everyone = [
+                [
+                    *mine,
+                    dataclasses.asdict(
+                        Check(
+                            "collectives",
+                            "broken",
+                            f"the ranks lost each other at this check: {str(error).splitlines()[0]}",
+                            advice,
+                        )
+                    ),
+                ]
+            ]
             left.clear()
         for check in merged([Check(**c) for c in checks] for checks in everyone):
             counts[check.status] += 1

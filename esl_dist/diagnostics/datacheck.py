@@ -1,4 +1,6 @@
-"""The data sets of a configuration, looked at before anything is trained on them: do the files open, fit and mean what they should?"""
+"""The data sets of a configuration, looked at before anything is trained on them: do the files open, fit and mean what
+they should?
+"""
 
 from __future__ import annotations
 
@@ -47,13 +49,17 @@ def check(config: Config, seconds: float = 12.0) -> list[Check]:
     """Open every set of a configuration and read samples of it; one finding per question, the worst news first in each.
 
     Args:
-        seconds: time for reading each set; sets that take longer are sampled evenly, and the finding says how many were read.
+        seconds: time for reading each set; sets that take longer are sampled evenly, and the finding says how many were
+            read.
             ``math.inf`` reads everything.
 
     Contact sheets go to ``data_check/<set>.png`` in the run folder.
     """
     data, found = config.data, list[Check]()
-    sets: list[tuple[str, DomainConfig, str]] = [("source", data.source, data.source.split), ("target", data.target, data.target.split)]
+    sets: list[tuple[str, DomainConfig, str]] = [
+        ("source", data.source, data.source.split),
+        ("target", data.target, data.target.split),
+    ]
     if config.eval.split and data.target.labelled and config.eval.split != data.target.split:
         sets.append(("scored", data.target, config.eval.split))
     for name, domain, split in sets:
@@ -62,18 +68,37 @@ def check(config: Config, seconds: float = 12.0) -> list[Check]:
         except ValueError as error:
             if data.streets.make:
                 found.append(
-                    Check(f"{name} files", "warning", str(error), "the embedded pair is made before the first stage, or by python -m esl_dist.streets")
+                    Check(
+                        f"{name} files",
+                        "warning",
+                        str(error),
+                        "the embedded pair is made before the first stage, or by python -m esl_dist.streets",
+                    )
                 )
             else:
                 found.append(
-                    Check(f"{name} files", "broken", str(error), f"set data.root and data.{'source' if name == 'source' else 'target'}.root to your folders")
+                    Check(
+                        f"{name} files",
+                        "broken",
+                        str(error),
+                        f"set data.root and data.{'source' if name == 'source' else 'target'}.root to your folders",
+                    )
                 )
             continue
-        found += check_set(name, opened, protocol(data.protocol), data.bad_samples, run_dir(config) / "data_check" / f"{name}.png", seconds)
+        found += check_set(
+            name,
+            opened,
+            protocol(data.protocol),
+            data.bad_samples,
+            run_dir(config) / "data_check" / f"{name}.png",
+            seconds,
+        )
     return found
 
 
-def check_set(name: str, data: FolderDataset, table: Protocol, allowed: int, sheet: Path, seconds: float) -> list[Check]:
+def check_set(
+    name: str, data: FolderDataset, table: Protocol, allowed: int, sheet: Path, seconds: float
+) -> list[Check]:
     """The findings of one set.
 
     Args:
@@ -92,11 +117,21 @@ def check_set(name: str, data: FolderDataset, table: Protocol, allowed: int, she
         text = f"{len(findings.unreadable)} of {findings.read}: {_some(findings.unreadable)}"
         if len(findings.unreadable) <= allowed:
             checks.append(
-                Check(f"{name} unreadable", "warning", text, "mend or delete them; a run replaces them, counts them and stops beyond data.bad_samples")
+                Check(
+                    f"{name} unreadable",
+                    "warning",
+                    text,
+                    "mend or delete them; a run replaces them, counts them and stops beyond data.bad_samples",
+                )
             )
         else:
             checks.append(
-                Check(f"{name} unreadable", "broken", text, f"more than data.bad_samples={allowed}: a run would stop; mend them or leave them out with a list")
+                Check(
+                    f"{name} unreadable",
+                    "broken",
+                    text,
+                    f"more than data.bad_samples={allowed}: a run would stop; mend them or leave them out with a list",
+                )
             )
     if findings.illegal:
         ids = ", ".join(f"{i} (in {count} files)" for i, count in sorted(findings.illegal.items()))
@@ -136,7 +171,9 @@ def read(data: FolderDataset, order: Sequence[int], seconds: float) -> Findings:
 
 
 def class_shares(data: FolderDataset, table: Protocol, ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
-    """Share of each class among the labelled pixels, and share of the ignored among all (0-1); ``ids`` counts pixels by stored id."""
+    """Share of each class among the labelled pixels, and share of the ignored among all (0-1); ``ids`` counts pixels by
+    stored id.
+    """
     train_ids = np.where(data.illegal, IGNORE, data.lookup)
     pixels = np.bincount(train_ids, weights=ids, minlength=256)
     kept = pixels[: table.num_classes]
@@ -145,11 +182,16 @@ def class_shares(data: FolderDataset, table: Protocol, ids: NDArray[np.int64]) -
 
 def _classes(name: str, data: FolderDataset, table: Protocol, findings: Findings) -> Check:
     shares, ignored = class_shares(data, table, findings.ids)
-    listed = ", ".join(f"{table.classes[c]} {_percent(shares[c])}" for c in np.argsort(-shares, kind="stable") if shares[c] > 0)
+    listed = ", ".join(
+        f"{table.classes[c]} {_percent(shares[c])}" for c in np.argsort(-shares, kind="stable") if shares[c] > 0
+    )
     absent = [table.classes[c] for c in np.flatnonzero(shares == 0)]
     if len(absent) == table.num_classes:
         return Check(
-            f"{name} classes", "broken", "every pixel is ignored", f"the labels are not of {table.name}'s kind: choose another data.protocol or label folder"
+            f"{name} classes",
+            "broken",
+            "every pixel is ignored",
+            f"the labels are not of {table.name}'s kind: choose another data.protocol or label folder",
         )
     text = f"{listed}; ignored {_percent(ignored)} of the pixels"
     if not absent:
@@ -169,7 +211,9 @@ def _percent(share: float) -> str:
 def _sizes(sizes: Counter[tuple[int, int]]) -> str:
     if not sizes:
         return "none readable"
-    named = ", ".join(f"{w}x{h}" + (f" ({count})" if len(sizes) > 1 else "") for (w, h), count in sizes.most_common(SHOWN))
+    named = ", ".join(
+        f"{w}x{h}" + (f" ({count})" if len(sizes) > 1 else "") for (w, h), count in sizes.most_common(SHOWN)
+    )
     return named + (f" and {len(sizes) - SHOWN} other sizes" if len(sizes) > SHOWN else "")
 
 

@@ -15,7 +15,8 @@ from esl_dist.distributed import collectives
 from esl_dist.distributed.runtime import Runtime
 
 MIB = 2**20
-# Under these a step of the full network waits longer for the sum than it computes (NVLink reaches hundreds, one PCIe link tens).
+# Under these a step of the full network waits longer for the sum than it computes (NVLink reaches hundreds, one PCIe
+# link tens).
 SLOW_GPU_GBS, SLOW_CPU_GBS = 5.0, 0.1
 
 
@@ -23,7 +24,13 @@ def process_group(config: Config, runtime: Runtime) -> list[Check]:
     """Who takes part; torchrun's ranks must be as many as it promised."""
     hosts = collectives.gather_json(platform.node())
     if runtime.world == 1:
-        return [Check("process group", "ok", "one process; start the doctor under torchrun, as the training, to check the machines together")]
+        return [
+            Check(
+                "process group",
+                "ok",
+                "one process; start the doctor under torchrun, as the training, to check the machines together",
+            )
+        ]
     backend = "nccl" if runtime.device.type == "cuda" else "gloo"
     named = ", ".join(f"{host} ({hosts.count(host)})" for host in dict.fromkeys(hosts))
     return [Check("process group", "ok", f"{runtime.world} ranks, {backend}: {named}")]
@@ -46,7 +53,14 @@ def all_reduce_sum(config: Config, runtime: Runtime) -> list[Check]:
         if not torch.equal(found, expected)
     ]
     if wrong:
-        return [Check("all-reduce", "broken", f"wrong result: {', '.join(wrong)}", "a network card, cable or GPU corrupts data: run the doctor on fewer machines to find which")]
+        return [
+            Check(
+                "all-reduce",
+                "broken",
+                f"wrong result: {', '.join(wrong)}",
+                "a network card, cable or GPU corrupts data: run the doctor on fewer machines to find which",
+            )
+        ]
     return [Check("all-reduce", "ok", "sum, maximum and broadcast are exact")]
 
 
@@ -60,9 +74,16 @@ def bandwidth(config: Config, runtime: Runtime) -> list[Check]:
     large = _seconds(torch.zeros(size // 4, device=runtime.device), 10 if gpu else 3, runtime)
     rate = 2 * (runtime.world - 1) / runtime.world * size / large / 1e9
     step = network_bytes(config) / size * large
-    text = f"{rate:.2f} GB/s per rank, {small * 1e3:.2f} ms for a number; the gradients of this network take {step * 1e3:.0f} ms a step"
+    text = (
+        f"{rate:.2f} GB/s per rank, {small * 1e3:.2f} ms for a number; the gradients of this network take"
+        f" {step * 1e3:.0f} ms a step"
+    )
     if rate < (SLOW_GPU_GBS if gpu else SLOW_CPU_GBS):
-        variables = "NCCL_DEBUG=INFO shows the path; NCCL_SOCKET_IFNAME chooses the network" if gpu else "GLOO_SOCKET_IFNAME chooses the network"
+        variables = (
+            "NCCL_DEBUG=INFO shows the path; NCCL_SOCKET_IFNAME chooses the network"
+            if gpu
+            else "GLOO_SOCKET_IFNAME chooses the network"
+        )
         return [Check("bandwidth", "warning", text, f"slow: {variables}; a larger optim.accumulate sends less often")]
     return [Check("bandwidth", "ok", text)]
 
@@ -88,4 +109,7 @@ def _wait(runtime: Runtime) -> None:
 def waiting_hint() -> str:
     """What to look at while a rank waits for the others."""
     place = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
-    return f"still waiting for the other ranks at {place}: have all machines been started, is that port open, is the right network chosen (NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME)?"
+    return (
+        f"still waiting for the other ranks at {place}: have all machines been started, is that port open, is the right"
+        " network chosen (NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME)?"
+    )

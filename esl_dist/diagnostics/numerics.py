@@ -1,4 +1,6 @@
-"""Arithmetic: the same bits for the same image on every rank, and the gradient of N ranks equal to that of one process."""
+"""Arithmetic: the same bits for the same image on every rank, and the gradient of N ranks equal to that of
+one process.
+"""
 
 from __future__ import annotations
 
@@ -34,20 +36,40 @@ def determinism(config: Config, runtime: Runtime) -> list[Check]:
                 with runtime.autocast():
                     logits = network(image).main
                 label, score = confidence_map(logits, SIZE_HW)
-                mine.append(hashlib.sha256(label.cpu().numpy().tobytes() + score.cpu().numpy().tobytes()).hexdigest()[:12])
+                mine.append(
+                    hashlib.sha256(label.cpu().numpy().tobytes() + score.cpu().numpy().tobytes()).hexdigest()[:12]
+                )
     except Exception as error:  # the other ranks wait in the gather below
         problem = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     everyone = collectives.gather_json(mine)
     if problem:
         return [Check("determinism", "broken", problem, "the forward of the network fails on this rank")]
     if len(set(mine)) > 1:
-        return [Check("determinism", "broken", f"the same image gave {len(set(mine))} results in {REPEATS} forwards", "set run.deterministic=true; if it is, this machine's memory or GPU is suspect")]
+        return [
+            Check(
+                "determinism",
+                "broken",
+                f"the same image gave {len(set(mine))} results in {REPEATS} forwards",
+                "set run.deterministic=true; if it is, this machine's memory or GPU is suspect",
+            )
+        ]
     hashes = {runs[0] for runs in everyone if runs}
     if len(hashes) > 1:
         odd = [rank for rank, runs in enumerate(everyone) if runs and runs[0] != everyone[0][0]]
-        advice = "pseudo-labels would depend on which rank makes them: use machines of one kind and the same versions of torch"
-        return [Check("determinism", "broken", f"rank {', '.join(map(str, odd))} computes other bits than rank 0", advice)]
-    return [Check("determinism", "ok", f"{REPEATS} forwards on {runtime.world} rank(s) in {runtime.precision} gave the same bits ({mine[0]})")]
+        advice = (
+            "pseudo-labels would depend on which rank makes them: use machines of one kind and the same versions of"
+            " torch"
+        )
+        return [
+            Check("determinism", "broken", f"rank {', '.join(map(str, odd))} computes other bits than rank 0", advice)
+        ]
+    return [
+        Check(
+            "determinism",
+            "ok",
+            f"{REPEATS} forwards on {runtime.world} rank(s) in {runtime.precision} gave the same bits ({mine[0]})",
+        )
+    ]
 
 
 def gradient_parity(config: Config, runtime: Runtime) -> list[Check]:
@@ -61,12 +83,21 @@ def gradient_parity(config: Config, runtime: Runtime) -> list[Check]:
     shared = _network(runtime)
     wrapped = ddp.wrap(shared, runtime)
     one = slice(runtime.rank, runtime.rank + 1)
-    (_loss(wrapped, images[one], labels[one], valid) * runtime.world).backward()  # DDP takes the mean over ranks, the loss is a sum
+    (
+        _loss(wrapped, images[one], labels[one], valid) * runtime.world
+    ).backward()  # DDP takes the mean over ranks, the loss is a sum
     expected, found = _gradient(alone), _gradient(shared)
     difference = float((found - expected).norm() / expected.norm())
     text = f"{runtime.world} ranks against one process: relative difference {difference:.1e}"
     if not difference <= TOLERANCE:
-        return [Check("gradient parity", "broken", f"{text}, at most {TOLERANCE:.0e} is rounding", "the ranks would train another network than one process: check all-reduce above, then the versions")]
+        return [
+            Check(
+                "gradient parity",
+                "broken",
+                f"{text}, at most {TOLERANCE:.0e} is rounding",
+                "the ranks would train another network than one process: check all-reduce above, then the versions",
+            )
+        ]
     return [Check("gradient parity", "ok", text)]
 
 
@@ -84,7 +115,10 @@ def _labels(runtime: Runtime) -> torch.Tensor:
     """Labels ``[world, H, W]`` of which the first ranks ignore the most."""
     generator = torch.Generator().manual_seed(13)
     labels = torch.randint(0, CLASSES, (runtime.world, *SIZE_HW), generator=generator)
-    ignored = torch.rand(labels.shape, generator=generator) > (torch.arange(runtime.world) + 1).view(-1, 1, 1) / runtime.world * 0.9
+    ignored = (
+        torch.rand(labels.shape, generator=generator)
+        > (torch.arange(runtime.world) + 1).view(-1, 1, 1) / runtime.world * 0.9
+    )
     return labels.masked_fill(ignored, 255).to(runtime.device)
 
 

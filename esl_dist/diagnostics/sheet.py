@@ -1,4 +1,6 @@
-"""A contact sheet of a data set: photographs, the labels over them in the protocol's colours, and what the colours mean."""
+"""A contact sheet of a data set: photographs, the labels over them in the protocol's colours, and what the colours
+mean.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ STRENGTH = 0.6
 
 
 def contact_sheet(data: FolderDataset, indices: Sequence[int], table: Protocol, path: Path) -> int:
-    """Write a PNG with one row per sample: the image, the labels over it, the name. Samples that cannot be read are left out.
+    """Write a PNG with one row per sample: the image, the labels over it, the name. Samples that cannot be read are
+    left out.
 
     Returns:
         Rows on the sheet; nothing is written where there is none.

@@ -32,7 +32,9 @@ def network_bytes(config: Config) -> int:
 
 
 def disk(config: Config, runtime: Runtime) -> list[Check]:
-    """Write speed (to the disk, not to its cache), locks, renames and free space of the run folder (asked once per machine)."""
+    """Write speed (to the disk, not to its cache), locks, renames and free space of the run folder (asked once per
+    machine).
+    """
     if runtime.local_rank != 0:
         return []
     folder = existing(run_dir(config))
@@ -42,15 +44,43 @@ def disk(config: Config, runtime: Runtime) -> list[Check]:
             locks = _locks(Path(aside))
             os.replace(Path(aside) / "written", Path(aside) / "renamed")
     except OSError as error:
-        return [Check("disk", "broken", f"{folder}: {error.strerror or error}", "runs cannot be written here: free space, or set run.dir to a folder that you may write to")]
+        return [
+            Check(
+                "disk",
+                "broken",
+                f"{folder}: {error.strerror or error}",
+                "runs cannot be written here: free space, or set run.dir to a folder that you may write to",
+            )
+        ]
     free, need = shutil.disk_usage(folder).free, _checkpoint_bytes(config)
-    text = f"{folder.resolve()}: {rate:.0f} MiB/s, {free / GIB:.1f} GiB free, checkpoints of this run take about {need / GIB:.1f} GiB"
+    text = (
+        f"{folder.resolve()}: {rate:.0f} MiB/s, {free / GIB:.1f} GiB free, checkpoints of this run take about"
+        f" {need / GIB:.1f} GiB"
+    )
     if free < need:
-        return [Check("disk", "broken" if free < need / 4 else "warning", text, "free space, set run.dir to a larger disk, or keep fewer with checkpoint.keep")]
+        return [
+            Check(
+                "disk",
+                "broken" if free < need / 4 else "warning",
+                text,
+                "free space, set run.dir to a larger disk, or keep fewer with checkpoint.keep",
+            )
+        ]
     if not locks:
-        return [Check("disk", "warning", f"{text}; files cannot be locked", "nothing will stop a second start in the same run folder: mount with locks, or take care")]
+        return [
+            Check(
+                "disk",
+                "warning",
+                f"{text}; files cannot be locked",
+                "nothing will stop a second start in the same run folder: mount with locks, or take care",
+            )
+        ]
     if rate < SLOW_MIBS:
-        return [Check("disk", "warning", text, "slow: put run.dir on a faster disk, or save less often with checkpoint.every")]
+        return [
+            Check(
+                "disk", "warning", text, "slow: put run.dir on a faster disk, or save less often with checkpoint.every"
+            )
+        ]
     return [Check("disk", "ok", text)]
 
 
@@ -71,11 +101,27 @@ def spool(config: Config, runtime: Runtime) -> list[Check]:
             with h5py.File(path, "r") as file:
                 same = all(np.array_equal(file[str(index)][()], score) for index, score in enumerate(scores))
     except OSError as error:
-        advice = "HDF5 cannot be used on this disk: set extract.spool_dir to a node-local folder, or HDF5_USE_FILE_LOCKING=FALSE if locks are what fails"
+        advice = (
+            "HDF5 cannot be used on this disk: set extract.spool_dir to a node-local folder, or"
+            " HDF5_USE_FILE_LOCKING=FALSE if locks are what fails"
+        )
         return [Check("spool", "broken", f"{folder}: {(str(error).splitlines() or [''])[0]}", advice)]
     if not same:
-        return [Check("spool", "broken", f"{folder}: HDF5 read back other values than were written", "do not use this disk: set extract.spool_dir to another")]
-    return [Check("spool", "ok", f"{folder.resolve()}: HDF5 written and read back, {scores.nbytes / MIB / seconds:.0f} MiB/s per rank")]
+        return [
+            Check(
+                "spool",
+                "broken",
+                f"{folder}: HDF5 read back other values than were written",
+                "do not use this disk: set extract.spool_dir to another",
+            )
+        ]
+    return [
+        Check(
+            "spool",
+            "ok",
+            f"{folder.resolve()}: HDF5 written and read back, {scores.nbytes / MIB / seconds:.0f} MiB/s per rank",
+        )
+    ]
 
 
 def existing(folder: Path) -> Path:
@@ -116,4 +162,10 @@ def _checkpoint_bytes(config: Config) -> int:
 def _meta_network(config: Config) -> DeepLabV2:
     model = config.model
     with torch.device("meta"):
-        return DeepLabV2(protocol(config.data.protocol).num_classes, model.layers, model.multi_level, model.aspp_branches, model.width)
+        return DeepLabV2(
+            protocol(config.data.protocol).num_classes,
+            model.layers,
+            model.multi_level,
+            model.aspp_branches,
+            model.width,
+        )

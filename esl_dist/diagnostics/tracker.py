@@ -27,7 +27,13 @@ def tracking(config: Config, runtime: Runtime) -> list[Check]:
     if not config.tracking.mlflow:
         return [Check("tracking", "ok", "metrics.jsonl only (tracking.mlflow=false)")]
     if importlib.util.find_spec("mlflow") is None:
-        return [Check("tracking", "ok", "metrics.jsonl only: mlflow is not installed (pip install 'esl_dist[track]' mirrors to it)")]
+        return [
+            Check(
+                "tracking",
+                "ok",
+                "metrics.jsonl only: mlflow is not installed (pip install 'esl_dist[track]' mirrors to it)",
+            )
+        ]
     uri = tracking_uri(config.tracking, run_dir(config))
     shown = without_password(uri)
     later = "training does not wait for it; send what it missed with python -m esl_dist.tracking.replay RUN"
@@ -39,10 +45,24 @@ def tracking(config: Config, runtime: Runtime) -> list[Check]:
     if uri.startswith("sqlite:///"):
         folder = existing(Path(uri.removeprefix("sqlite:///")).parent)
         if not os.access(folder, os.W_OK):
-            return [Check("tracking", "warning", f"{shown}: {folder} cannot be written", "set tracking.uri to a server or another database")]
+            return [
+                Check(
+                    "tracking",
+                    "warning",
+                    f"{shown}: {folder} cannot be written",
+                    "set tracking.uri to a server or another database",
+                )
+            ]
         return [Check("tracking", "ok", shown)]
     if "://" not in uri or uri.startswith("file:"):
-        return [Check("tracking", "warning", f"{shown}: MLflow no longer writes plain folders", "set tracking.uri=sqlite:///PATH/mlflow.db or a server")]
+        return [
+            Check(
+                "tracking",
+                "warning",
+                f"{shown}: MLflow no longer writes plain folders",
+                "set tracking.uri=sqlite:///PATH/mlflow.db or a server",
+            )
+        ]
     return [Check("tracking", "ok", f"{shown} (not asked: neither HTTP nor a local database)")]
 
 

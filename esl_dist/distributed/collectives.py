@@ -1,6 +1,7 @@
 """Collectives that mean the same with and without a process group.
 
-Every function here must be called by all ranks or by none. Objects travel as JSON in byte tensors: nothing is ever unpickled.
+Every function here must be called by all ranks or by none. Objects travel as JSON in byte tensors: nothing is ever
+unpickled.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def _wire(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def all_reduce_(tensor: torch.Tensor, op: str = "sum") -> torch.Tensor:
-    """Reduce ``tensor`` over the ranks in place (``sum``, ``max`` or ``min``) and return it; alone, return it untouched."""
+    """Reduce ``tensor`` over the ranks in place (``sum``, ``max`` or ``min``) and return it; alone, return it
+    untouched.
+    """
     if world() == 1:
         return tensor
     ops = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}
@@ -105,9 +108,11 @@ def gather_json(value: Any) -> list[Any]:
 
 
 def agree(action: Callable[[], T]) -> T:
-    """Run ``action`` on every rank; if it fails with ``ValueError`` anywhere, fail on all ranks with the first such message.
+    """Run ``action`` on every rank; if it fails with ``ValueError`` anywhere, fail on all ranks with the first such
+    message.
 
-    For checks of what all ranks see (folders, lists, checkpoints): no rank goes on into a collective that another never joins.
+    For checks of what all ranks see (folders, lists, checkpoints): no rank goes on into a collective that another never
+    joins.
     """
     result: T | None = None
     problem = ""

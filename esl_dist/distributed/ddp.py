@@ -1,7 +1,9 @@
-"""Networks under DistributedDataParallel: one all-reduce per network and optimiser step, batch-norm buffers averaged only when read.
+"""Networks under DistributedDataParallel: one all-reduce per network and optimiser step, batch-norm buffers averaged
+only when read.
 
-What goes wrong otherwise is listed where it is avoided: ``no_sync`` must cover the forward *and* the backward of a pass; a network
-that trains must be called through its wrapper, a frozen one through ``inner``; parameters must require gradients when wrapped.
+What goes wrong otherwise is listed where it is avoided: ``no_sync`` must cover the forward *and* the backward of a
+pass; a network that trains must be called through its wrapper, a frozen one through ``inner``; parameters must require
+gradients when wrapped.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from esl_dist.distributed.runtime import Runtime
 def wrap(network: nn.Module, runtime: Runtime) -> nn.Module:
     """The network under DDP, or itself where it is alone.
 
-    ``broadcast_buffers=False``: each rank keeps the batch-norm statistics of its own batches; ``averaged_buffers`` merges them.
+    ``broadcast_buffers=False``: each rank keeps the batch-norm statistics of its own batches; ``averaged_buffers``
+        merges them.
     """
     if runtime.world == 1:
         return network
@@ -29,7 +32,9 @@ def wrap(network: nn.Module, runtime: Runtime) -> nn.Module:
     with warnings.catch_warnings():
         # Newer releases call the option forward_sync_buffers; the oldest supported one (2.11) does not know that name.
         warnings.simplefilter("ignore", FutureWarning)
-        wrapped = DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+        wrapped = DistributedDataParallel(
+            network, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
     _lay_out_gradients(wrapped, [p for p in getattr(network, "forward_order", network.parameters)() if p.requires_grad])
     return wrapped
 
@@ -37,8 +42,9 @@ def wrap(network: nn.Module, runtime: Runtime) -> nn.Module:
 def _lay_out_gradients(wrapped: DistributedDataParallel, order: Sequence[nn.Parameter]) -> None:
     """A first backward in which the gradients of ``order`` come last first; then they are None again. Collective.
 
-    DDP puts gradients into one bucket until it has seen a backward, then into several, in the order in which they came. From three ranks on the bits
-    of a sum depend on a gradient's place in its bucket, so the first step after a resume would not be the step that it repeats.
+    DDP puts gradients into one bucket until it has seen a backward, then into several, in the order in which they came.
+    From three ranks on the bits of a sum depend on a gradient's place in its bucket, so the first step after a resume
+    would not be the step that it repeats.
     """
     network = wrapped.module
     wrapped.module = _Touch(order)

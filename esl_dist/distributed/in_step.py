@@ -1,4 +1,6 @@
-"""Long work outside the training loop, in pieces: the ranks meet between them, so that an error or a signal stops all at once."""
+"""Long work outside the training loop, in pieces: the ranks meet between them, so that an error or a signal stops all
+at once.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ def in_step(work: Generator[None, None, None], stop: Stop = never, every: int = 
     """Run ``work`` on every rank, to the end on all of them. Collective.
 
     Args:
-        work: yields between two pieces, of which ranks may have different numbers. It is closed where it does not end, so its
+        work: yields between two pieces, of which ranks may have different numbers. It is closed where it does not end,
+            so its
             ``finally`` blocks run.
         every: pieces between two meetings; a meeting is an all-reduce of three numbers.
 

@@ -1,8 +1,9 @@
 """A store that no earlier attempt has written to.
 
-torchrun keeps one store over its restarts unless its rendezvous is dynamic: ranks that come back then read the addresses of dead
-ones, and gloo refuses or hangs. Rank 0 therefore draws a name for every attempt and hands it to each rank that asks; all keys of the
-process group live under it. Restart counts would not do: each launcher counts its own, and they differ between hosts.
+torchrun keeps one store over its restarts unless its rendezvous is dynamic: ranks that come back then read the
+addresses of dead ones, and gloo refuses or hangs. Rank 0 therefore draws a name for every attempt and hands it to each
+rank that asks; all keys of the process group live under it. Restart counts would not do: each launcher counts its own,
+and they differ between hosts.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ def _hand_out(store: Store, world: int, end: float) -> str:
                     store.set(f"{PREFIX}/answers/{question}", name)
                     answered.add(question)
         if time.monotonic() > end:
-            raise RuntimeError(f"rank {', '.join(map(str, sorted(missing)))} did not come; is every host's launcher running, with the same number of hosts?")
+            raise RuntimeError(
+                f"rank {', '.join(map(str, sorted(missing)))} did not come; is every host's launcher running, with the"
+                " same number of hosts?"
+            )
         time.sleep(PAUSE_S)
     return name
 

@@ -80,7 +80,9 @@ class Runtime:
             store, rank, ranks = rendezvous.join(timeout)
             if device.type == "cuda":
                 torch.cuda.set_device(device)
-                dist.init_process_group("nccl", store=store, rank=rank, world_size=ranks, timeout=timeout, device_id=device)
+                dist.init_process_group(
+                    "nccl", store=store, rank=rank, world_size=ranks, timeout=timeout, device_id=device
+                )
             else:
                 dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timeout)
         return cls(
@@ -143,7 +145,8 @@ class Runtime:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None and self.world > 1 and not hasattr(error, "every_rank"):
-            # Inside the group an error is one rank's own unless the ranks agreed on it, so whoever has it prints it (config/cli.py).
+            # Inside the group an error is one rank's own unless the ranks agreed on it, so whoever has it prints it
+            # (config/cli.py).
             error.every_rank = False  # type: ignore[attr-defined]
         self.close()
 
@@ -151,12 +154,17 @@ class Runtime:
 def _choose_device(asked: str, local_rank: int, local_world: int) -> torch.device:
     available = torch.cuda.is_available()
     if asked == "cuda" and not available:
-        raise ValueError("run.device: cuda was asked for, but torch sees no GPU here; set run.device=cpu or run.device=auto")
+        raise ValueError(
+            "run.device: cuda was asked for, but torch sees no GPU here; set run.device=cpu or run.device=auto"
+        )
     if asked == "cpu" or not available:
         return torch.device("cpu")
     count = torch.cuda.device_count()
     if local_world > count:
-        raise ValueError(f"run.device: {local_world} ranks on this machine but {count} GPU(s); start with --nproc_per_node={count} or run.device=cpu")
+        raise ValueError(
+            f"run.device: {local_world} ranks on this machine but {count} GPU(s); start with --nproc_per_node={count}"
+            " or run.device=cpu"
+        )
     return torch.device("cuda", local_rank)
 
 
@@ -176,7 +184,10 @@ def _check_compiler(device: torch.device) -> None:
         if importlib.util.find_spec("triton") is None:
             raise ValueError("run.compile: needs the package triton on CUDA; install it, or set run.compile=false")
     elif not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
-        raise ValueError("run.compile: needs a C++ compiler on a CPU (g++ or clang++, or CXX=PATH); install one, or set run.compile=false")
+        raise ValueError(
+            "run.compile: needs a C++ compiler on a CPU (g++ or clang++, or CXX=PATH); install one, or set"
+            " run.compile=false"
+        )
 
 
 def set_arithmetic(deterministic: bool, precision: str) -> None:
@@ -186,16 +197,20 @@ def set_arithmetic(deterministic: bool, precision: str) -> None:
     torch.backends.cudnn.deterministic = deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # warn_only: bilinear upsampling has no deterministic CUDA backward in every release; the fault suite measures what it costs.
+    # warn_only: bilinear upsampling has no deterministic CUDA backward in every release; the fault suite measures what
+    # it costs.
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    # Filling every new tensor with NaN guards against reading uninitialised memory, which nothing here does; it costs 4 % of a step.
+    # Filling every new tensor with NaN guards against reading uninitialised memory, which nothing here does; it costs 4
+    # % of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what a step frees for the next one (up to 32 MiB apiece) instead of giving it back and faulting it in again, page by page.
+    """Let glibc keep what a step frees for the next one (up to 32 MiB apiece) instead of giving it back and faulting it
+    in again, page by page.
 
-    A step of the embedded pair otherwise takes 8,000 page faults, 5 to 15 % of its time. Other C libraries do as they like.
+    A step of the embedded pair otherwise takes 8,000 page faults, 5 to 15 % of its time. Other C libraries do as they
+    like.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,8 +1,9 @@
 """Who keeps the others waiting: a thread per rank that compares how many collectives each has entered.
 
-All ranks enter the same collectives in the same order, so a rank that is behind while another has waited for the time limit is the
-one that stalled. The group's own time-out says neither who nor where; NCCL's ends the process before Python can ask. This thread names
-the rank, the line it hangs in and the collective it did not join, keeps the flight recorder and ends the job.
+All ranks enter the same collectives in the same order, so a rank that is behind while another has waited for the time
+limit is the one that stalled. The group's own time-out says neither who nor where; NCCL's ends the process before
+Python can ask. This thread names the rank, the line it hangs in and the collective it did not join, keeps the flight
+recorder and ends the job.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class StallWatch:
 
     Args:
         folder: where ``rank<r>.json`` flight-recorder files go when something stalls.
-        limit_s: seconds that a rank may keep others waiting; may be changed at any time, by all ranks alike. The group's own
+        limit_s: seconds that a rank may keep others waiting; may be changed at any time, by all ranks alike. The
+            group's own
             time-out must be longer (``GRACE_S`` more), or it strikes first and names nobody.
     """
 
@@ -88,7 +90,13 @@ class StallWatch:
         entered = entered_collectives()
         if entered != self._entered:
             self._entered, self._since = entered, time.monotonic()
-        told = {"beat": beat, "entered": entered, "at": where(self._main), "host": socket.gethostname(), "pid": os.getpid()}
+        told = {
+            "beat": beat,
+            "entered": entered,
+            "at": where(self._main),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
         self._store.set(f"{PREFIX}/{collectives.rank()}", json.dumps(told))
 
     def _listen(self) -> dict[int, dict[str, Any]]:
@@ -108,15 +116,34 @@ class StallWatch:
         for rank, it in told.items():
             if it["entered"] < self._entered:
                 silent = time.monotonic() - self._heard[rank][1] > min(GRACE_S, self.limit_s / 3)
-                state = f"it was last in {it['at']} and is silent: stopped, or its host is gone" if silent else f"it hangs in {it['at']}"
-                behind.append((rank, f"rank {rank} (pid {it['pid']} on {it['host']}) has kept the others waiting for {self.limit_s:.0f} s: {state}"))
+                state = (
+                    f"it was last in {it['at']} and is silent: stopped, or its host is gone"
+                    if silent
+                    else f"it hangs in {it['at']}"
+                )
+                behind.append(
+                    (
+                        rank,
+                        (
+                            f"rank {rank} (pid {it['pid']} on {it['host']}) has kept the others waiting for"
+                            f" {self.limit_s:.0f} s: {state}"
+                        ),
+                    )
+                )
         if behind and self._store.add(f"{PREFIX}/judges", 1) == 1:
             reason = "; ".join(text for _, text in behind)
-            reason += f"; rank {collectives.rank()} waits in {last_collective(self._entered)}, flight recorder in {self.folder}"
-            self._store.set(f"{PREFIX}/verdict", json.dumps({"stalled": [rank for rank, _ in behind], "reason": reason}))
+            reason += (
+                f"; rank {collectives.rank()} waits in {last_collective(self._entered)}, flight recorder in"
+                f" {self.folder}"
+            )
+            self._store.set(
+                f"{PREFIX}/verdict", json.dumps({"stalled": [rank for rank, _ in behind], "reason": reason})
+            )
 
     def _obey(self, verdict: dict[str, Any]) -> None:
-        """Every rank keeps its flight recorder; the stalled ones end at once, the others when they do not notice it by themselves."""
+        """Every rank keeps its flight recorder; the stalled ones end at once, the others when they do not notice it by
+        themselves.
+        """
         rank = collectives.rank()
         keep_flight_record(self.folder, rank)
         self._store.add(f"{PREFIX}/kept", 1)
@@ -133,7 +160,6 @@ class StallWatch:
         logging.shutdown()
         sys.stderr.flush()
         os._exit(1)
-
 
     def _await_records(self) -> None:
         """The end of this rank breaks the others' collective and so ends them: first let them keep their records."""
@@ -173,7 +199,10 @@ def last_collective(number: int) -> str:
     """The name, sizes and types of collective ``number``, as the flight recorder knows it."""
     for entry in reversed(flight_record().get("entries", [])):
         if entry.get("collective_seq_id") == number:
-            return f"collective {number} ({entry['profiling_name']} of {entry['input_sizes']} {', '.join(entry['input_dtypes'])})"
+            return (
+                f"collective {number} ({entry['profiling_name']} of {entry['input_sizes']}"
+                f" {', '.join(entry['input_dtypes'])})"
+            )
     return f"collective {number}"
 
 

@@ -1,4 +1,6 @@
-"""An exponential moving average of a network's weights: the teacher of the next round (Tarvainen and Valpola, "Mean teachers", NeurIPS 2017)."""
+"""An exponential moving average of a network's weights: the teacher of the next round (Tarvainen and Valpola, "Mean
+teachers", NeurIPS 2017).
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,10 @@ from esl_dist.distributed import ddp
 class Ema:
     """``teacher <- d * teacher + (1 - d) * student`` after each step taken, over weights and batch-norm statistics.
 
-    At step t (0-based) ``d = min(decay, t / (t + 1))``: the plain mean of the weights so far until ``decay`` forgets faster than
-    that, so that a short training does not end near its initial weights. Under data parallelism the weights are alike on all
-    ranks; batch-norm statistics are each rank's own, and their mean over ranks commutes with the average over steps.
+    At step t (0-based) ``d = min(decay, t / (t + 1))``: the plain mean of the weights so far until ``decay`` forgets
+    faster than that, so that a short training does not end near its initial weights. Under data parallelism the weights
+    are alike on all ranks; batch-norm statistics are each rank's own, and their mean over ranks commutes with the
+    average over steps.
     """
 
     def __init__(self, student: nn.Module, decay: float) -> None:

@@ -11,8 +11,9 @@ EVERY = 100
 class Garbage:
     """From here to ``close`` nothing is collected but every ``EVERY`` steps.
 
-    On its own the collector runs when enough objects were made, on each rank at another moment, and whoever is not collecting waits in the
-    next all-reduce. What is alive at the start (modules, configuration, data sets) is never looked at again until the end.
+    On its own the collector runs when enough objects were made, on each rank at another moment, and whoever is not
+    collecting waits in the next all-reduce. What is alive at the start (modules, configuration, data sets) is never
+    looked at again until the end.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,6 @@
-"""The only training loop: resume, step, log, save, stop together. It knows no method, no file format and no tracker's name."""
+"""The only training loop: resume, step, log, save, stop together. It knows no method, no file format and no tracker's
+name.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ class Loop:
     stop: StopFlag
     meta: Mapping[str, Any]
     score: Callable[[int], float | None] = lambda step: None
-    """The network's score after a step, the same on all ranks; None where that step is not scored. A scored step is saved, the best one is kept."""
+    """The network's score after a step, the same on all ranks; None where that step is not scored. A scored step is
+    saved, the best one is kept.
+    """
 
     def run(self) -> int:
         """Train; returns the number of the step it resumed from (0 for a fresh start).
@@ -66,11 +70,15 @@ class Loop:
             RunFailure: numbers went bad beyond the bound, or a replica drifted.
         """
         start, elapsed = self._resume()
-        writer = checkpoint.Writer(self.folder / "checkpoints", keep=self.config.checkpoint.keep, background=self.config.checkpoint.background)
+        writer = checkpoint.Writer(
+            self.folder / "checkpoints", keep=self.config.checkpoint.keep, background=self.config.checkpoint.background
+        )
         optim = self.config.optim
         images = 2 if self.updater.stage.needs_target else 1
         meter = Throughput(images_per_step=images * optim.batch * optim.accumulate * self.runtime.world)
-        profiler = StepProfiler(self.config.profile, self.folder.parent / "profile" / f"{self.name}_rank{self.runtime.rank}.json.gz")
+        profiler = StepProfiler(
+            self.config.profile, self.folder.parent / "profile" / f"{self.name}_rank{self.runtime.rank}.json.gz"
+        )
         streams = self.open_streams(start)
         bad = 0
         garbage = Garbage()
@@ -94,10 +102,19 @@ class Loop:
                         score = self.score(step + 1)
                 except StoppedBySignal:
                     stopped = True  # without its score; whoever goes on from here makes up for it
-                if score is not None or stopped or (step + 1) % self.config.checkpoint.every == 0 or step + 1 == self.steps:
+                if (
+                    score is not None
+                    or stopped
+                    or (step + 1) % self.config.checkpoint.every == 0
+                    or step + 1 == self.steps
+                ):
                     self._save(writer, step + 1, elapsed + meter.total_seconds, score)
                 if stopped:
-                    log.info("%s: stopping at step %d as asked by a signal; the same command goes on from here", self.name, step + 1)
+                    log.info(
+                        "%s: stopping at step %d as asked by a signal; the same command goes on from here",
+                        self.name,
+                        step + 1,
+                    )
                     raise StoppedBySignal
         finally:
             garbage.close()
@@ -112,7 +129,10 @@ class Loop:
     def _is_read(self, step: int) -> bool:
         """Whether something is written after ``step``, so that the host has to know how it ended."""
         config = self.config
-        return step == self.steps or any(every and step % every == 0 for every in (config.run.log_every, config.checkpoint.every, config.eval.every, config.guard.replica_every))
+        return step == self.steps or any(
+            every and step % every == 0
+            for every in (config.run.log_every, config.checkpoint.every, config.eval.every, config.guard.replica_every)
+        )
 
     def _resume(self) -> tuple[int, float]:
         found, rejected = checkpoint.resume(self.folder / "checkpoints")
@@ -155,7 +175,9 @@ class Loop:
                 self._keep_if_best(step, score)
 
     def _keep_if_best(self, step: int, score: float | None) -> None:
-        """Mark the checkpoint of ``step`` if none before it scored higher; its score lies in it, so a kill in between loses no mark."""
+        """Mark the checkpoint of ``step`` if none before it scored higher; its score lies in it, so a kill in between
+        loses no mark.
+        """
         folder = self.folder / "checkpoints"
         if score is None or not self.runtime.is_main or not (folder / f"step_{step:08d}").is_dir():
             return
@@ -164,21 +186,40 @@ class Loop:
             try:
                 checkpoint.mark_best(folder, step, score)
             except OSError as error:
-                log.warning("%s: step %d is the best so far (%.4f) but cannot be marked (%s): a later checkpoint may replace it", self.name, step, score, error)
+                log.warning(
+                    "%s: step %d is the best so far (%.4f) but cannot be marked (%s): a later checkpoint may"
+                    " replace it",
+                    self.name,
+                    step,
+                    score,
+                    error,
+                )
 
     def _after_step(self, step: int, losses: Losses, meter: Throughput, bad: int) -> None:
         if step % self.config.run.log_every == 0 or step == self.steps:
             rate = next(iter(self.updater.optimizers.values())).param_groups[0]["lr"]
             # A figure that is no loss has a path of its own (``modes/...``).
             values = {name if "/" in name else f"loss/{name}": value for name, value in mean_losses(losses).items()}
-            self.tracker.event("train", stage=self.name, step=step, steps=self.steps, lr=rate, bad_samples=bad, **values, **meter.read())
+            self.tracker.event(
+                "train",
+                stage=self.name,
+                step=step,
+                steps=self.steps,
+                lr=rate,
+                bad_samples=bad,
+                **values,
+                **meter.read(),
+            )
             self._log_gpus(step)
         every = self.config.guard.replica_every
         if every and step % every == 0 and self.runtime.world > 1:
             for name, network in self.updater.networks().items():
                 drifted = compare_replicas(network)
                 if drifted:
-                    raise RunFailure(f"{self.name}: step {step}: the weights of {name} on rank {', '.join(map(str, drifted))} differ from the others; check that machine's memory and restart")
+                    raise RunFailure(
+                        f"{self.name}: step {step}: the weights of {name} on rank {', '.join(map(str, drifted))} differ"
+                        " from the others; check that machine's memory and restart"
+                    )
 
     def _log_gpus(self, step: int) -> None:
         """Figures of every node's GPUs, sampled by its first rank, recorded by rank 0."""
@@ -194,9 +235,14 @@ class Loop:
         for text in named:
             log.warning("%s: step %d: replaced %s", self.name, step, text)
         if new:
-            self.tracker.event("warning", stage=self.name, step=step, text=f"{new} unreadable sample(s) replaced", samples=named)
+            self.tracker.event(
+                "warning", stage=self.name, step=step, text=f"{new} unreadable sample(s) replaced", samples=named
+            )
         if before + new > self.config.data.bad_samples:
-            raise ValueError(f"{self.name}: {before + new} unreadable samples, data.bad_samples allows {self.config.data.bad_samples}; mend the files named above, or raise the bound")
+            raise ValueError(
+                f"{self.name}: {before + new} unreadable samples, data.bad_samples allows"
+                f" {self.config.data.bad_samples}; mend the files named above, or raise the bound"
+            )
         return before + new
 
 

@@ -1,4 +1,6 @@
-"""Optimisers as the lineage publishes them: SGD for the segmenter, Adam for each discriminator, polynomial decay for all."""
+"""Optimisers as the lineage publishes them: SGD for the segmenter, Adam for each discriminator, polynomial decay for
+all.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,12 @@ def warm(step: int, steps: int) -> float:
 
 
 class PublishedSGD(torch.optim.Optimizer):
-    """SGD as the public code ran it: a parameter listed m times in a group is updated m times per step, one after the other.
+    """SGD as the public code ran it: a parameter listed m times in a group is updated m times per step, one after the
+    other.
 
-    Torch 0.4.1 applied momentum, update and an in-place weight decay once per entry, so the backbone (listed three or four
-    times) moves about three times as fast as its nominal rate says, and the gradient itself grows by the decay each time:
+    Torch 0.4.1 applied momentum, update and an in-place weight decay once per entry, so the backbone (listed three or
+    four times) moves about three times as fast as its nominal rate says, and the gradient itself grows by the decay
+    each time:
 
         g <- g + wd * p;   v <- momentum * v + g;   p <- p - lr * v        repeated m times
 
@@ -69,7 +73,12 @@ def build_optimizers(config: OptimConfig, networks: Mapping[str, nn.Module]) -> 
         elif config.backend == "apex":
             made[name] = apex.adam(module.parameters(), config.discriminator_lr, betas)
         else:
-            made[name] = torch.optim.Adam(module.parameters(), lr=config.discriminator_lr, betas=betas, **_implementation(config, module.parameters()))
+            made[name] = torch.optim.Adam(
+                module.parameters(),
+                lr=config.discriminator_lr,
+                betas=betas,
+                **_implementation(config, module.parameters()),
+            )
         for group in made[name].param_groups:
             group["base_lr"] = group["lr"]
     return made
@@ -82,7 +91,9 @@ def _segmenter_optimizer(config: OptimConfig, module: DeepLabV2) -> torch.optim.
         by_multiplicity: dict[int, list[Tensor]] = {}
         for name, parameter in backbone:
             by_multiplicity.setdefault(published_multiplicity(name), []).append(parameter)
-        groups: list[dict[str, Any]] = [{"params": params, "multiplicity": m} for m, params in sorted(by_multiplicity.items())]
+        groups: list[dict[str, Any]] = [
+            {"params": params, "multiplicity": m} for m, params in sorted(by_multiplicity.items())
+        ]
         groups.append({"params": [p for _, p in heads], "lr": head_lr})
         return PublishedSGD(groups, config.lr, config.momentum, config.weight_decay)
     groups = [{"params": [p for _, p in backbone]}, {"params": [p for _, p in heads], "lr": head_lr}]

@@ -55,7 +55,9 @@ class Verdict:
     index: int
     losses: Losses
     flags: Tensor
-    """int64 ``[3]``, reduced over the ranks: ranks whose gradients are not finite, ranks that wish to stop, bad samples."""
+    """int64 ``[3]``, reduced over the ranks: ranks whose gradients are not finite, ranks that wish to stop, bad
+    samples.
+    """
 
     def __post_init__(self) -> None:
         self._ready: torch.cuda.Event | None = None
@@ -74,7 +76,9 @@ class Verdict:
 
 @runtime_checkable
 class Remembers(Protocol):
-    """A stage whose next step depends on more than its networks and its batches; both methods are called by all ranks."""
+    """A stage whose next step depends on more than its networks and its batches; both methods are called by
+    all ranks.
+    """
 
     def memory(self) -> dict[str, Tensor]: ...
 
@@ -83,11 +87,13 @@ class Remembers(Protocol):
 
 @dataclass
 class Updater:
-    """Applies a stage's gradients. State: the optimisers, the fp16 scaler, the count of refused steps and the networks with their average.
+    """Applies a stage's gradients. State: the optimisers, the fp16 scaler, the count of refused steps and the networks
+    with their average.
 
-    On a GPU the host does not wait for the verdict on a step: torch's fused optimisers read it on the device and leave weights and state
-    as they were if any rank's gradients are not finite. The host reads it in the step after, before that one updates anything, so an error
-    comes up to one step late and finds the state of its step. Other optimisers, fp16 and averaged weights wait.
+    On a GPU the host does not wait for the verdict on a step: torch's fused optimisers read it on the device and leave
+    weights and state as they were if any rank's gradients are not finite. The host reads it in the step after, before
+    that one updates anything, so an error comes up to one step late and finds the state of its step. Other optimisers,
+    fp16 and averaged weights wait.
     """
 
     stage: Stage
@@ -109,14 +115,19 @@ class Updater:
         self.optimizers = build_optimizers(self.config, self.stage.networks)
         self.ema = Ema(self.stage.networks["segmenter"], self.ema_decay) if self.ema_decay else None
         self._pending: Verdict | None = None
-        self._device = next(parameter.device for network in self.stage.networks.values() for parameter in network.parameters())
-        fused = all(isinstance(o, torch.optim.SGD | torch.optim.Adam) and o.defaults["fused"] for o in self.optimizers.values())
+        self._device = next(
+            parameter.device for network in self.stage.networks.values() for parameter in network.parameters()
+        )
+        fused = all(
+            isinstance(o, torch.optim.SGD | torch.optim.Adam) and o.defaults["fused"] for o in self.optimizers.values()
+        )
         self.deferred = self._device.type == "cuda" and fused and not self.scaler.is_enabled() and self.ema is None
 
     def networks(self) -> nn.ModuleDict:
         """Every network by its name in a checkpoint, unwrapped.
 
-        ``segmenter`` is the one to use; where weights are averaged that is the average, and ``student`` the one that trains.
+        ``segmenter`` is the one to use; where weights are averaged that is the average, and ``student`` the one that
+        trains.
         """
         networks = {name: ddp.inner(network) for name, network in self.stage.networks.items()}
         if self.ema:
@@ -124,14 +135,20 @@ class Updater:
         return nn.ModuleDict(networks)
 
     def step(self, index: int, micro: Sequence[Pair], stop: bool = False) -> tuple[Losses, Status]:
-        """Optimiser step ``index`` (0-based). Returns this rank's losses and what all ranks agreed on, of the step before where deferred.
+        """Optimiser step ``index`` (0-based). Returns this rank's losses and what all ranks agreed on, of the step
+        before where deferred.
 
         ``stop`` is this rank's own wish to stop after the step.
 
         Raises:
-            RunFailure: gradients are not finite and ``guard.non_finite`` says stop, or too many steps in a row were refused.
+            RunFailure: gradients are not finite and ``guard.non_finite`` says stop, or too many steps in a row were
+                refused.
         """
-        set_rate(self.optimizers, poly(max(index - self.hold, 0), self.decay_steps - self.hold, self.config.power) * warm(index, self.config.warmup))
+        set_rate(
+            self.optimizers,
+            poly(max(index - self.hold, 0), self.decay_steps - self.hold, self.config.power)
+            * warm(index, self.config.warmup),
+        )
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()  # to None, which is what torch's does without an argument and apex's takes none
         losses = self.stage.step(micro)
@@ -179,8 +196,15 @@ class Updater:
 
     @phase("all-reduce")
     def _agree(self, stop: bool, bad: int) -> Tensor:
-        """One small all-reduce, so that no rank steps, stops or gives up alone; a ``Verdict``'s flags, on the device."""
-        grads = [p.grad for network in self.stage.networks.values() for p in ddp.inner(network).parameters() if p.grad is not None]
+        """One small all-reduce, so that no rank steps, stops or gives up alone; a ``Verdict``'s flags, on
+        the device.
+        """
+        grads = [
+            p.grad
+            for network in self.stage.networks.values()
+            for p in ddp.inner(network).parameters()
+            if p.grad is not None
+        ]
         norms = torch._foreach_norm(grads, ord=float("inf"))
         finite = torch.isfinite(torch.stack([n.float() for n in norms]).sum())
         own = torch.tensor([0, stop, bad], dtype=torch.int64)
@@ -197,9 +221,15 @@ class Updater:
         self.skipped_in_a_row += 1
         values = ", ".join(f"{name}={float(value):.4g}" for name, value in losses.items() if "/" not in name)
         if self.guard.non_finite == "stop" and not self.scaler.is_enabled():
-            raise RunFailure(f"step {index}: a gradient is not finite ({values}); weights are as before the step. Lower optim.lr, or set guard.non_finite=skip")
+            raise RunFailure(
+                f"step {index}: a gradient is not finite ({values}); weights are as before the step. Lower optim.lr, or"
+                " set guard.non_finite=skip"
+            )
         if self.skipped_in_a_row > self.guard.max_skips:
-            raise RunFailure(f"step {index}: {self.skipped_in_a_row} steps in a row without a finite gradient ({values}); lower optim.lr or run.precision=fp32")
+            raise RunFailure(
+                f"step {index}: {self.skipped_in_a_row} steps in a row without a finite gradient ({values}); lower"
+                " optim.lr or run.precision=fp32"
+            )
 
     def state(self) -> dict[str, Any]:
         return {

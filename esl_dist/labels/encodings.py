@@ -1,9 +1,10 @@
 """Label encodings: from the id that a data set stores in a file to the class index that a network learns.
 
-Every data set names its ids, every protocol says which of its classes a name belongs to; ``id_map`` joins the two, so that no map from
-number to number is written down twice.
+Every data set names its ids, every protocol says which of its classes a name belongs to; ``id_map`` joins the two, so
+that no map from number to number is written down twice.
 
-Sources: the label tables of Cityscapes, SYNTHIA-RAND-CITYSCAPES, CamVid (SegNet's 11 classes) and Mapillary Vistas 1.2 and 2.0.
+Sources: the label tables of Cityscapes, SYNTHIA-RAND-CITYSCAPES, CamVid (SegNet's 11 classes) and Mapillary Vistas 1.2
+    and 2.0.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ _CITYSCAPES: dict[int, str] = {
     32: "motorcycle",
     33: "bicycle",
 }
-"""Label ids of the evaluated classes. The others (parking, rail track, guard rail, bridge, caravan …) are left out of the official class
-and category scores alike, so they are ignored under every protocol."""
+"""Label ids of the evaluated classes. The others (parking, rail track, guard rail, bridge, caravan …) are left out of
+the official class and category scores alike, so they are ignored under every protocol."""
 
 _SYNTHIA: dict[int, str] = {
     1: "sky",
@@ -96,7 +97,9 @@ LEGAL_IDS: dict[str, frozenset[int]] = {
     "mapillary": frozenset(range(len(vistas.NAMES_V1))),
     "mapillary_v2": frozenset(range(len(vistas.NAMES_V2))),
 }
-"""The ids that a label file of each encoding may hold, as stored in 8 bits; any other says that the file is something else."""
+"""The ids that a label file of each encoding may hold, as stored in 8 bits; any other says that the file is something
+else.
+"""
 
 
 def id_map(dataset: str, protocol_name: str, config_names: Sequence[str] | None = None) -> NDArray[np.uint8]:
@@ -105,14 +108,16 @@ def id_map(dataset: str, protocol_name: str, config_names: Sequence[str] | None 
     Args:
         dataset: a key of ``LEGAL_IDS``.
         protocol_name: a key of ``PROTOCOLS``.
-        config_names: Mapillary Vistas only: the label names of the set's ``config.json`` in order, readable (``Lane Marking - General``) or
+        config_names: Mapillary Vistas only: the label names of the set's ``config.json`` in order, readable (``Lane
+            Marking - General``) or
             dotted (``marking--general``); None takes version 1.2's 66 (``mapillary``) or 2.0's 124 (``mapillary_v2``).
 
     Returns:
         uint8 ``[256]``, 255 = ignore; ids that the data set does not have are 255 too (``LEGAL_IDS`` tells them apart).
 
     Raises:
-        ValueError: unknown data set, protocol or label name, or a data set that does not tell the protocol's classes apart.
+        ValueError: unknown data set, protocol or label name, or a data set that does not tell the protocol's classes
+            apart.
     """
     wanted = protocol(protocol_name)
     table = np.full(256, IGNORE, np.uint8)
@@ -124,7 +129,9 @@ def id_map(dataset: str, protocol_name: str, config_names: Sequence[str] | None 
     if dataset not in _NAMED_IDS:
         raise ValueError(f"unknown label encoding {dataset!r}; one of {', '.join(LEGAL_IDS)}")
     if dataset == "camvid" and not (wanted.merges or wanted.name == "10"):
-        raise ValueError(f"data.protocol: CamVid's 11 classes do not tell {wanted.name}'s apart; set data.protocol=10 (or 7)")
+        raise ValueError(
+            f"data.protocol: CamVid's 11 classes do not tell {wanted.name}'s apart; set data.protocol=10 (or 7)"
+        )
     for stored, name in _NAMED_IDS[dataset].items():
         table[stored] = wanted.index_of(name)
     return table

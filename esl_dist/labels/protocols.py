@@ -1,6 +1,7 @@
 """Class protocols: which classes a network tells apart, their names, order and colours.
 
-Sources: Cityscapes' label table for the 19 evaluated classes, their colours and their categories; the ESL paper for the seven groups.
+Sources: Cityscapes' label table for the 19 evaluated classes, their colours and their categories; the ESL paper for the
+    seven groups.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ TRAIN_CLASSES: dict[str, tuple[int, int, int]] = {
 }
 """Cityscapes' 19 evaluated classes in the order of their train ids, with their colours."""
 
-# The seven groups by the official category of each evaluated class, but for terrain, which ESL's Mapillary experiments count as flat.
+# The seven groups by the official category of each evaluated class, but for terrain, which ESL's Mapillary experiments
+# count as flat.
 _GROUPS: dict[str, tuple[tuple[int, int, int], tuple[str, ...]]] = {
     "flat": ((128, 64, 128), ("road", "sidewalk", "terrain")),
     "construction": ((70, 70, 70), ("building", "wall", "fence")),
@@ -103,7 +105,9 @@ def _groups(name: str, terrain: str) -> Protocol:
 
 
 def _street(name: str) -> Protocol:
-    return Protocol(name, tuple(_STREET), tuple(TRAIN_CLASSES[held[0]] for held in _STREET.values()), tuple(_STREET.values()))
+    return Protocol(
+        name, tuple(_STREET), tuple(TRAIN_CLASSES[held[0]] for held in _STREET.values()), tuple(_STREET.values())
+    )
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -118,7 +122,9 @@ PROTOCOLS: dict[str, Protocol] = {
         _street("10"),
     )
 }
-"""Every protocol by name. ``13`` (SYNTHIA's thirteen) and ``crosscity13`` hold the same classes; they differ in what they are compared with."""
+"""Every protocol by name. ``13`` (SYNTHIA's thirteen) and ``crosscity13`` hold the same classes; they differ in what
+they are compared with.
+"""
 
 
 def protocol(name: str) -> Protocol:

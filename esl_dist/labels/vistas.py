@@ -1,8 +1,10 @@
-"""Mapillary Vistas' label names, 1.2 (66) and 2.0 (124): a pixel's value is the position of its name in the set's ``config.json``.
+"""Mapillary Vistas' label names, 1.2 (66) and 2.0 (124): a pixel's value is the position of its name in the set's
+``config.json``.
 
-Colours differ between the versions and are shared by several labels, so only names are mapped. The seven groups of version 1.2 are those of
-ESL's Mapillary experiments; names that version 2.0 added join the group of what they were split from. The 19 evaluated Cityscapes classes
-follow Cityscapes' class definitions (markings and lanes count as road, kerbs and pedestrian areas as sidewalk, backs of signs as nothing).
+Colours differ between the versions and are shared by several labels, so only names are mapped. The seven groups of
+version 1.2 are those of ESL's Mapillary experiments; names that version 2.0 added join the group of what they were
+split from. The 19 evaluated Cityscapes classes follow Cityscapes' class definitions (markings and lanes count as road,
+kerbs and pedestrian areas as sidewalk, backs of signs as nothing).
 """
 
 from __future__ import annotations
@@ -81,47 +83,77 @@ NAMES_V1: tuple[str, ...] = tuple(_DOTTED_V1.values())
 
 # fmt: off
 NAMES_V2: tuple[str, ...] = (
-    "Bird", "Ground Animal", "Ambiguous Barrier", "Concrete Block", "Curb", "Fence", "Guard Rail", "Barrier", "Road Median", "Road Side",
-    "Lane Separator", "Temporary Barrier", "Wall", "Bike Lane", "Crosswalk - Plain", "Curb Cut", "Driveway", "Parking", "Parking Aisle",
-    "Pedestrian Area", "Rail Track", "Road", "Road Shoulder", "Service Lane", "Sidewalk", "Traffic Island", "Bridge", "Building", "Garage", "Tunnel",
-    "Person", "Person Group", "Bicyclist", "Motorcyclist", "Other Rider", "Lane Marking - Dashed Line", "Lane Marking - Straight Line",
-    "Lane Marking - Zigzag Line", "Lane Marking - Ambiguous", "Lane Marking - Arrow (Left)", "Lane Marking - Arrow (Other)",
-    "Lane Marking - Arrow (Right)", "Lane Marking - Arrow (Split Left or Straight)", "Lane Marking - Arrow (Split Right or Straight)",
-    "Lane Marking - Arrow (Straight)", "Lane Marking - Crosswalk", "Lane Marking - Give Way (Row)", "Lane Marking - Give Way (Single)",
-    "Lane Marking - Hatched (Chevron)", "Lane Marking - Hatched (Diagonal)", "Lane Marking - Other", "Lane Marking - Stop Line",
-    "Lane Marking - Symbol (Bicycle)", "Lane Marking - Symbol (Other)", "Lane Marking - Text", "Lane Marking (only) - Dashed Line",
-    "Lane Marking (only) - Crosswalk", "Lane Marking (only) - Other", "Lane Marking (only) - Test", "Mountain", "Sand", "Sky", "Snow", "Terrain",
-    "Vegetation", "Water", "Banner", "Bench", "Bike Rack", "Catch Basin", "CCTV Camera", "Fire Hydrant", "Junction Box", "Mailbox", "Manhole",
-    "Parking Meter", "Phone Booth", "Pothole", "Signage - Advertisement", "Signage - Ambiguous", "Signage - Back", "Signage - Information",
-    "Signage - Other", "Signage - Store", "Street Light", "Pole", "Pole Group", "Traffic Sign Frame", "Utility Pole", "Traffic Cone",
-    "Traffic Light - General (Single)", "Traffic Light - Pedestrians", "Traffic Light - General (Upright)", "Traffic Light - General (Horizontal)",
-    "Traffic Light - Cyclists", "Traffic Light - Other", "Traffic Sign - Ambiguous", "Traffic Sign (Back)", "Traffic Sign - Direction (Back)",
-    "Traffic Sign - Direction (Front)", "Traffic Sign (Front)", "Traffic Sign - Parking", "Traffic Sign - Temporary (Back)",
-    "Traffic Sign - Temporary (Front)", "Trash Can", "Bicycle", "Boat", "Bus", "Car", "Caravan", "Motorcycle", "On Rails", "Other Vehicle", "Trailer",
-    "Truck", "Vehicle Group", "Wheeled Slow", "Water Valve", "Car Mount", "Dynamic", "Ego Vehicle", "Ground", "Static", "Unlabeled",
+    "Bird", "Ground Animal", "Ambiguous Barrier", "Concrete Block", "Curb", "Fence", "Guard Rail", "Barrier",
+    "Road Median", "Road Side",
+    "Lane Separator", "Temporary Barrier", "Wall", "Bike Lane", "Crosswalk - Plain", "Curb Cut", "Driveway",
+    "Parking", "Parking Aisle",
+    "Pedestrian Area", "Rail Track", "Road", "Road Shoulder", "Service Lane", "Sidewalk", "Traffic Island", "Bridge",
+    "Building", "Garage", "Tunnel",
+    "Person", "Person Group", "Bicyclist", "Motorcyclist", "Other Rider", "Lane Marking - Dashed Line",
+    "Lane Marking - Straight Line",
+    "Lane Marking - Zigzag Line", "Lane Marking - Ambiguous", "Lane Marking - Arrow (Left)",
+    "Lane Marking - Arrow (Other)",
+    "Lane Marking - Arrow (Right)", "Lane Marking - Arrow (Split Left or Straight)",
+    "Lane Marking - Arrow (Split Right or Straight)",
+    "Lane Marking - Arrow (Straight)", "Lane Marking - Crosswalk", "Lane Marking - Give Way (Row)",
+    "Lane Marking - Give Way (Single)",
+    "Lane Marking - Hatched (Chevron)", "Lane Marking - Hatched (Diagonal)", "Lane Marking - Other",
+    "Lane Marking - Stop Line",
+    "Lane Marking - Symbol (Bicycle)", "Lane Marking - Symbol (Other)", "Lane Marking - Text",
+    "Lane Marking (only) - Dashed Line",
+    "Lane Marking (only) - Crosswalk", "Lane Marking (only) - Other", "Lane Marking (only) - Test", "Mountain",
+    "Sand", "Sky", "Snow", "Terrain",
+    "Vegetation", "Water", "Banner", "Bench", "Bike Rack", "Catch Basin", "CCTV Camera", "Fire Hydrant",
+    "Junction Box", "Mailbox", "Manhole",
+    "Parking Meter", "Phone Booth", "Pothole", "Signage - Advertisement", "Signage - Ambiguous", "Signage - Back",
+    "Signage - Information",
+    "Signage - Other", "Signage - Store", "Street Light", "Pole", "Pole Group", "Traffic Sign Frame", "Utility Pole",
+    "Traffic Cone",
+    "Traffic Light - General (Single)", "Traffic Light - Pedestrians", "Traffic Light - General (Upright)",
+    "Traffic Light - General (Horizontal)",
+    "Traffic Light - Cyclists", "Traffic Light - Other", "Traffic Sign - Ambiguous", "Traffic Sign (Back)",
+    "Traffic Sign - Direction (Back)",
+    "Traffic Sign - Direction (Front)", "Traffic Sign (Front)", "Traffic Sign - Parking",
+    "Traffic Sign - Temporary (Back)",
+    "Traffic Sign - Temporary (Front)", "Trash Can", "Bicycle", "Boat", "Bus", "Car", "Caravan", "Motorcycle",
+    "On Rails", "Other Vehicle", "Trailer",
+    "Truck", "Vehicle Group", "Wheeled Slow", "Water Valve", "Car Mount", "Dynamic", "Ego Vehicle", "Ground",
+    "Static", "Unlabeled",
 )
 """The 124 readable names of version 2.0 in the order of their ids."""
 
 _GROUPS: dict[str, tuple[str, ...]] = {
     "flat": (
-        "Bike Lane", "Crosswalk - Plain", "Curb Cut", "Parking", "Pedestrian Area", "Rail Track", "Road", "Service Lane", "Sidewalk",
-        "Lane Marking - Crosswalk", "Lane Marking - General", "Terrain", "Driveway", "Parking Aisle", "Road Shoulder", "Traffic Island",
-        "Lane Marking - Dashed Line", "Lane Marking - Straight Line", "Lane Marking - Zigzag Line", "Lane Marking - Ambiguous",
+        "Bike Lane", "Crosswalk - Plain", "Curb Cut", "Parking", "Pedestrian Area", "Rail Track", "Road",
+        "Service Lane", "Sidewalk",
+        "Lane Marking - Crosswalk", "Lane Marking - General", "Terrain", "Driveway", "Parking Aisle", "Road Shoulder",
+        "Traffic Island",
+        "Lane Marking - Dashed Line", "Lane Marking - Straight Line", "Lane Marking - Zigzag Line",
+        "Lane Marking - Ambiguous",
         "Lane Marking - Arrow (Left)", "Lane Marking - Arrow (Other)", "Lane Marking - Arrow (Right)",
-        "Lane Marking - Arrow (Split Left or Straight)", "Lane Marking - Arrow (Split Right or Straight)", "Lane Marking - Arrow (Straight)",
-        "Lane Marking - Give Way (Row)", "Lane Marking - Give Way (Single)", "Lane Marking - Hatched (Chevron)", "Lane Marking - Hatched (Diagonal)",
-        "Lane Marking - Other", "Lane Marking - Stop Line", "Lane Marking - Symbol (Bicycle)", "Lane Marking - Symbol (Other)", "Lane Marking - Text",
-        "Lane Marking (only) - Dashed Line", "Lane Marking (only) - Crosswalk", "Lane Marking (only) - Other", "Lane Marking (only) - Test",
+        "Lane Marking - Arrow (Split Left or Straight)", "Lane Marking - Arrow (Split Right or Straight)",
+        "Lane Marking - Arrow (Straight)",
+        "Lane Marking - Give Way (Row)", "Lane Marking - Give Way (Single)", "Lane Marking - Hatched (Chevron)",
+        "Lane Marking - Hatched (Diagonal)",
+        "Lane Marking - Other", "Lane Marking - Stop Line", "Lane Marking - Symbol (Bicycle)",
+        "Lane Marking - Symbol (Other)", "Lane Marking - Text",
+        "Lane Marking (only) - Dashed Line", "Lane Marking (only) - Crosswalk", "Lane Marking (only) - Other",
+        "Lane Marking (only) - Test",
     ),
     "construction": (
-        "Curb", "Fence", "Guard Rail", "Barrier", "Wall", "Bridge", "Building", "Tunnel", "Ambiguous Barrier", "Concrete Block", "Road Median",
+        "Curb", "Fence", "Guard Rail", "Barrier", "Wall", "Bridge", "Building", "Tunnel", "Ambiguous Barrier",
+        "Concrete Block", "Road Median",
         "Road Side", "Lane Separator", "Temporary Barrier", "Garage",
     ),
     "object": (
-        "Pothole", "Street Light", "Pole", "Traffic Sign Frame", "Utility Pole", "Traffic Light", "Traffic Sign (Back)", "Traffic Sign (Front)",
-        "Pole Group", "Traffic Light - General (Single)", "Traffic Light - Pedestrians", "Traffic Light - General (Upright)",
-        "Traffic Light - General (Horizontal)", "Traffic Light - Cyclists", "Traffic Light - Other", "Traffic Sign - Ambiguous",
-        "Traffic Sign - Direction (Back)", "Traffic Sign - Direction (Front)", "Traffic Sign - Parking", "Traffic Sign - Temporary (Back)",
+        "Pothole", "Street Light", "Pole", "Traffic Sign Frame", "Utility Pole", "Traffic Light",
+        "Traffic Sign (Back)", "Traffic Sign (Front)",
+        "Pole Group", "Traffic Light - General (Single)", "Traffic Light - Pedestrians",
+        "Traffic Light - General (Upright)",
+        "Traffic Light - General (Horizontal)", "Traffic Light - Cyclists", "Traffic Light - Other",
+        "Traffic Sign - Ambiguous",
+        "Traffic Sign - Direction (Back)", "Traffic Sign - Direction (Front)", "Traffic Sign - Parking",
+        "Traffic Sign - Temporary (Back)",
         "Traffic Sign - Temporary (Front)",
     ),
     "nature": ("Vegetation",),
@@ -130,7 +162,8 @@ _GROUPS: dict[str, tuple[str, ...]] = {
         "Person", "Bicyclist", "Motorcyclist", "Other Rider", "Person Group",
     ),
     "vehicle": (
-        "Bicycle", "Boat", "Bus", "Car", "Caravan", "Motorcycle", "On Rails", "Other Vehicle", "Trailer", "Truck", "Wheeled Slow", "Vehicle Group",
+        "Bicycle", "Boat", "Bus", "Car", "Caravan", "Motorcycle", "On Rails", "Other Vehicle", "Trailer", "Truck",
+        "Wheeled Slow", "Vehicle Group",
     ),
 }
 GROUP: dict[str, str] = {name: group for group, names in _GROUPS.items() for name in names}
@@ -138,13 +171,18 @@ GROUP: dict[str, str] = {name: group for group, names in _GROUPS.items() for nam
 
 _TRAIN_CLASSES: dict[str, tuple[str, ...]] = {
     "road": (
-        "Road", "Service Lane", "Bike Lane", "Crosswalk - Plain", "Lane Marking - Crosswalk", "Lane Marking - General", "Lane Marking - Dashed Line",
-        "Lane Marking - Straight Line", "Lane Marking - Zigzag Line", "Lane Marking - Ambiguous", "Lane Marking - Arrow (Left)",
+        "Road", "Service Lane", "Bike Lane", "Crosswalk - Plain", "Lane Marking - Crosswalk",
+        "Lane Marking - General", "Lane Marking - Dashed Line",
+        "Lane Marking - Straight Line", "Lane Marking - Zigzag Line", "Lane Marking - Ambiguous",
+        "Lane Marking - Arrow (Left)",
         "Lane Marking - Arrow (Other)", "Lane Marking - Arrow (Right)", "Lane Marking - Arrow (Split Left or Straight)",
         "Lane Marking - Arrow (Split Right or Straight)", "Lane Marking - Arrow (Straight)", "Lane Marking - Crosswalk",
-        "Lane Marking - Give Way (Row)", "Lane Marking - Give Way (Single)", "Lane Marking - Hatched (Chevron)", "Lane Marking - Hatched (Diagonal)",
-        "Lane Marking - Other", "Lane Marking - Stop Line", "Lane Marking - Symbol (Bicycle)", "Lane Marking - Symbol (Other)", "Lane Marking - Text",
-        "Lane Marking (only) - Dashed Line", "Lane Marking (only) - Crosswalk", "Lane Marking (only) - Other", "Lane Marking (only) - Test",
+        "Lane Marking - Give Way (Row)", "Lane Marking - Give Way (Single)", "Lane Marking - Hatched (Chevron)",
+        "Lane Marking - Hatched (Diagonal)",
+        "Lane Marking - Other", "Lane Marking - Stop Line", "Lane Marking - Symbol (Bicycle)",
+        "Lane Marking - Symbol (Other)", "Lane Marking - Text",
+        "Lane Marking (only) - Dashed Line", "Lane Marking (only) - Crosswalk", "Lane Marking (only) - Other",
+        "Lane Marking (only) - Test",
     ),
     "sidewalk": ("Sidewalk", "Curb", "Curb Cut", "Pedestrian Area"),
     "building": ("Building", "Garage"),
@@ -152,11 +190,13 @@ _TRAIN_CLASSES: dict[str, tuple[str, ...]] = {
     "fence": ("Fence",),
     "pole": ("Pole", "Utility Pole"),
     "traffic light": (
-        "Traffic Light", "Traffic Light - General (Single)", "Traffic Light - Pedestrians", "Traffic Light - General (Upright)",
+        "Traffic Light", "Traffic Light - General (Single)", "Traffic Light - Pedestrians",
+        "Traffic Light - General (Upright)",
         "Traffic Light - General (Horizontal)", "Traffic Light - Cyclists", "Traffic Light - Other",
     ),
     "traffic sign": (
-        "Traffic Sign (Front)", "Traffic Sign - Ambiguous", "Traffic Sign - Direction (Front)", "Traffic Sign (Front)", "Traffic Sign - Parking",
+        "Traffic Sign (Front)", "Traffic Sign - Ambiguous", "Traffic Sign - Direction (Front)",
+        "Traffic Sign (Front)", "Traffic Sign - Parking",
         "Traffic Sign - Temporary (Front)",
     ),
     "vegetation": ("Vegetation",),
@@ -191,5 +231,7 @@ def readable(name: str) -> str:
     """
     found = _DOTTED_V1.get(name, name)
     if found not in _KNOWN:
-        raise ValueError(f"config.json names a label {name!r} that neither Vistas 1.2 nor 2.0 has; is it the data set's own file?")
+        raise ValueError(
+            f"config.json names a label {name!r} that neither Vistas 1.2 nor 2.0 has; is it the data set's own file?"
+        )
     return found

@@ -4,7 +4,12 @@ from esl_dist.losses.adversarial import domain_loss
 from esl_dist.losses.entropy import entropy_loss, self_information
 from esl_dist.losses.maxsquare import guidance_labels, image_weighted_max_square_loss, max_square_loss
 from esl_dist.losses.segmentation import segmentation_loss
-from esl_dist.losses.upsampling import upsample, upsampled_information, upsampled_probabilities, upsampled_segmentation_loss
+from esl_dist.losses.upsampling import (
+    upsample,
+    upsampled_information,
+    upsampled_probabilities,
+    upsampled_segmentation_loss,
+)
 
 __all__ = [
     "domain_loss",

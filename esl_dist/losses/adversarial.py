@@ -14,8 +14,8 @@ from esl_dist.losses.precision import wide
 def domain_loss(logits: Tensor, domain: int, kind: Literal["bce", "ls"] | str = "bce") -> Tensor:
     """How far a discriminator's ``logits`` (any shape) are from saying ``domain``, a mean over all positions; 0-dim.
 
-    ``bce``: binary cross-entropy with logits (Tsai et al., CVPR 2018, eqs. 2 and 4; ADVENT, eqs. 5 and 6). ``ls``: squared error
-    of the raw output (Mao et al., LSGAN, ICCV 2017; the LS variant of AdaptSegNet).
+    ``bce``: binary cross-entropy with logits (Tsai et al., CVPR 2018, eqs. 2 and 4; ADVENT, eqs. 5 and 6). ``ls``:
+    squared error of the raw output (Mao et al., LSGAN, ICCV 2017; the LS variant of AdaptSegNet).
 
     Args:
         domain: 0 source, 1 target, as in the public code (the papers write 1 and 0, which trains the same).

@@ -15,14 +15,16 @@ EPSILON = 1e-30
 def self_information(prob: Tensor) -> Tensor:
     """Weighted self-information ``-P log2(P + 1e-30) / log2 C``, per class and pixel (ADVENT, eq. 4, normalised).
 
-    ``[N, C, ...]`` probabilities to the same shape, float32 (float64 stays); each value in [0, 0.531 / log2 C], a pixel's sum in [0, 1].
+    ``[N, C, ...]`` probabilities to the same shape, float32 (float64 stays); each value in [0, 0.531 / log2 C], a
+    pixel's sum in [0, 1].
     """
     prob = wide(prob)
     return -prob * (prob + EPSILON).log2() / math.log2(prob.shape[1])
 
 
 def entropy_loss(prob: Tensor) -> Tensor:
-    """MinEnt: the mean over pixels of the normalised entropy ``sum_c -P log2(P + 1e-30) / log2 C`` (ADVENT, eqs. 2 and 3). 0-dim, in [0, 1].
+    """MinEnt: the mean over pixels of the normalised entropy ``sum_c -P log2(P + 1e-30) / log2 C`` (ADVENT, eqs. 2 and
+    3). 0-dim, in [0, 1].
 
     A mean over images of equal size, so the mean over ranks of equal batches is the loss of the global batch.
     """

@@ -1,12 +1,14 @@
-"""Classes as several modes of an embedding space, and modes that two domains share: the losses of DRSL (Iqbal et al., 2022, arXiv 2206.09683).
+"""Classes as several modes of an embedding space, and modes that two domains share: the losses of DRSL (Iqbal et al.,
+2022, arXiv 2206.09683).
 
-From the paper's abstract: a class-aware multi-modal distribution learning (MMDL) head beside the segmentation head, a distance-metric
-loss on (pseudo-)labels that regularises the shared base, and stochastic mode alignment, which brings sampled target pixels closer to
-source pixels of the same mode. Its equations are not public to us. Those below are ours, on top of representative-based metric
-learning (Karlinsky et al., RepMet, CVPR 2019).
+From the paper's abstract: a class-aware multi-modal distribution learning (MMDL) head beside the segmentation head, a
+distance-metric loss on (pseudo-)labels that regularises the shared base, and stochastic mode alignment, which brings
+sampled target pixels closer to source pixels of the same mode. Its equations are not public to us. Those below are
+ours, on top of representative-based metric learning (Karlinsky et al., RepMet, CVPR 2019).
 
-Shapes: ``N`` images, ``S`` sampled pixels of each, ``d`` embedding dimensions, ``C`` classes of ``K`` modes. A mode's number is
-``class * K + k``; -1 is a pixel of no mode. Embeddings and representatives have length 1, so squared distances are in [0, 4].
+Shapes: ``N`` images, ``S`` sampled pixels of each, ``d`` embedding dimensions, ``C`` classes of ``K`` modes. A mode's
+number is ``class * K + k``; -1 is a pixel of no mode. Embeddings and representatives have length 1, so squared
+distances are in [0, 4].
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ def squared_distances(embedding: Tensor, representatives: Tensor) -> Tensor:
 
 
 def mode_cross_entropy(squared: Tensor, labels: Tensor, sigma: float, valid: Tensor | float | None = None) -> Tensor:
-    """``-sum log p(y | e) / valid`` with ``p(c | e)`` proportional to ``max_k exp(-|e - r_ck|^2 / 2 sigma^2)``. 0-dim, in nats.
+    """``-sum log p(y | e) / valid`` with ``p(c | e)`` proportional to ``max_k exp(-|e - r_ck|^2 / 2 sigma^2)``. 0-dim,
+    in nats.
 
     Args:
         squared: ``[N, S, C, K]``.
@@ -49,7 +52,8 @@ def mode_cross_entropy(squared: Tensor, labels: Tensor, sigma: float, valid: Ten
 
 
 def mode_hinge(squared: Tensor, labels: Tensor, margin: float, valid: Tensor | float) -> Tensor:
-    """``sum [min_k |e - r_yk| - min_{c != y, k} |e - r_ck| + margin]_+ / valid``: the own class is nearer than any other, by ``margin``. 0-dim.
+    """``sum [min_k |e - r_yk| - min_{c != y, k} |e - r_ck| + margin]_+ / valid``: the own class is nearer than any
+    other, by ``margin``. 0-dim.
 
     Arguments as of ``mode_cross_entropy``.
     """
@@ -62,10 +66,12 @@ def mode_hinge(squared: Tensor, labels: Tensor, margin: float, valid: Tensor | f
 
 
 def mode_balance(squared: Tensor, labels: Tensor, usage: Tensor, sigma: float, valid: Tensor | float) -> Tensor:
-    """``sum K usage_yk softmax_k(-|e - r_yk|^2 / 2 sigma^2) / valid``: 1 where a class's modes share its pixels evenly, up to K where one has all. 0-dim.
+    """``sum K usage_yk softmax_k(-|e - r_yk|^2 / 2 sigma^2) / valid``: 1 where a class's modes share its pixels evenly,
+    up to K where one has all. 0-dim.
 
-    With the nearest mode alone in the loss, modes that are nobody's nearest never learn, and a class ends with one. This is the load
-    balancing of mixtures of experts (Fedus et al., Switch Transformer, JMLR 2022), a class's modes as its experts.
+    With the nearest mode alone in the loss, modes that are nobody's nearest never learn, and a class ends with one.
+    This is the load balancing of mixtures of experts (Fedus et al., Switch Transformer, JMLR 2022), a class's modes as
+    its experts.
 
     Args:
         usage: ``[C, K]``, how the pixels of each class have spread over its modes lately; rows sum to 1. A constant.
@@ -73,14 +79,18 @@ def mode_balance(squared: Tensor, labels: Tensor, usage: Tensor, sigma: float, v
     c, k = squared.shape[-2:]
     known = labels < c
     own = torch.where(known, labels, 0).long()
-    responsible = torch.softmax(squared.gather(-2, own[..., None, None].expand(*own.shape, 1, k))[..., 0, :] / (-2 * sigma**2), dim=-1)
+    responsible = torch.softmax(
+        squared.gather(-2, own[..., None, None].expand(*own.shape, 1, k))[..., 0, :] / (-2 * sigma**2), dim=-1
+    )
     load = k * (wide(usage)[own] * responsible).sum(-1)
     return torch.where(known, load, 0).sum() / valid
 
 
 @torch.no_grad()
 def modes_of(squared: Tensor, labels: Tensor | None) -> Tensor:
-    """The nearest mode of each pixel's class, of any class without labels: ``[N, S, C, K]`` to int64 ``[N, S]``, -1 where the label is no class."""
+    """The nearest mode of each pixel's class, of any class without labels: ``[N, S, C, K]`` to int64 ``[N, S]``, -1
+    where the label is no class.
+    """
     c, k = squared.shape[-2:]
     if labels is None:
         return squared.flatten(-2).argmin(-1)
@@ -91,7 +101,9 @@ def modes_of(squared: Tensor, labels: Tensor | None) -> Tensor:
 
 
 class Moments(NamedTuple):
-    """Per mode, of a pool of embeddings: how many ``[M]``, their mean ``[M, d]`` and their mean squared length ``[M]``; 0 for a mode without any."""
+    """Per mode, of a pool of embeddings: how many ``[M]``, their mean ``[M, d]`` and their mean squared length ``[M]``;
+    0 for a mode without any.
+    """
 
     members: Tensor
     mean: Tensor
@@ -99,7 +111,9 @@ class Moments(NamedTuple):
 
 
 def mode_moments(embedding: Tensor, modes: Tensor, num_modes: int) -> Moments:
-    """Moments of ``[P, d]`` embeddings with mode numbers ``[P]`` (-1 is left out). Sums as one product, so in a fixed order on any device."""
+    """Moments of ``[P, d]`` embeddings with mode numbers ``[P]`` (-1 is left out). Sums as one product, so in a fixed
+    order on any device.
+    """
     embedding = wide(embedding)
     member = (modes[:, None] == torch.arange(num_modes, device=modes.device)).to(embedding.dtype)
     count = member.sum(0)
@@ -110,7 +124,8 @@ def mode_moments(embedding: Tensor, modes: Tensor, num_modes: int) -> Moments:
 
 
 def mode_alignment(embedding: Tensor, modes: Tensor, pool: Moments) -> tuple[Tensor, Tensor]:
-    """Mean squared distance of each pixel to all pool members of its mode, ``|e|^2 - 2 e.mean + square``, and whether there are any.
+    """Mean squared distance of each pixel to all pool members of its mode, ``|e|^2 - 2 e.mean + square``, and whether
+    there are any.
 
     The expectation of drawing a partner at random, so no pair is ever formed. A pixel without partner has distance 0.
 
@@ -137,7 +152,8 @@ def without(pool: Moments) -> Moments:
 
 
 def usage_entropy(count: Tensor) -> Tensor:
-    """Entropy of how a class's pixels spread over its modes, over log K: ``[C, K]`` counts to ``[C]`` in [0, 1]; NaN for a class without pixels.
+    """Entropy of how a class's pixels spread over its modes, over log K: ``[C, K]`` counts to ``[C]`` in [0, 1]; NaN
+    for a class without pixels.
 
     1: all modes alike; 0: one mode has them all, or there is only one.
     """

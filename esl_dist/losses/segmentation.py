@@ -12,18 +12,24 @@ IGNORED = -100
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, valid: Tensor | float | None = None) -> Tensor:
-    """Cross-entropy ``-sum over valid pixels of log softmax(logits)[label] / valid``, in nats (Vu et al., ADVENT, eq. 1).
+    """Cross-entropy ``-sum over valid pixels of log softmax(logits)[label] / valid``, in nats (Vu et al., ADVENT, eq.
+    1).
 
     Args:
         logits: ``[N, C, H, W]``, any floating type.
         labels: ``[N, H, W]``, any integer type; values outside ``[0, C)`` are ignored.
-        valid: what the sum is divided by: 0-dim tensor or number. None takes this batch's own count. Under data parallelism
-            pass the valid pixels of the global batch divided by the world size, since gradients are averaged over ranks.
+        valid: what the sum is divided by: 0-dim tensor or number. None takes this batch's own count. Under data
+            parallelism
+            pass the valid pixels of the global batch divided by the world size, since gradients are averaged over
+            ranks.
 
     Returns:
         0-dim, float32 (float64 for float64 logits). Without any valid pixel: zero, with zero gradients.
     """
-    assert labels.shape == (logits.shape[0], *logits.shape[2:]), f"labels {tuple(labels.shape)} for logits {tuple(logits.shape)}"
+    assert labels.shape == (
+        logits.shape[0],
+        *logits.shape[2:],
+    ), f"labels {tuple(labels.shape)} for logits {tuple(logits.shape)}"
     target = labels.long()
     target = torch.where((target >= 0) & (target < logits.shape[1]), target, IGNORED)
     # Summed afterwards, because the built-in sum over a map adds in no fixed order on CUDA.

@@ -1,9 +1,10 @@
 """Bilinear upsampling of logits to the crop, and what is computed there without ever holding the upsampled logits.
 
-With aligned corners the interpolation is two small matrices, ``R z K^T`` with R ``[H, h]`` and K ``[W, w]``, two entries a row. So a band of its
-rows costs a product with a few rows of z, and its gradient the transposed product: sums in a fixed order, also on CUDA, where the
-library's own backward adds atomically. Everything behind it (softmax, logarithm, loss and their gradients) is local to a pixel and done
-band by band while the band lies in the processor's cache; what is kept for the backward pass has the size of the logits.
+With aligned corners the interpolation is two small matrices, ``R z K^T`` with R ``[H, h]`` and K ``[W, w]``, two
+entries a row. So a band of its rows costs a product with a few rows of z, and its gradient the transposed product: sums
+in a fixed order, also on CUDA, where the library's own backward adds atomically. Everything behind it (softmax,
+logarithm, loss and their gradients) is local to a pixel and done band by band while the band lies in the processor's
+cache; what is kept for the backward pass has the size of the logits.
 """
 
 from __future__ import annotations
@@ -30,16 +31,24 @@ def upsample(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return upsampled
 
 
-def upsampled_segmentation_loss(logits: Tensor, labels: Tensor, valid: Tensor | float | None = None, weights: Tensor | None = None) -> Tensor:
-    """``segmentation_loss(upsample(logits, size of labels), labels, valid)`` in bands: ``[N, C, h, w]`` and ``[N, H, W]`` to 0-dim.
+def upsampled_segmentation_loss(
+    logits: Tensor, labels: Tensor, valid: Tensor | float | None = None, weights: Tensor | None = None
+) -> Tensor:
+    """``segmentation_loss(upsample(logits, size of labels), labels, valid)`` in bands: ``[N, C, h, w]`` and ``[N, H,
+    W]`` to 0-dim.
 
-    ``weights`` (``[N, H, W]``, floating, 0-1) multiply each pixel's cross-entropy; ``valid`` is then, by default, their sum over the labelled pixels.
+    ``weights`` (``[N, H, W]``, floating, 0-1) multiply each pixel's cross-entropy; ``valid`` is then, by default, their
+    sum over the labelled pixels.
     """
     assert len(labels) == len(logits) and (weights is None or weights.shape == labels.shape)
     total: Tensor = _CrossEntropy.apply(wide(logits), labels, weights)
     if valid is None:
         known = (labels >= 0) & (labels < logits.shape[1])
-        valid = known.sum().clamp_min(1) if weights is None else (weights * known).sum().clamp_min(torch.finfo(weights.dtype).tiny)
+        valid = (
+            known.sum().clamp_min(1)
+            if weights is None
+            else (weights * known).sum().clamp_min(torch.finfo(weights.dtype).tiny)
+        )
     return total / (valid.to(total.dtype) if isinstance(valid, Tensor) else valid)
 
 
@@ -52,7 +61,8 @@ def upsampled_probabilities(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
 def upsampled_information(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """``self_information(softmax(upsample(logits)))``: float32 ``[N, C, *size_hw]``, channels last.
 
-    The logarithm comes from the log-softmax, so it needs no epsilon; the two differ where P < 1e-22, by less than 1e-20.
+    The logarithm comes from the log-softmax, so it needs no epsilon; the two differ where P < 1e-22, by less than
+    1e-20.
     """
     information: Tensor = _View.apply(wide(logits), tuple(size_hw), True)
     return information
@@ -85,7 +95,8 @@ class _Rows:
         scale = (self.cells - 1) / max(self.height - 1, 1)
         for first in range(0, self.height, self.step):
             end = min(first + self.step, self.height)
-            # One cell further than the last row's lower neighbour, and one before the first's: a position may be rounded up.
+            # One cell further than the last row's lower neighbour, and one before the first's: a position may be
+            # rounded up.
             yield slice(first, end), slice(max(int(first * scale) - 1, 0), min(int((end - 1) * scale) + 3, self.cells))
 
     def band(self, rows: slice, cells: slice) -> Tensor:
@@ -133,7 +144,9 @@ class _Upsample(Function):
 
 
 class _CrossEntropy(Function):
-    """Sum over the labelled pixels, weighted where there are weights. Its gradient is made with it: one more pass would cost one more softmax."""
+    """Sum over the labelled pixels, weighted where there are weights. Its gradient is made with it: one more pass would
+    cost one more softmax.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
@@ -171,7 +184,9 @@ class _View(Function):
         ctx.save_for_backward(logits)
         ctx.information = information
         n, classes = logits.shape[:2]
-        out = torch.empty((n, classes, *size_hw), dtype=logits.dtype, device=logits.device, memory_format=torch.channels_last)
+        out = torch.empty(
+            (n, classes, *size_hw), dtype=logits.dtype, device=logits.device, memory_format=torch.channels_last
+        )
         with _full_precision(logits.device):
             rows = _Rows(logits, size_hw)
             for band, cells in rows:

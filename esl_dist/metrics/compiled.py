@@ -1,7 +1,8 @@
-"""The argmax by cells and the count of pairs compiled by numba: the pixels and the integers of ``upsample`` and ``confusion``.
+"""The argmax by cells and the count of pairs compiled by numba: the pixels and the integers of ``upsample`` and
+``confusion``.
 
-No fastmath, so that products and sums are rounded one by one as torch rounds them, and every constant a float32. Both functions
-release the interpreter.
+No fastmath, so that products and sums are rounded one by one as torch rounds them, and every constant a float32. Both
+functions release the interpreter.
 """
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def"
@@ -17,11 +18,12 @@ MARGIN = np.float32(1e-5)
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def label_cells(corners, winner, rows, row_weight, columns, column_weight, margin, label):
-    """Fill ``label``, uint8 ``[H, W]``, from finite float32 ``corners [h, w, C]`` and their ``winner``, uint8 ``[h, w]``.
+    """Fill ``label``, uint8 ``[H, W]``, from finite float32 ``corners [h, w, C]`` and their ``winner``, uint8 ``[h,
+    w]``.
 
-    ``rows`` and ``columns`` are the cell of every output row and column, int64 and rising, with the float32 weight of the far corner.
-    A class that lies ``margin`` below one other class at all four corners lies below it everywhere inside, rounding included: it
-    is left out, and of most mixed cells two or three classes remain.
+    ``rows`` and ``columns`` are the cell of every output row and column, int64 and rising, with the float32 weight of
+    the far corner. A class that lies ``margin`` below one other class at all four corners lies below it everywhere
+    inside, rounding included: it is left out, and of most mixed cells two or three classes remain.
     """
     h, w, classes = corners.shape
     height, width = label.shape
@@ -55,7 +57,10 @@ def label_cells(corners, winner, rows, row_weight, columns, column_weight, margi
                 hopeless = False
                 for rival in (a, b, c, d):
                     hopeless |= (
-                        near[rival] - near[k] > margin and right[rival] - right[k] > margin and below[rival] - below[k] > margin and far[rival] - far[k] > margin
+                        near[rival] - near[k] > margin
+                        and right[rival] - right[k] > margin
+                        and below[rival] - below[k] > margin
+                        and far[rival] - far[k] > margin
                     )
                 if not hopeless:
                     kept[left] = k
@@ -88,7 +93,8 @@ def label_cells(corners, winner, rows, row_weight, columns, column_weight, margi
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def count_pairs(label, prediction, classes):
-    """int64 ``[C, C]`` of flat uint8 labels (rows) and predictions; a value of C or more in either leaves its pixel out.
+    """int64 ``[C, C]`` of flat uint8 labels (rows) and predictions; a value of C or more in either leaves its pixel
+    out.
 
     Four tables, because neighbours are mostly alike and a single counter would wait for itself.
     """

@@ -28,7 +28,9 @@ def confusion_matrix(label: torch.Tensor, prediction: torch.Tensor, num_classes:
     assert label.shape == prediction.shape, (label.shape, prediction.shape)
     fast = compiled()
     if fast is not None and label.dtype == prediction.dtype == torch.uint8 and label.device.type == "cpu":
-        return torch.from_numpy(fast.count_pairs(label.reshape(-1).numpy(), prediction.reshape(-1).numpy(), num_classes))
+        return torch.from_numpy(
+            fast.count_pairs(label.reshape(-1).numpy(), prediction.reshape(-1).numpy(), num_classes)
+        )
     # int16 holds every pair of 181 classes, and a narrow type is what makes this a matter of memory bandwidth.
     narrow = torch.int16 if num_classes * num_classes < 2**15 else torch.int64
     label, prediction = label.reshape(-1), prediction.reshape(-1)

@@ -26,7 +26,9 @@ def multi_scale(predict: Predict, scales: Sequence[float]) -> Predict:
         ValueError: no scale, or one that is not positive.
     """
     if not scales or min(scales) <= 0:
-        raise ValueError(f"--scales: must be positive factors of the input size, such as 0.75,1,1.25; not {list(scales)}")
+        raise ValueError(
+            f"--scales: must be positive factors of the input size, such as 0.75,1,1.25; not {list(scales)}"
+        )
 
     def every(images: torch.Tensor) -> torch.Tensor:
         height, width = images.shape[-2:]
@@ -43,7 +45,10 @@ def weighted(predicts: Sequence[Predict], weights: Sequence[float]) -> Predict:
         ValueError: not one weight per network, a negative weight, or all zero.
     """
     if len(predicts) != len(weights) or not predicts or min(weights) < 0 or sum(weights) <= 0:
-        raise ValueError(f"--weight: give one of 0 or more per --checkpoint, not all 0; got {len(predicts)} checkpoint(s) and {list(weights)}")
+        raise ValueError(
+            f"--weight: give one of 0 or more per --checkpoint, not all 0; got {len(predicts)} checkpoint(s) and"
+            f" {list(weights)}"
+        )
     return lambda images: _mean([predict(images) for predict in predicts], weights)
 
 
@@ -51,7 +56,11 @@ def _mean(maps: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tenso
     height, width = max(m.shape[-2] for m in maps), max(m.shape[-1] for m in maps)
     summed = torch.zeros((), device=maps[0].device)
     for logits, weight in zip(maps, weights, strict=True):
-        same = logits if logits.shape[-2:] == (height, width) else functional.interpolate(logits.float(), (height, width), mode="bilinear", align_corners=True)
+        same = (
+            logits
+            if logits.shape[-2:] == (height, width)
+            else functional.interpolate(logits.float(), (height, width), mode="bilinear", align_corners=True)
+        )
         summed = summed + weight * same
     return summed / sum(weights)
 
@@ -60,4 +69,9 @@ def _resized(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """uint8 images at another size, as a photograph would be: bilinear, antialiased, rounded."""
     if images.shape[-2:] == size:
         return images
-    return functional.interpolate(images.float(), size, mode="bilinear", align_corners=False, antialias=True).round().clamp(0, 255).to(torch.uint8)
+    return (
+        functional.interpolate(images.float(), size, mode="bilinear", align_corners=False, antialias=True)
+        .round()
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )

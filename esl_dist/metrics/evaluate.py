@@ -57,14 +57,24 @@ class EvaluationResult:
             "classes": f"{len(names)}-class network",
             "images": self.images,
             "at": self.at,
-            "pixel_accuracy": _number(float(np.trace(self.confusion)) / total) if (total := int(self.confusion.sum())) else None,
+            "pixel_accuracy": (
+                _number(float(np.trace(self.confusion)) / total) if (total := int(self.confusion.sum())) else None
+            ),
         }
         subsets = subset_scores(values, names)
         if subsets:
-            found["subsets"] = {name: {"miou": _number(mean), "classes": list(classes)} for name, (mean, classes) in subsets.items()}
+            found["subsets"] = {
+                name: {"miou": _number(mean), "classes": list(classes)} for name, (mean, classes) in subsets.items()
+            }
         merged = merged_scores(self.confusion, names)
         if merged:
-            found["merged"] = {title: {"miou": _number(mean_iou(np.array([*ious.values()]))), "iou": {name: _number(v) for name, v in ious.items()}} for title, ious in merged.items()}
+            found["merged"] = {
+                title: {
+                    "miou": _number(mean_iou(np.array([*ious.values()]))),
+                    "iou": {name: _number(v) for name, v in ious.items()},
+                }
+                for title, ious in merged.items()
+            }
         if "13-of-16" in subsets:
             found["miou_star"] = _number(subsets["13-of-16"][0])
         return {**found, "confusion": self.confusion.tolist()}
@@ -87,7 +97,8 @@ def evaluate(
     """Score ``predict`` on a labelled dataset, sharded over the ranks; all ranks call it and get the same result.
 
     Args:
-        predict: uint8 images ``[batch, 3, h, w]`` RGB at ``input_size`` to logits ``[batch, C, h', w']`` at any stride. Logits are upsampled
+        predict: uint8 images ``[batch, 3, h, w]`` RGB at ``input_size`` to logits ``[batch, C, h', w']`` at any stride.
+            Logits are upsampled
             (bilinear, ``align_corners=True``, float32) to the size that is scored, then the argmax is taken.
         input_size: width and height that the network sees.
         batch: images per forward; the last batch is padded to it and the padding is not scored.
@@ -101,7 +112,9 @@ def evaluate(
         StoppedBySignal: ``stop`` said so on some rank.
     """
     if not dataset.labelled:
-        raise ValueError("eval.split: these images have no labels to score against; set eval.split= (empty) to skip evaluation")
+        raise ValueError(
+            "eval.split: these images have no labels to score against; set eval.split= (empty) to skip evaluation"
+        )
     assert len(class_names) == num_classes, (len(class_names), num_classes)
     total = min(images, len(dataset)) if images else len(dataset)
     mine = range(total)[collectives.rank() :: collectives.world()]
@@ -112,24 +125,42 @@ def evaluate(
 
 
 def _score(
-    counts: torch.Tensor, predict: Predict, dataset: Dataset, indices: list[int], input_size: tuple[int, int], batch: int, at: str, workers: int, fit: Fit
+    counts: torch.Tensor,
+    predict: Predict,
+    dataset: Dataset,
+    indices: list[int],
+    input_size: tuple[int, int],
+    batch: int,
+    at: str,
+    workers: int,
+    fit: Fit,
 ) -> Generator[None, None, None]:
     """Add this rank's images to ``counts``, a batch a piece."""
     num_classes = len(counts)
-    for loaded in inference_batches(dataset, indices, size=input_size, batch=batch, workers=workers, with_labels=True, fit=fit):
+    for loaded in inference_batches(
+        dataset, indices, size=input_size, batch=batch, workers=workers, with_labels=True, fit=fit
+    ):
         logits = predict(loaded.images)
         assert loaded.labels is not None and logits.shape[1] == num_classes
         for slot in range(len(loaded.indices)):
             native = loaded.labels[slot]
             size = (native.shape[1], native.shape[0])
-            label = torch.from_numpy(native) if at == "native" else resize_label(native, content_size(size, input_size, fit))
-            prediction = upsampled_argmax(cut_padding(logits[slot], size, input_size, fit), (label.shape[1], label.shape[0]))
+            label = (
+                torch.from_numpy(native)
+                if at == "native"
+                else resize_label(native, content_size(size, input_size, fit))
+            )
+            prediction = upsampled_argmax(
+                cut_padding(logits[slot], size, input_size, fit), (label.shape[1], label.shape[0])
+            )
             counts += confusion_matrix(label.to(logits.device), prediction, num_classes).cpu()
         yield
 
 
 def write_metrics(result: EvaluationResult, path: Path, extra: Mapping[str, Any] | None = None) -> None:
-    """Write ``metrics.json`` whole or not at all: scores, ``extra`` (statistics, split, checkpoint), and the confusion matrix last."""
+    """Write ``metrics.json`` whole or not at all: scores, ``extra`` (statistics, split, checkpoint), and the confusion
+    matrix last.
+    """
     content = result.to_json()
     confusion = content.pop("confusion")
     text = json.dumps({**content, **(extra or {}), "confusion": "@"}, indent=2, allow_nan=False)

@@ -14,7 +14,8 @@ Confusion = NDArray[np.int64]
 
 
 def iou(confusion: Confusion) -> NDArray[np.float64]:
-    """Intersection over union per class, 0-1: TP / (TP + FP + FN); NaN for a class that is neither labelled nor predicted.
+    """Intersection over union per class, 0-1: TP / (TP + FP + FN); NaN for a class that is neither labelled nor
+    predicted.
 
     Args:
         confusion: int64 ``[C, C]``, rows = label.
@@ -32,10 +33,12 @@ def mean_iou(values: NDArray[np.float64]) -> float:
 
 
 def subset_scores(values: NDArray[np.float64], class_names: Sequence[str]) -> dict[str, tuple[float, tuple[str, ...]]]:
-    """Scores over part of a network's classes that the literature reports, by name: mean IoU and the classes it is taken over.
+    """Scores over part of a network's classes that the literature reports, by name: mean IoU and the classes it is
+    taken over.
 
-    A 19-class network scored on SYNTHIA's 16 (or 13) classes is ``16-from-19`` (``13-from-19``): the IoU of the full 19-class matrix,
-    averaged over the subset. It is another number than a 16-class network's own mean. ``13-of-16`` is the mIoU* of a 16-class network.
+    A 19-class network scored on SYNTHIA's 16 (or 13) classes is ``16-from-19`` (``13-from-19``): the IoU of the full
+    19-class matrix, averaged over the subset. It is another number than a 16-class network's own mean. ``13-of-16`` is
+    the mIoU* of a 16-class network.
     """
     names = tuple(class_names)
     subsets = {
@@ -50,29 +53,34 @@ def subset_scores(values: NDArray[np.float64], class_names: Sequence[str]) -> di
 
 
 def merged_scores(confusion: Confusion, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """One 19-class prediction set under the protocols that merge classes: ``7-from-19`` and ``10-from-19`` -> IoU per merged class."""
+    """One 19-class prediction set under the protocols that merge classes: ``7-from-19`` and ``10-from-19`` -> IoU per
+    merged class.
+    """
     names = tuple(class_names)
     if names != protocol("19").classes:
         return {}
     scores = {}
     for coarse in (protocol("7"), protocol("10")):
-        coarse_of = {i: coarse.index_of(name) for i, name in enumerate(names) if coarse.index_of(name) < coarse.num_classes}
+        coarse_of = {
+            i: coarse.index_of(name) for i, name in enumerate(names) if coarse.index_of(name) < coarse.num_classes
+        }
         values = iou(fold(confusion, coarse_of, coarse.num_classes))
         scores[f"{coarse.name}-from-19"] = {name: float(values[i]) for i, name in enumerate(coarse.classes)}
     return scores
 
 
 def fold(confusion: Confusion, coarse_of: Mapping[int, int], num_coarse: int) -> Confusion:
-    """Score one set of fine predictions under a coarser protocol: sum the rows and columns of the classes that it merges.
+    """Score one set of fine predictions under a coarser protocol: sum the rows and columns of the classes that it
+    merges.
 
     Args:
         confusion: int64 ``[C, C]``, rows = label.
-        coarse_of: fine class -> coarse class; a fine class that is missing is ignored where labelled, and wrong where predicted.
-        num_coarse: number of coarse classes K.
+        coarse_of: fine class -> coarse class; a fine class that is missing is ignored where labelled, and wrong where
+        predicted. num_coarse: number of coarse classes K.
 
     Returns:
-        int64 ``[K + 1, K + 1]``: the last column counts predictions of classes outside the protocol, the last row is zero. ``iou`` of it,
-        cut to K, gives the scores.
+        int64 ``[K + 1, K + 1]``: the last column counts predictions of classes outside the protocol, the last row is
+        zero. ``iou`` of it, cut to K, gives the scores.
     """
     folded = np.zeros((num_coarse + 1, num_coarse + 1), dtype=np.int64)
     for row in range(len(confusion)):

@@ -1,9 +1,9 @@
 """The argmax of upsampled logits without the upsampled logits.
 
-Evaluation at a label's own size needs, per image, the winning class of C x 2048 x 1024 bilinear values: 152 MiB in float32 that are
-read once and thrown away. Bilinear interpolation is a convex combination of a cell's four corners, so where one class wins all four it
-wins the whole cell: only the cells on the border between two classes have to be interpolated at all. With numba (the extra ``fast``)
-a compiled loop over the cells gives the same pixels.
+Evaluation at a label's own size needs, per image, the winning class of C x 2048 x 1024 bilinear values: 152 MiB in
+float32 that are read once and thrown away. Bilinear interpolation is a convex combination of a cell's four corners, so
+where one class wins all four it wins the whole cell: only the cells on the border between two classes have to be
+interpolated at all. With numba (the extra ``fast``) a compiled loop over the cells gives the same pixels.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def _eager(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     mixed = (top_left != winner[:-1, 1:]) | (top_left != winner[1:, :-1]) | (top_left != winner[1:, 1:])
     label = top_left[rows][:, columns].contiguous()
 
-    # The pixels of cell (i, j) are a block of rows y[i] .. y[i]+p and columns x[j] .. x[j]+q; p and q vary by one between cells.
+    # The pixels of cell (i, j) are a block of rows y[i] .. y[i]+p and columns x[j] .. x[j]+q; p and q vary by one
+    # between cells.
     y, y_weight, y_inside = _by_cell(rows, row_weight, h - 1)
     x, x_weight, x_inside = _by_cell(columns, column_weight, w - 1)
     corners = logits.permute(1, 2, 0)
@@ -85,14 +86,18 @@ def _compiled() -> Argmax | None:
         columns, column_weight = (table.numpy() for table in _positions(w, width, logits.device))
         label = torch.empty(height, width, dtype=torch.uint8)
         corners, winner = logits.permute(1, 2, 0).contiguous().numpy(), logits.argmax(0).to(torch.uint8).numpy()
-        fast.label_cells(corners, winner, rows, row_weight, columns, column_weight, fast.MARGIN * np.float32(largest), label.numpy())
+        fast.label_cells(
+            corners, winner, rows, row_weight, columns, column_weight, fast.MARGIN * np.float32(largest), label.numpy()
+        )
         return label
 
     tile = torch.randn(7, 9, 11, generator=torch.Generator().manual_seed(0))
     tile[:, 4:] = tile[:, 4:].round()  # ties, and cells of one class
     if torch.equal(argmax(tile, (83, 61)), _eager(tile, (83, 61))):
         return argmax
-    log.warning("numba does not give torch's pixels on this machine, so scoring runs in torch alone, several times slower")
+    log.warning(
+        "numba does not give torch's pixels on this machine, so scoring runs in torch alone, several times slower"
+    )
     return None
 
 
@@ -115,7 +120,9 @@ def _at_least_two(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _positions(cells_plus_one: int, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cell index and weight of its far corner for every output row or column; exact rationals, rounded once to float32."""
+    """Cell index and weight of its far corner for every output row or column; exact rationals, rounded once
+    to float32.
+    """
     steps = max(length - 1, 1)
     numerator = torch.arange(length, device=device) * (cells_plus_one - 1)
     cell = (numerator // steps).clamp_(max=cells_plus_one - 2)
@@ -124,7 +131,9 @@ def _positions(cells_plus_one: int, length: int, device: torch.device) -> tuple[
 
 
 def _by_cell(cell: torch.Tensor, weight: torch.Tensor, cells: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Per cell its pixels' positions, weights and which of them are real: three tensors ``[cells, most pixels in a cell]``."""
+    """Per cell its pixels' positions, weights and which of them are real: three tensors ``[cells, most pixels in a
+    cell]``.
+    """
     count = torch.bincount(cell, minlength=cells)
     first = torch.cumsum(count, 0) - count
     offset = torch.arange(int(count.max()), device=cell.device)

@@ -1,4 +1,6 @@
-"""Networks: DeepLab-v2 and its discriminator, built from a configuration and a seed, and every lineage's checkpoints (``weights``)."""
+"""Networks: DeepLab-v2 and its discriminator, built from a configuration and a seed, and every lineage's checkpoints
+(``weights``).
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,11 @@ __all__ = [
 
 
 def build_segmenter(config: ModelConfig, num_classes: int, seed: int) -> DeepLabV2:
-    """The network of ``config`` on the CPU, float32, every weight a function of ``seed``; ``config.checkpoint`` is not read.
+    """The network of ``config`` on the CPU, float32, every weight a function of ``seed``; ``config.checkpoint`` is not
+    read.
 
-    ``bn=frozen`` freezes the statistics here; ``bn=sync`` is a conversion that needs the process group and is made by the caller.
+    ``bn=frozen`` freezes the statistics here; ``bn=sync`` is a conversion that needs the process group and is made by
+    the caller.
     """
     with torch.device("meta"):  # no storage, no draw from the global generator
         model = DeepLabV2(num_classes, config.layers, config.multi_level, config.aspp_branches, config.width)
@@ -38,10 +42,17 @@ def build_segmenter(config: ModelConfig, num_classes: int, seed: int) -> DeepLab
 
 
 def build_translation(config: TranslateConfig, seed: int) -> tuple[Generator, PatchDiscriminator]:
-    """A generator and the discriminator of its output domain on the CPU, float32, every weight a function of ``seed``."""
+    """A generator and the discriminator of its output domain on the CPU, float32, every weight a function
+    of ``seed``.
+    """
     with torch.device("meta"):
-        generator, discriminator = Generator(config.blocks, config.width), PatchDiscriminator(config.discriminator_width)
-    return translation.initialise(generator.to_empty(device="cpu"), 2 * seed), translation.initialise(discriminator.to_empty(device="cpu"), 2 * seed + 1)
+        generator, discriminator = (
+            Generator(config.blocks, config.width),
+            PatchDiscriminator(config.discriminator_width),
+        )
+    return translation.initialise(generator.to_empty(device="cpu"), 2 * seed), translation.initialise(
+        discriminator.to_empty(device="cpu"), 2 * seed + 1
+    )
 
 
 def build_discriminator(config: ModelConfig, num_classes: int, seed: int) -> Discriminator:
@@ -52,7 +63,9 @@ def build_discriminator(config: ModelConfig, num_classes: int, seed: int) -> Dis
 
 
 def build_mode_head(config: MmdlConfig, segmenter: DeepLabV2, seed: int) -> ModeHead:
-    """The head of ``config`` on ``segmenter``'s last layer, on the CPU, float32, every weight a function of ``seed``."""
+    """The head of ``config`` on ``segmenter``'s last layer, on the CPU, float32, every weight a function of
+    ``seed``.
+    """
     with torch.device("meta"):
         head = ModeHead(segmenter.width * 8 * deeplabv2.EXPANSION, segmenter.num_classes, config.modes, config.dim)
     return mmdl.initialise(head.to_empty(device="cpu"), seed)

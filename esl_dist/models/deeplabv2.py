@@ -1,7 +1,9 @@
-"""DeepLab-v2 on a dilated ResNet, with one or two segmentation heads: the network of AdaptSegNet, ADVENT, BDL, MaxSquare and ESL.
+"""DeepLab-v2 on a dilated ResNet, with one or two segmentation heads: the network of AdaptSegNet, ADVENT, BDL,
+MaxSquare and ESL.
 
-Chen et al., "DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous Convolution, and Fully Connected CRFs"
-(TPAMI 2018), in the multi-level form of Tsai et al., "Learning to Adapt Structured Output Space" (CVPR 2018). State-dict keys are the lineage's.
+Chen et al., "DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous Convolution, and Fully Connected
+CRFs" (TPAMI 2018), in the multi-level form of Tsai et al., "Learning to Adapt Structured Output Space" (CVPR 2018).
+State-dict keys are the lineage's.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ EXPANSION = 4
 
 
 class Outputs(NamedTuple):
-    """Logits ``[N, C, h, w]`` at output stride 8: the head on layer4, and the one on layer3 (None for a single-level network)."""
+    """Logits ``[N, C, h, w]`` at output stride 8: the head on layer4, and the one on layer3 (None for a single-level
+    network).
+    """
 
     main: Tensor
     aux: Tensor | None
@@ -33,7 +37,9 @@ class Featured(NamedTuple):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 with a shortcut. The stride sits in the first 1x1 (Caffe's ResNet), not in the 3x3 (torchvision's)."""
+    """1x1, 3x3, 1x1 with a shortcut. The stride sits in the first 1x1 (Caffe's ResNet), not in the 3x3
+    (torchvision's).
+    """
 
     def __init__(self, channels_in: int, planes: int, stride: int, dilation: int, project: bool) -> None:
         super().__init__()
@@ -46,7 +52,9 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(channels_out)
         self.downsample: nn.Module | None = None
         if project:
-            self.downsample = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out))
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -64,7 +72,9 @@ class Head(nn.Module):
 
     def __init__(self, channels_in: int, num_classes: int, branches: int) -> None:
         super().__init__()
-        self.conv2d_list = nn.ModuleList(nn.Conv2d(channels_in, num_classes, 3, padding=d, dilation=d) for d in DILATIONS[:branches])
+        self.conv2d_list = nn.ModuleList(
+            nn.Conv2d(channels_in, num_classes, 3, padding=d, dilation=d) for d in DILATIONS[:branches]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[2] > DILATIONS[len(self.conv2d_list) - 1]:
@@ -76,9 +86,11 @@ class Head(nn.Module):
         return total
 
     def _product(self, x: Tensor) -> Tensor:
-        """The same sum as one matrix product, every tap of every branch a row, whose maps are then shifted by their taps and added, in float32.
+        """The same sum as one matrix product, every tap of every branch a row, whose maps are then shifted by their
+        taps and added, in float32.
 
-        Dilated convolutions with as few outputs as there are classes use neither a CPU's nor a GPU's units well, least of all backward.
+        Dilated convolutions with as few outputs as there are classes use neither a CPU's nor a GPU's units well, least
+        of all backward.
         """
         n, channels, h, w = x.shape
         branches = [branch for branch in self.conv2d_list if isinstance(branch, nn.Conv2d)]
@@ -89,12 +101,17 @@ class Head(nn.Module):
         total = maps[0].new_zeros(())
         for branch, part in zip(branches, maps, strict=True):
             assert branch.bias is not None
-            total = total + F.fold(part, (h, w), 3, dilation=branch.dilation, padding=branch.dilation[0]) + branch.bias.view(1, -1, 1, 1)
+            total = (
+                total
+                + F.fold(part, (h, w), 3, dilation=branch.dilation, padding=branch.dilation[0])
+                + branch.bias.view(1, -1, 1, 1)
+            )
         return total
 
 
 def _atrous(branch: nn.Module, x: Tensor) -> Tensor:
-    """``branch(x)``. Where its dilation reaches beyond the rows of a low map, only the middle row of taps meets any of it.
+    """``branch(x)``. Where its dilation reaches beyond the rows of a low map, only the middle row of taps meets any of
+    it.
 
     The other six taps would multiply padding, which is an eighth of a step of the embedded pair on a CPU.
     """
@@ -107,7 +124,8 @@ def _atrous(branch: nn.Module, x: Tensor) -> Tensor:
 
 
 class DeepLabV2(nn.Module):
-    """Dilated ResNet with output stride 8 and one or two heads. Batch-norm gain and shift are frozen, as in every published version.
+    """Dilated ResNet with output stride 8 and one or two heads. Batch-norm gain and shift are frozen, as in every
+    published version.
 
     Weights are left as torch draws them; ``esl_dist.models.build_segmenter`` makes them a function of a seed.
 
@@ -129,8 +147,17 @@ class DeepLabV2(nn.Module):
     ) -> None:
         super().__init__()
         if num_classes < 2 or aspp_branches not in (2, 4) or len(layers) != 4:
-            raise ValueError(f"DeepLabV2: needs 2 or more classes, 4 layers and 2 or 4 ASPP branches, not {num_classes}, {tuple(layers)} and {aspp_branches}")
-        self.num_classes, self.layers, self.multi_level, self.aspp_branches, self.width = num_classes, tuple(layers), multi_level, aspp_branches, width
+            raise ValueError(
+                f"DeepLabV2: needs 2 or more classes, 4 layers and 2 or 4 ASPP branches, not {num_classes},"
+                f" {tuple(layers)} and {aspp_branches}"
+            )
+        self.num_classes, self.layers, self.multi_level, self.aspp_branches, self.width = (
+            num_classes,
+            tuple(layers),
+            multi_level,
+            aspp_branches,
+            width,
+        )
         self.statistics_frozen = False
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -146,7 +173,8 @@ class DeepLabV2(nn.Module):
     def forward(self, x: Tensor, features: bool = False) -> Outputs | Featured:
         """Images ``[N, 3, H, W]`` (B G R, 0-255, mean subtracted) to logits at output stride 8 (512x1024 gives 65x129).
 
-        With ``features`` also what further heads on the base read. They must get it from this forward: DDP reduces what its own forward began.
+        With ``features`` also what further heads on the base read. They must get it from this forward: DDP reduces what
+        its own forward began.
         """
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
@@ -165,13 +193,24 @@ class DeepLabV2(nn.Module):
         return self
 
     def freeze_statistics(self, frozen: bool = True) -> DeepLabV2:
-        """Normalise by running statistics, without updating them, also in ``train()`` (``model.bn=frozen``); False undoes it."""
+        """Normalise by running statistics, without updating them, also in ``train()`` (``model.bn=frozen``); False
+        undoes it.
+        """
         self.statistics_frozen = frozen
         return self.train(self.training)
 
     def forward_order(self) -> Iterator[nn.Parameter]:
         """The parameters as the forward comes to them: the aux head before the last residual layer."""
-        for module in (self.conv1, self.bn1, self.layer1, self.layer2, self.layer3, self.layer5, self.layer4, self.layer6):
+        for module in (
+            self.conv1,
+            self.bn1,
+            self.layer1,
+            self.layer2,
+            self.layer3,
+            self.layer5,
+            self.layer4,
+            self.layer6,
+        ):
             if module is not None:
                 yield from module.parameters()
 
@@ -197,10 +236,11 @@ def output_size(length: int) -> int:
 
 
 def published_multiplicity(name: str) -> int:
-    """How many times the public code lists parameter ``name`` in its SGD group: 4 for a projection, 3 within a bottleneck, 1 elsewhere.
+    """How many times the public code lists parameter ``name`` in its SGD group: 4 for a projection, 3 within a
+    bottleneck, 1 elsewhere.
 
-    It walks the modules of every residual layer and lists each module's parameters recursively, so a tensor appears once per
-    enclosing module below the layer. Torch 0.4.1, which the authors ran, updated a tensor once per entry.
+    It walks the modules of every residual layer and lists each module's parameters recursively, so a tensor appears
+    once per enclosing module below the layer. Torch 0.4.1, which the authors ran, updated a tensor once per entry.
     """
     if _is_head(name) or not name.startswith("layer"):
         return 1
@@ -219,10 +259,12 @@ def _layer(channels_in: int, planes: int, blocks: int, stride: int, dilation: in
 
 @torch.no_grad()
 def initialise(model: DeepLabV2, seed: int, distribution: str = "normal") -> DeepLabV2:
-    """Overwrite every entry of ``model`` by a pure function of ``seed``; torch's global generator is neither read nor moved.
+    """Overwrite every entry of ``model`` by a pure function of ``seed``; torch's global generator is neither read nor
+    moved.
 
     Args:
-        distribution: of the backbone's convolutions: ``normal`` is N(0, 0.01) as published (then a checkpoint is loaded), ``kaiming`` He et
+        distribution: of the backbone's convolutions: ``normal`` is N(0, 0.01) as published (then a checkpoint is
+            loaded), ``kaiming`` He et
             al.'s by fan-out, for training from nothing. Heads are N(0, 0.01) with torch's usual bias either way.
     """
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,6 @@
-"""The domain discriminator of AdaptSegNet and ADVENT: fully convolutional, from class maps to a map of domain logits."""
+"""The domain discriminator of AdaptSegNet and ADVENT: fully convolutional, from class maps to a map of
+domain logits.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,11 @@ SLOPE = 0.2
 
 
 class Discriminator(nn.Sequential):
-    """Five 4x4 convolutions of stride 2 with LeakyReLU(0.2) between, no normalisation (Radford et al., DCGAN, as in Tsai et al., CVPR 2018).
+    """Five 4x4 convolutions of stride 2 with LeakyReLU(0.2) between, no normalisation (Radford et al., DCGAN, as in
+    Tsai et al., CVPR 2018).
 
-    ``[N, in_channels, H, W]`` maps (probabilities or weighted self-information, at crop size) to logits ``[N, 1, H/32, W/32]``;
-    H and W of at least 32. State-dict keys are 0, 2, 4, 6 and 8, as in ADVENT and ESL.
+    ``[N, in_channels, H, W]`` maps (probabilities or weighted self-information, at crop size) to logits ``[N, 1, H/32,
+    W/32]``; H and W of at least 32. State-dict keys are 0, 2, 4, 6 and 8, as in ADVENT and ESL.
     """
 
     def __init__(self, in_channels: int, ndf: int = 64) -> None:

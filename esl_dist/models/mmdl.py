@@ -1,4 +1,5 @@
-"""The multi-modal head of DRSL (Iqbal et al., 2022): an embedding of the shared base's features and K representatives of each class in it.
+"""The multi-modal head of DRSL (Iqbal et al., 2022): an embedding of the shared base's features and K representatives
+of each class in it.
 
 Size and normalisation are ours; the paper's are not public to us (see ``losses/mmdl.py``).
 """
@@ -24,9 +25,11 @@ class Embedded(NamedTuple):
 
 
 class ModeHead(nn.Module):
-    """A 1x1 convolution from ``channels`` to ``dim``, evaluated at sampled positions only, and ``[num_classes, modes, dim]`` representatives.
+    """A 1x1 convolution from ``channels`` to ``dim``, evaluated at sampled positions only, and ``[num_classes, modes,
+    dim]`` representatives.
 
-    Both outputs are scaled to length 1: distances then mean the same all through a training, and alignment cannot be had by shrinking the space.
+    Both outputs are scaled to length 1: distances then mean the same all through a training, and alignment cannot be
+    had by shrinking the space.
     """
 
     def __init__(self, channels: int, num_classes: int, modes: int, dim: int) -> None:
@@ -57,12 +60,16 @@ class ModeHead(nn.Module):
 
 @torch.no_grad()
 def initialise(head: ModeHead, seed: int) -> ModeHead:
-    """A pure function of ``seed``: N(0, 0.01) weights as the segmentation heads; modes of a class 0.6 apart around a random direction of its own."""
+    """A pure function of ``seed``: N(0, 0.01) weights as the segmentation heads; modes of a class 0.6 apart around a
+    random direction of its own.
+    """
     generator = torch.Generator().manual_seed(seed)
     nn.init.normal_(head.embedding.weight, 0.0, 0.01, generator=generator)
     nn.init.zeros_(head.embedding.bias)
     shape = head.representatives.shape
     around = F.normalize(torch.randn((shape[0], 1, shape[2]), generator=generator), dim=-1)
-    head.representatives.copy_(F.normalize(around + 0.5 * F.normalize(torch.randn(shape, generator=generator), dim=-1), dim=-1))
+    head.representatives.copy_(
+        F.normalize(around + 0.5 * F.normalize(torch.randn(shape, generator=generator), dim=-1), dim=-1)
+    )
     head.usage.zero_()
     return head

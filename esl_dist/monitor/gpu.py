@@ -15,7 +15,12 @@ INTERVAL_S = 10.0
 GIB = 2**30
 
 # Reasons for a lowered clock that are a machine's fault, from nvml.h.
-THROTTLE = {0x8: "hardware slowdown", 0x20: "software thermal slowdown", 0x40: "hardware thermal slowdown", 0x80: "power brake"}
+THROTTLE = {
+    0x8: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "power brake",
+}
 
 
 class Nvml:
@@ -44,13 +49,19 @@ class Nvml:
         if visible is None:
             return [library.nvmlDeviceGetHandleByIndex(index) for index in range(library.nvmlDeviceGetCount())]
         names = [name.strip() for name in visible.split(",") if name.strip()]
-        return [library.nvmlDeviceGetHandleByIndex(int(n)) if n.isdigit() else library.nvmlDeviceGetHandleByUUID(n) for n in names if n != "-1"]
+        return [
+            library.nvmlDeviceGetHandleByIndex(int(n)) if n.isdigit() else library.nvmlDeviceGetHandleByUUID(n)
+            for n in names
+            if n != "-1"
+        ]
 
     def name(self, handle: Any) -> str:
         return str(self._library.nvmlDeviceGetName(handle))
 
     def figures(self, handle: Any) -> dict[str, float]:
-        """Utilisation and memory in percent and GiB, power in W, temperature in degrees C, clock in MHz; what a GPU does not tell is left out."""
+        """Utilisation and memory in percent and GiB, power in W, temperature in degrees C, clock in MHz; what a GPU
+        does not tell is left out.
+        """
         library = self._library
         memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
         use = self._ask("nvmlDeviceGetUtilizationRates", handle)
@@ -71,15 +82,21 @@ class Nvml:
         return found
 
     def faults(self, handle: Any) -> list[str]:
-        """What the driver reports as wrong with a GPU: uncorrected memory errors, rows or pages to remap, a slowed clock."""
+        """What the driver reports as wrong with a GPU: uncorrected memory errors, rows or pages to remap, a slowed
+        clock.
+        """
         library = self._library
         found = []
-        errors = self._ask("nvmlDeviceGetTotalEccErrors", handle, library.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, library.NVML_VOLATILE_ECC)
+        errors = self._ask(
+            "nvmlDeviceGetTotalEccErrors", handle, library.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, library.NVML_VOLATILE_ECC
+        )
         if errors:
             found.append(f"{errors} uncorrected memory error(s) since the driver started")
         rows = self._ask("nvmlDeviceGetRemappedRows", handle)
         if rows is not None and (rows[2] or rows[3]):
-            found.append("a memory row remapping failed" if rows[3] else "a memory row is to be remapped at the next reset")
+            found.append(
+                "a memory row remapping failed" if rows[3] else "a memory row is to be remapped at the next reset"
+            )
         reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle) or 0
         found += [text for bit, text in THROTTLE.items() if reasons & bit]
         return found
@@ -112,12 +129,18 @@ class _Sampler:
         except Exception as error:  # a GPU fell off the bus: training will notice by itself
             log.debug("no GPU figures: %s", error)
             return None
-        return {f"gpu{index}/{key}": value for index, handle in enumerate(handles) for key, value in self._nvml.figures(handle).items()} or None
+        return {
+            f"gpu{index}/{key}": value
+            for index, handle in enumerate(handles)
+            for key, value in self._nvml.figures(handle).items()
+        } or None
 
 
 _sampler = _Sampler()
 
 
 def sample(interval_s: float = INTERVAL_S) -> dict[str, float] | None:
-    """Figures of this machine's GPUs as ``gpu<i>/<figure>``; None without a driver, or within ``interval_s`` of the last sample."""
+    """Figures of this machine's GPUs as ``gpu<i>/<figure>``; None without a driver, or within ``interval_s`` of the
+    last sample.
+    """
     return _sampler.sample(interval_s)

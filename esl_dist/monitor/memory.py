@@ -1,4 +1,6 @@
-"""When memory runs out: one sentence that names the options to change and, where asked for, the history of CUDA's allocator."""
+"""When memory runs out: one sentence that names the options to change and, where asked for, the history of CUDA's
+allocator.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _HISTORY = 200_000
 
 def ran_out(error: BaseException) -> bool:
     """Whether an error means that the device's or the host's memory is full."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and _WORDS.search(str(error)) is not None)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and _WORDS.search(str(error)) is not None
+    )
 
 
 @contextlib.contextmanager
@@ -46,7 +50,9 @@ def explained(what: str, advice: str, snapshot: Path | None = None) -> Iterator[
             raise
         asked = _ASKED.search(str(error))
         where = _dump(snapshot) if snapshot else ""
-        failure = RunFailure(f"{what}: out of memory{f' at a request for {asked[1]}' if asked else ''}; {advice}{where}")
+        failure = RunFailure(
+            f"{what}: out of memory{f' at a request for {asked[1]}' if asked else ''}; {advice}{where}"
+        )
         failure.every_rank = False
         raise failure from error
     finally:

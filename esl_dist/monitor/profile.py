@@ -18,16 +18,19 @@ Phase = Literal["data", "forward", "backward", "discriminator", "optimiser", "al
 def phase(name: Phase) -> torch.profiler.record_function:
     """A context, or a decorator, that names what runs in it; microseconds when nothing is recorded.
 
-    ``all-reduce`` is where the host waits for the other ranks; DDP's own reductions show under the back-end's name (``gloo:``, ``nccl:``).
+    ``all-reduce`` is where the host waits for the other ranks; DDP's own reductions show under the back-end's name
+    (``gloo:``, ``nccl:``).
     """
     return torch.profiler.record_function(name)
 
 
 class StepProfiler:
-    """Records ``profile.steps`` steps after step ``profile.start`` and writes them to ``path`` (``.json.gz``; Perfetto or chrome://tracing).
+    """Records ``profile.steps`` steps after step ``profile.start`` and writes them to ``path`` (``.json.gz``; Perfetto
+    or chrome://tracing).
 
-    Call ``step(number)`` after each step; with ``profile.steps=0`` it does nothing and costs nothing. The first step is never recorded: it
-    compiles, allocates and tunes, so it is like no other. A run that resumes beyond ``start`` records the steps after its own first one.
+    Call ``step(number)`` after each step; with ``profile.steps=0`` it does nothing and costs nothing. The first step is
+    never recorded: it compiles, allocates and tunes, so it is like no other. A run that resumes beyond ``start``
+    records the steps after its own first one.
     """
 
     def __init__(self, config: ProfileConfig, path: Path) -> None:

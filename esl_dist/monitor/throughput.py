@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 class Throughput:
     """Times steps of ``images_per_step`` images (all ranks together) with the host's clock.
 
-    On a GPU a step returns before its kernels ran, so ``read`` is exact only after something waited for the device, as reading a loss does.
+    On a GPU a step returns before its kernels ran, so ``read`` is exact only after something waited for the device, as
+    reading a loss does.
     """
 
     def __init__(self, images_per_step: int, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -50,7 +51,9 @@ class Throughput:
         self._steps += 1
 
     def read(self) -> dict[str, float]:
-        """Means since the last call: ``images_per_second``, ``step_seconds`` and ``data_wait`` (share of the time, 0-1)."""
+        """Means since the last call: ``images_per_second``, ``step_seconds`` and ``data_wait`` (share of the time,
+        0-1).
+        """
         now = self._clock()
         seconds = max(now - self._interval, 1e-9)
         found = {

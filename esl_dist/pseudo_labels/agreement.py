@@ -16,7 +16,8 @@ IGNORED = 255
 
 
 def agreement(before: Path, now: Path, names: Sequence[str]) -> dict[str, float]:
-    """Shares of all pixels, 0-1: ``both_kept`` by the two label folders, and ``agreed`` on (kept by both, with one class). Collective.
+    """Shares of all pixels, 0-1: ``both_kept`` by the two label folders, and ``agreed`` on (kept by both, with one
+    class). Collective.
 
     Raises:
         ValueError: on all ranks, where a label is missing or its size differs.
@@ -27,7 +28,10 @@ def agreement(before: Path, now: Path, names: Sequence[str]) -> dict[str, float]
         for name in names[collectives.rank() :: collectives.world()]:
             first, second = (read_ids(label_path(folder, name)) for folder in (before, now))
             if first.shape != second.shape:
-                raise ValueError(f"{label_path(now, name)}: {second.shape[1]}x{second.shape[0]} pixels, the round before has {first.shape[1]}x{first.shape[0]}; delete both label sets")
+                raise ValueError(
+                    f"{label_path(now, name)}: {second.shape[1]}x{second.shape[0]} pixels, the round before has"
+                    f" {first.shape[1]}x{first.shape[0]}; delete both label sets"
+                )
             both = (first != IGNORED) & (second != IGNORED)
             total += np.array([first.size, both.sum(), (both & (first == second)).sum()], np.int64)
         return total

@@ -31,12 +31,13 @@ def from_logits(
 ) -> LabelSet:
     """Write ``out/labels/<name>.png`` and ``out/thresholds.json`` for every ``(name, logits [C, h, w])`` of ``items``.
 
-    Works alone or on every rank of a process group, each with its own share of the images (none is fine, twice is an error); the
-    thresholds are over all of them. ``size`` is the labels' (height, width); ``setting`` the rule, ESL with nu = 0.1 by default.
-    ``items`` is gone through once: scores wait in ``out/.spool`` (2 to 5 MB an image at 1024x512, removed at the end).
+    Works alone or on every rank of a process group, each with its own share of the images (none is fine, twice is an
+    error); the thresholds are over all of them. ``size`` is the labels' (height, width); ``setting`` the rule, ESL with
+    nu = 0.1 by default. ``items`` is gone through once: scores wait in ``out/.spool`` (2 to 5 MB an image at 1024x512,
+    removed at the end).
 
-    Raises ``ValueError`` on all ranks for logits that are NaN, infinite or of another number of classes, and for a name that
-    comes twice.
+    Raises ``ValueError`` on all ranks for logits that are NaN, infinite or of another number of classes, and for a name
+    that comes twice.
     """
     setting = setting or PseudoLabelConfig()
     out = Path(out)
@@ -54,7 +55,10 @@ def from_logits(
         for name, image in items:
             tensor = torch.as_tensor(image).detach().float().cpu()
             if tensor.dim() != 3 or len(tensor) != len(class_names):
-                raise ValueError(f"{name}: expected logits [{len(class_names)}, h, w], one plane per class name, not {list(tensor.shape)}")
+                raise ValueError(
+                    f"{name}: expected logits [{len(class_names)}, h, w], one plane per class name, not"
+                    f" {list(tensor.shape)}"
+                )
             names.append(name)
             yield len(names) * world - world + rank, tensor / setting.temperature
 
@@ -63,10 +67,25 @@ def from_logits(
     progress = inference.Progress(None, report)
     memory = inference.Memory(len(class_names), kinds)
 
-    in_step(inference.infer(logits(), every, folder, layout, score=score, size=lambda index: size, kinds=kinds, shard=shard, progress=progress, memory=memory))
+    in_step(
+        inference.infer(
+            logits(),
+            every,
+            folder,
+            layout,
+            score=score,
+            size=lambda index: size,
+            kinds=kinds,
+            shard=shard,
+            progress=progress,
+            memory=memory,
+        )
+    )
     shares: list[list[str]] = collectives.gather_json(names)
     everyone = [name for share in shares for name in share]
-    twice = sorted({name for name in everyone if everyone.count(name) > 1}) if len(set(everyone)) != len(everyone) else []
+    twice = (
+        sorted({name for name in everyone if everyone.count(name) > 1}) if len(set(everyone)) != len(everyone) else []
+    )
     if twice:
         raise ValueError(f"{twice[0]} comes twice, so it would count twice; give each image to one rank once")
     found, _ = spool.listing(folder, layout)

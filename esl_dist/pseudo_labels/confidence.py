@@ -10,16 +10,22 @@ import torch
 from esl_dist.pseudo_labels.keys import Kind
 from esl_dist.pseudo_labels.scores import check_finite, scorer
 
-_KINDS: dict[str, Kind] = {"entropy": "entropy", "probability": "probability", "max_probability": "probability", "max_prob": "probability"}
+_KINDS: dict[str, Kind] = {
+    "entropy": "entropy",
+    "probability": "probability",
+    "max_probability": "probability",
+    "max_prob": "probability",
+}
 
 
 def confidence_map(logits: Any, size: tuple[int, int], kind: str = "entropy", mode: str = "exact") -> tuple[Any, Any]:
     """Label (uint8) and score (float32) of every pixel of an output of ``size`` (height, width).
 
-    ``logits`` is ``[C, h, w]`` or ``[N, C, h, w]``, torch or numpy, and so are the results, without C. The softmax is upsampled as
-    probabilities (bilinear, corners aligned); the label is its first maximum. ``kind`` is ``entropy``, normalised to [0, 1] by
-    log C and small where the network is sure, or ``probability`` of the label, large where it is sure. ``mode`` is ``exact`` (the
-    same bits on every machine) or ``library`` (torch's own functions, as the published code).
+    ``logits`` is ``[C, h, w]`` or ``[N, C, h, w]``, torch or numpy, and so are the results, without C. The softmax is
+    upsampled as probabilities (bilinear, corners aligned); the label is its first maximum. ``kind`` is ``entropy``,
+    normalised to [0, 1] by log C and small where the network is sure, or ``probability`` of the label, large where it
+    is sure. ``mode`` is ``exact`` (the same bits on every machine) or ``library`` (torch's own functions, as the
+    published code).
 
     Raises ``ValueError`` for logits that are NaN or infinite, an unknown kind, or fewer than 2 classes.
     """

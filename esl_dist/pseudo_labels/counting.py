@@ -49,7 +49,9 @@ def count_high(histogram: np.ndarray, label: np.ndarray, key: np.ndarray) -> Non
 
 @dataclass(frozen=True)
 class Cells:
-    """The (class, upper digit) pairs whose lower digits are wanted: ``slot[c, high]`` is the row of the histogram, or -1."""
+    """The (class, upper digit) pairs whose lower digits are wanted: ``slot[c, high]`` is the row of the histogram, or
+    -1.
+    """
 
     slot: np.ndarray
     count: int
@@ -82,7 +84,9 @@ def count_low(histogram: np.ndarray, cells: Cells, label: np.ndarray, key: np.nd
 
 
 def mask(label: np.ndarray, key: np.ndarray, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``label`` where ``first[label] <= key <= last[label]`` (int64 ``[C]`` each), else 255; and how often each value is left, int64 ``[256]``."""
+    """``label`` where ``first[label] <= key <= last[label]`` (int64 ``[C]`` each), else 255; and how often each value
+    is left, int64 ``[256]``.
+    """
     lowest, highest = np.zeros(256, np.int32), np.full(256, -1, np.int32)
     lowest[: len(first)], highest[: len(last)] = first, last
     fast = compiled()

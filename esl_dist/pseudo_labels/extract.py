@@ -1,4 +1,6 @@
-"""Pseudo-labels of a whole target set: one inference pass, any number of rules, the same labels for every number of ranks."""
+"""Pseudo-labels of a whole target set: one inference pass, any number of rules, the same labels for every number of
+ranks.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def spool_folder(spool: Path, config: ExtractConfig) -> Path:
     return Path(os.path.expandvars(config.spool_dir)).expanduser() / f"esl_dist-spool-{name}"
 
 
-def content_of(config: ExtractConfig, settings: Sequence[PseudoLabelConfig], device: torch.device) -> storage.Content | None:
+def content_of(
+    config: ExtractConfig, settings: Sequence[PseudoLabelConfig], device: torch.device
+) -> storage.Content | None:
     """What the spool holds, None for no spool; ``ValueError`` where a rule needs what it would not hold."""
     relabels = any(setting.rule == "cbst" for setting in settings)
     if config.spool == "auto":
@@ -46,7 +50,10 @@ def content_of(config: ExtractConfig, settings: Sequence[PseudoLabelConfig], dev
     if config.spool == "none":
         return None
     if config.spool == "scores" and relabels:
-        raise ValueError("extract.spool: scores hold one class per pixel, but pseudo_labels.rule=cbst compares all; set extract.spool=logits")
+        raise ValueError(
+            "extract.spool: scores hold one class per pixel, but pseudo_labels.rule=cbst compares all; set"
+            " extract.spool=logits"
+        )
     return config.spool
 
 
@@ -71,12 +78,13 @@ def extract(
 ) -> list[LabelSet]:
     """Make every label set of ``settings`` (name, rule, its own folder) from one inference pass. Collective.
 
-    ``forward`` takes uint8 images ``[B, 3, H, W]`` and returns float32 logits ``[B, C, h, w]``. ``fingerprint`` holds what decides
-    the logits (checkpoint SHA-256, model, sizes); this function adds libraries, device and a canary. A finished, identical label
-    set is recognised and left alone; a spool of a killed run is continued at any number of ranks. ``from_spool`` needs no
-    forward. ``out/selection.json`` says what there is to learn from the sets that were made (see ``insight``), judged by ``truth``
-    where it is given. ``weights`` writes a PNG of confidences beside every label. ``stop`` is asked every few images: what is spooled by
-    then stays (``StoppedBySignal``). Raises ``ValueError``, the same on all ranks, for anything the user can mend.
+    ``forward`` takes uint8 images ``[B, 3, H, W]`` and returns float32 logits ``[B, C, h, w]``. ``fingerprint`` holds
+    what decides the logits (checkpoint SHA-256, model, sizes); this function adds libraries, device and a canary. A
+    finished, identical label set is recognised and left alone; a spool of a killed run is continued at any number of
+    ranks. ``from_spool`` needs no forward. ``out/selection.json`` says what there is to learn from the sets that were
+    made (see ``insight``), judged by ``truth`` where it is given. ``weights`` writes a PNG of confidences beside every
+    label. ``stop`` is asked every few images: what is spooled by then stays (``StoppedBySignal``). Raises
+    ``ValueError``, the same on all ranks, for anything the user can mend.
     """
     assert len(class_names) == num_classes and len({folder for _, _, folder in settings}) == len(settings)
     if len(set(source.names)) != len(source.names):
@@ -101,9 +109,18 @@ def extract(
     if from_spool:
         layout = _stored_layout(folder, fingerprint)
         if layout.content == "scores" and any(setting.rule == "cbst" for setting in rules):
-            raise ValueError(f"{folder} holds one class per pixel, but pseudo_labels.rule=cbst compares all; extract with extract.spool=logits")
+            raise ValueError(
+                f"{folder} holds one class per pixel, but pseudo_labels.rule=cbst compares all; extract with"
+                " extract.spool=logits"
+            )
         fingerprint = {**layout.given, **fingerprint}
-    task = Task(source.names, class_names, portion_round, {"size": how.partition(" ")[2], "checkpoint": fingerprint.get("checkpoint"), "fingerprint": fingerprint}, weights)
+    task = Task(
+        source.names,
+        class_names,
+        portion_round,
+        {"size": how.partition(" ")[2], "checkpoint": fingerprint.get("checkpoint"), "fingerprint": fingerprint},
+        weights,
+    )
     jobs = [Job(name, setting, path, identity(setting, task)) for name, setting, path in settings]
     done = {job.name: finished(job, task) for job in jobs}
     todo = [job for job in jobs if done[job.name] is None]
@@ -116,7 +133,22 @@ def extract(
         kinds: tuple[Kind, ...] = tuple(sorted({kind_of(setting) for setting in rules}))
         if layout is None:
             content = content_of(config, rules, place)
-            images = _inferred(forward, source, folder, content, how, score, size, kinds, num_classes, config, fingerprint, place, report, stop)
+            images = _inferred(
+                forward,
+                source,
+                folder,
+                content,
+                how,
+                score,
+                size,
+                kinds,
+                num_classes,
+                config,
+                fingerprint,
+                place,
+                report,
+                stop,
+            )
         else:
             images = _spooled(folder, layout, how, score, size, kinds, source.names, place)
         sets, found = make(images, todo, task, report, truth, stop)
@@ -132,6 +164,7 @@ def extract(
 
 def _stored_layout(folder: Path, given: dict[str, Any]) -> storage.Layout:
     """The layout of a spool that must be there and of the network that the caller names, if he names one."""
+
     def look() -> storage.Layout | None:
         _, layout = storage.listing(folder, None)
         reason = layout and prints.difference(given, {key: layout.given.get(key) for key in given})
@@ -147,12 +180,21 @@ def _stored_layout(folder: Path, given: dict[str, Any]) -> storage.Layout:
 
 
 def _gather_layouts(layout: storage.Layout | None) -> list[storage.Layout | None]:
-    gathered = collectives.gather_json(None if layout is None else [layout.content, layout.fingerprint, layout.given, layout.scores])
+    gathered = collectives.gather_json(
+        None if layout is None else [layout.content, layout.fingerprint, layout.given, layout.scores]
+    )
     return [None if entry is None else storage.Layout(*entry) for entry in gathered]
 
 
 def _spooled(
-    folder: Path, layout: storage.Layout, how: str, score: scores.Scorer, size: OutputSize, kinds: tuple[Kind, ...], names: Sequence[str], device: torch.device
+    folder: Path,
+    layout: storage.Layout,
+    how: str,
+    score: scores.Scorer,
+    size: OutputSize,
+    kinds: tuple[Kind, ...],
+    names: Sequence[str],
+    device: torch.device,
 ) -> ScoredImages:
     """This rank's share of a complete spool."""
     expected = layout if layout.content == "logits" else replace(layout, scores=how)
@@ -160,7 +202,10 @@ def _spooled(
     owned = ownership.share_out(found, names)
     ownership.require_all(owned.have, names)
     if layout.content == "scores" and not set(kinds) <= set(layout.fingerprint["kinds"]):
-        raise ValueError(f"{folder} holds {', '.join(layout.fingerprint['kinds'])} only, but a rule needs {', '.join(kinds)}; extract both rules together, or use extract.spool=logits")
+        raise ValueError(
+            f"{folder} holds {', '.join(layout.fingerprint['kinds'])} only, but a rule needs {', '.join(kinds)};"
+            " extract both rules together, or use extract.spool=logits"
+        )
     if layout.content == "logits":
         return SpooledLogits(owned.mine, how, score, size, device, range(len(names)))
     return SpooledScores(owned.mine, how, kinds, range(len(names)))
@@ -205,13 +250,30 @@ def _inferred(
     if have and left:
         report(f"spool: {len(have)} of {len(source.names)} images are there already")
     if left:
-
-        collectives.agree(lambda: inference.require_space(folder, len(left) * inference.bytes_per_image(content, size(left[0]), shape, len(kinds))))
+        collectives.agree(
+            lambda: inference.require_space(
+                folder, len(left) * inference.bytes_per_image(content, size(left[0]), shape, len(kinds))
+            )
+        )
         mine = left[rank::world]
         progress = inference.Progress(len(mine), report)
         memory = inference.Memory(num_classes, kinds)
         logits = inference.logits_of(forward, source, mine)
-        in_step(inference.infer(logits, source.names, folder, layout, score=score, size=size, kinds=kinds, shard=config.shard, progress=progress, memory=memory), stop)
+        in_step(
+            inference.infer(
+                logits,
+                source.names,
+                folder,
+                layout,
+                score=score,
+                size=size,
+                kinds=kinds,
+                shard=config.shard,
+                progress=progress,
+                memory=memory,
+            ),
+            stop,
+        )
         _same_canary(forward, source, config, hashed)
     return _spooled(folder, layout, how, score, size, kinds, source.names, device)
 
@@ -219,6 +281,9 @@ def _inferred(
 def _same_canary(forward: Forward, source: TargetImages, config: ExtractConfig, hashed: str) -> None:
     def check() -> None:
         if inference.canary(forward, config.batch, source.input_size)[0] != hashed:
-            raise ValueError("the canary's logits changed during the run, so this device does not compute the same twice; delete spool and labels and check the machine")
+            raise ValueError(
+                "the canary's logits changed during the run, so this device does not compute the same twice; delete"
+                " spool and labels and check the machine"
+            )
 
     collectives.agree(check)

@@ -17,7 +17,11 @@ Fingerprint = dict[str, Any]
 def stack(device: torch.device | str) -> Fingerprint:
     """Libraries, device and flags that the bits of a convolution depend on."""
     device = torch.device(device)
-    found: Fingerprint = {"torch": torch.__version__, "device type": device.type, "deterministic": torch.are_deterministic_algorithms_enabled()}
+    found: Fingerprint = {
+        "torch": torch.__version__,
+        "device type": device.type,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
     if device.type == "cuda":
         found["device"] = torch.cuda.get_device_name(device)
         found["CUDA"] = torch.version.cuda
@@ -56,4 +60,7 @@ def same_on_all_ranks(fingerprint: Fingerprint) -> None:
     for rank, other in enumerate(everyone):
         reason = difference(everyone[0], other)
         if reason:
-            raise ValueError(f"rank {rank} runs another stack than rank 0 ({reason}), so labels would depend on the split; make the ranks alike")
+            raise ValueError(
+                f"rank {rank} runs another stack than rank 0 ({reason}), so labels would depend on the split; make the"
+                " ranks alike"
+            )

@@ -1,4 +1,6 @@
-"""This rank's scored images, to be gone through as often as selection and writing need: from a spool or by a new forward."""
+"""This rank's scored images, to be gone through as often as selection and writing need: from a spool or by a new
+forward.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,14 @@ class ScoredImages(Protocol):
         """Those of them whose id is in the range."""
 
 
-def named_scores(score: Scorer, name: str, logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None) -> Scores:
+def named_scores(
+    score: Scorer,
+    name: str,
+    logits: Tensor,
+    size_hw: tuple[int, int],
+    high: Histograms | None = None,
+    out: Scores | None = None,
+) -> Scores:
     """``score`` with the image's name in whatever it refuses."""
     check_finite(logits, name)
     try:
@@ -61,7 +70,13 @@ def named_scores(score: Scorer, name: str, logits: Tensor, size_hw: tuple[int, i
 
 def scored(score: Scorer, index: int, name: str, logits: Tensor, size_hw: tuple[int, int]) -> Scored:
     result = named_scores(score, name, logits, size_hw)
-    return Scored(index, name, result.label.cpu().numpy(), {"entropy": result.entropy.cpu().numpy(), "probability": result.probability.cpu().numpy()}, logits)
+    return Scored(
+        index,
+        name,
+        result.label.cpu().numpy(),
+        {"entropy": result.entropy.cpu().numpy(), "probability": result.probability.cpu().numpy()},
+        logits,
+    )
 
 
 class Verified:
@@ -90,7 +105,13 @@ class SpooledScores:
         for shard in self.shards:
             for record in self.verified.read(shard, ("label", *self.kinds)):
                 if record.id in self.ids:
-                    yield Scored(record.id, record.name, record.arrays["label"], {kind: record.arrays[kind] for kind in self.kinds}, None)
+                    yield Scored(
+                        record.id,
+                        record.name,
+                        record.arrays["label"],
+                        {kind: record.arrays[kind] for kind in self.kinds},
+                        None,
+                    )
 
     def high(self, kind: Kind) -> np.ndarray | None:
         return spooled_high(self.shards, kind, self.scores, self.ids)
@@ -113,10 +134,21 @@ class SpooledLogits:
     costly = False
 
     def _scored(self, record: spool.Record) -> Scored:
-        return scored(self.score, record.id, record.name, torch.from_numpy(record.arrays["logits"]).to(self.device), self.size(record.id))
+        return scored(
+            self.score,
+            record.id,
+            record.name,
+            torch.from_numpy(record.arrays["logits"]).to(self.device),
+            self.size(record.id),
+        )
 
     def __iter__(self) -> Iterator[Scored]:
-        records = (record for shard in self.shards for record in self.verified.read(shard, ("logits",)) if record.id in self.ids)
+        records = (
+            record
+            for shard in self.shards
+            for record in self.verified.read(shard, ("logits",))
+            if record.id in self.ids
+        )
         return overlap.overlapped(self._scored, records, overlap.workers())
 
     def high(self, kind: Kind) -> np.ndarray | None:
@@ -131,7 +163,9 @@ def overlapping(shards: Sequence[ShardInfo], ids: range) -> list[ShardInfo]:
 
 
 def spooled_high(shards: Sequence[ShardInfo], kind: Kind, scores: str, ids: range) -> np.ndarray | None:
-    """The sum of the files' histograms; None where a file has none of this kind, mode and size, or holds other images too."""
+    """The sum of the files' histograms; None where a file has none of this kind, mode and size, or holds other images
+    too.
+    """
     total: np.ndarray | None = None
     for shard in shards:
         histogram = spool.read_high(shard, kind, scores) if all(index in ids for index in shard.ids) else None

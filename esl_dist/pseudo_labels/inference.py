@@ -30,8 +30,9 @@ REPORT_EVERY_S = 5.0
 class TargetImages:
     """The images that labels are made for, in an order that all ranks share.
 
-    ``batches(indices)`` yields ``(indices, uint8 [batch, 3, H, W])`` at ``input_size`` (width, height), every batch padded with
-    zeros to the same shape. ``output_size`` gives an image its own (height, width); None takes ``extract.size`` for all.
+    ``batches(indices)`` yields ``(indices, uint8 [batch, 3, H, W])`` at ``input_size`` (width, height), every batch
+    padded with zeros to the same shape. ``output_size`` gives an image its own (height, width); None takes
+    ``extract.size`` for all.
     """
 
     names: Sequence[str]
@@ -46,16 +47,25 @@ def canary_image(size: tuple[int, int]) -> Tensor:
     """A fixed uint8 image ``[3, H, W]`` of blocks and noise for a (width, height)."""
     width, height = size
     generator = np.random.RandomState(20_211)
-    blocks = generator.randint(0, 256, (3, -(-height // 16), -(-width // 16))).repeat(16, 1).repeat(16, 2)[:, :height, :width]
+    blocks = (
+        generator.randint(0, 256, (3, -(-height // 16), -(-width // 16)))
+        .repeat(16, 1)
+        .repeat(16, 2)[:, :height, :width]
+    )
     return torch.from_numpy(np.clip(blocks + generator.randint(-20, 21, blocks.shape), 0, 255).astype(np.uint8))
 
 
 def canary(forward: Forward, batch: int, size: tuple[int, int]) -> tuple[str, tuple[int, int, int]]:
-    """Hash and shape ``[C, h, w]`` of the canary's logits; ``ValueError`` where they depend on the slot of the batch."""
+    """Hash and shape ``[C, h, w]`` of the canary's logits; ``ValueError`` where they depend on the slot of
+    the batch.
+    """
     logits = forward(canary_image(size).expand(batch, -1, -1, -1).contiguous()).detach().float().cpu()
     hashes = {hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest() for image in logits}
     if len(hashes) > 1:
-        raise ValueError("the logits of one image depend on its place in the batch on this device, so labels would depend on the split; set extract.batch=1")
+        raise ValueError(
+            "the logits of one image depend on its place in the batch on this device, so labels would depend on the"
+            " split; set extract.batch=1"
+        )
     _, channels, height, width = logits.shape
     return hashes.pop()[:16], (channels, height, width)
 
@@ -71,7 +81,9 @@ def logits_of(forward: Forward, source: TargetImages, indices: Sequence[int]) ->
 
 
 class Progress:
-    """A line every few seconds: images, images per second, time left where the total is known, bytes spooled, all of this rank."""
+    """A line every few seconds: images, images per second, time left where the total is known, bytes spooled, all of
+    this rank.
+    """
 
     def __init__(self, total: int | None, report: Callable[[str], None]) -> None:
         self.total, self.report = total, report
@@ -88,7 +100,10 @@ class Progress:
             ranks = f" on each of {collectives.world()} ranks" if collectives.world() > 1 else ""
             known = "" if self.total is None else f"/{self.total}"
             left = "" if self.total is None else f", {(self.total - self.done) / rate:.0f} s left"
-            self.report(f"inference: {self.done}{known} images{ranks}, {rate:.1f} images/s{left}, {self.bytes / 1e6:.1f} MB spooled")
+            self.report(
+                f"inference: {self.done}{known} images{ranks}, {rate:.1f} images/s{left}, {self.bytes / 1e6:.1f} MB"
+                " spooled"
+            )
 
 
 def require_space(folder: Path, needed: int) -> None:
@@ -96,10 +111,15 @@ def require_space(folder: Path, needed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise ValueError(f"extract.spool: {needed} bytes ({needed / 1e9:.1f} GB) are needed in {folder}, {free} ({free / 1e9:.1f} GB) are free; set extract.spool_dir or extract.spool=none")
+        raise ValueError(
+            f"extract.spool: {needed} bytes ({needed / 1e9:.1f} GB) are needed in {folder}, {free} ({free / 1e9:.1f}"
+            " GB) are free; set extract.spool_dir or extract.spool=none"
+        )
 
 
-def bytes_per_image(content: spool.Content, size_hw: tuple[int, int], logits_shape: tuple[int, int, int], kinds: int) -> int:
+def bytes_per_image(
+    content: spool.Content, size_hw: tuple[int, int], logits_shape: tuple[int, int, int], kinds: int
+) -> int:
     if content == "logits":
         return 4 * int(np.prod(logits_shape)) + 4096
     return size_hw[0] * size_hw[1] * (1 + 4 * kinds) + 4096
@@ -134,7 +154,13 @@ def infer(
             result = named_scores(score, names[index], image_logits, size(index), high, out)
         if layout.content == "logits":
             return _Made(index, spool.pack({"logits": image_logits.cpu().numpy()}), held)
-        return _Made(index, spool.pack({"label": result.label.cpu().numpy(), **{kind: result.of(kind).cpu().numpy() for kind in kinds}}), held)
+        return _Made(
+            index,
+            spool.pack(
+                {"label": result.label.cpu().numpy(), **{kind: result.of(kind).cpu().numpy() for kind in kinds}}
+            ),
+            held,
+        )
 
     writer: spool.ShardWriter | None = None
     stored, files = 0, 0
@@ -167,8 +193,8 @@ class _Made(NamedTuple):
 class Memory:
     """Score maps and histograms that worker threads share by taking turns, never at the same time.
 
-    One for a whole extraction: megabytes that every round asks for anew and gives back leave holes in the heap, and the process
-    grows with the number of images although nothing is held.
+    One for a whole extraction: megabytes that every round asks for anew and gives back leave holes in the heap, and the
+    process grows with the number of images although nothing is held.
     """
 
     def __init__(self, num_classes: int, kinds: Sequence[Kind]) -> None:
@@ -197,7 +223,9 @@ class Memory:
             waiting = self.idle.setdefault(file, [])
             high = (waiting or self.empty).pop() if waiting or self.empty else None
         if high is None:
-            high = {kind: torch.zeros(self.num_classes, HIGH_BINS, dtype=torch.int64, device=device) for kind in self.kinds}
+            high = {
+                kind: torch.zeros(self.num_classes, HIGH_BINS, dtype=torch.int64, device=device) for kind in self.kinds
+            }
         yield high
         with self.lock:
             self.idle[file].append(high)

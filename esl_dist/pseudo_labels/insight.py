@@ -1,8 +1,9 @@
-"""What a user learns from an extraction: coverage and precision over nu and mu, reliability, wrong labels, where two rules differ.
+"""What a user learns from an extraction: coverage and precision over nu and mu, reliability, wrong labels, where two
+rules differ.
 
-The curves come from the first pass's histograms alone (and, with ground truth, two more like it: pixels judged, pixels right), so
-that choosing nu needs neither training nor another look at a pixel. Their resolution is a histogram bin, under 1 % of a score.
-The counts per label set are exact (the ESL paper's Table 4).
+The curves come from the first pass's histograms alone (and, with ground truth, two more like it: pixels judged, pixels
+right), so that choosing nu needs neither training nor another look at a pixel. Their resolution is a histogram bin,
+under 1 % of a score. The counts per label set are exact (the ESL paper's Table 4).
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class Evidence:
     def __post_init__(self) -> None:
         self.judged_set, self.wrong_set = (np.zeros((len(self.rules), self.num_classes), np.int64) for _ in range(2))
         self.overlap = np.zeros(4, np.int64)
-        self.judged, self.right = ({kind: np.zeros((self.num_classes, HIGH_BINS), np.int64) for kind in self.kinds} for _ in range(2))
+        self.judged, self.right = (
+            {kind: np.zeros((self.num_classes, HIGH_BINS), np.int64) for kind in self.kinds} for _ in range(2)
+        )
 
     def add(self, image: Scored, labels: Sequence[np.ndarray], truth: np.ndarray | None) -> None:
         """Count one image: the label map of every set, and the ground truth where there is some."""
@@ -79,7 +82,9 @@ def share(part: int, whole: int) -> float | None:
 
 
 def curve(kind: Kind, high: np.ndarray, setting: PseudoLabelConfig, evidence: Evidence) -> dict[str, Any]:
-    """Coverage (and precision, with ground truth) of ``max(nu, median)`` or ``min(mu, median)`` over values of nu or mu."""
+    """Coverage (and precision, with ground truth) of ``max(nu, median)`` or ``min(mu, median)`` over values of nu or
+    mu.
+    """
     total = high.sum(1)
     median, _ = locate(high, wanted_ranks(setting, total))
     below = np.cumsum(high, 1)
@@ -98,7 +103,9 @@ def curve(kind: Kind, high: np.ndarray, setting: PseudoLabelConfig, evidence: Ev
     bounds, coverage, precision, per_class = [], [], [], []
     for wanted in GRIDS[kind]:
         fixed = at_most(float(wanted)) >> 16 if kind == "entropy" else at_least(float(wanted)) >> 16
-        bins = np.maximum(median, fixed) if kind == "entropy" else np.minimum(np.where(median < 0, fixed, median), fixed)
+        bins = (
+            np.maximum(median, fixed) if kind == "entropy" else np.minimum(np.where(median < 0, fixed, median), fixed)
+        )
         kept = inside(below, bins)
         edge = (fixed << 16) | (0xFFFF if kind == "entropy" else 0)
         bounds.append(float(scores(np.array([edge]))[0]))
@@ -131,35 +138,55 @@ def summary(
     sets = []
     for row, content in enumerate(contents):
         judged, wrong = evidence.judged_set[row], evidence.wrong_set[row]
-        classes = [{**entry, "wrong": share(int(wrong[c]), int(judged[c]))} for c, entry in enumerate(content["classes"])]
+        classes = [
+            {**entry, "wrong": share(int(wrong[c]), int(judged[c]))} for c, entry in enumerate(content["classes"])
+        ]
         keys = ("rule", "confidence", "nu", "mu", "portion", "rank", "window", "kept", "coverage")
-        sets.append({**{key: content[key] for key in keys if key in content}, "wrong": share(int(wrong.sum()), int(judged.sum())), "classes": classes})
+        sets.append(
+            {
+                **{key: content[key] for key in keys if key in content},
+                "wrong": share(int(wrong.sum()), int(judged.sum())),
+                "classes": classes,
+            }
+        )
     both, first, second, none = (int(n) for n in evidence.overlap)
     rank = settings[0].rank
-    by_kind: dict[Kind, PseudoLabelConfig] = {"entropy": PseudoLabelConfig(rule="esl", rank=rank), "probability": PseudoLabelConfig(rule="ssl", rank=rank)}
+    by_kind: dict[Kind, PseudoLabelConfig] = {
+        "entropy": PseudoLabelConfig(rule="esl", rank=rank),
+        "probability": PseudoLabelConfig(rule="ssl", rank=rank),
+    }
     return {
         "images": contents[0]["images"],
         "pixels": contents[0]["pixels"],
         "checkpoint": contents[0].get("checkpoint"),
         "ground_truth": truth,
         "sets": sets,
-        "agreement": {"both": both, "esl only": first, "ssl only": second, "neither": none} if evidence.overlap.sum() else None,
+        "agreement": (
+            {"both": both, "esl only": first, "ssl only": second, "neither": none} if evidence.overlap.sum() else None
+        ),
         "curves": {kind: curve(kind, counts, by_kind[kind], evidence) for kind, counts in high.items()},
         "reliability": {kind: reliability(kind, evidence) for kind in high} if truth else None,
     }
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """The sets beside one another as text: pixels, median, threshold, kept and (with ground truth) wrong labels per class."""
+    """The sets beside one another as text: pixels, median, threshold, kept and (with ground truth) wrong labels per
+    class.
+    """
     lines = []
     for entry in found["sets"]:
         wrong = "" if entry["wrong"] is None else f", {100 * entry['wrong']:.2f} % of them wrong"
         lines.append(f"{entry['rule']}: {100 * entry['coverage']:.2f} % of {found['pixels']} pixels kept{wrong}")
-        lines.append(f"  {'class':<16}{'pixels':>14}{'median':>12}{'threshold':>12}{'kept %':>9}" + ("" if entry["wrong"] is None else f"{'wrong %':>9}"))
+        lines.append(
+            f"  {'class':<16}{'pixels':>14}{'median':>12}{'threshold':>12}{'kept %':>9}"
+            + ("" if entry["wrong"] is None else f"{'wrong %':>9}")
+        )
         for row in entry["classes"]:
             values = [row["median"], row["threshold"]]
             numbers = "".join("           –" if value is None else f"{value:12.6f}" for value in values)
-            last = "" if entry["wrong"] is None else "        –" if row["wrong"] is None else f"{100 * row['wrong']:9.2f}"
+            last = (
+                "" if entry["wrong"] is None else "        –" if row["wrong"] is None else f"{100 * row['wrong']:9.2f}"
+            )
             lines.append(f"  {row['name']:<16}{row['count']:>14}{numbers}{100 * row['coverage']:9.2f}{last}")
     if found["agreement"]:
         parts = ", ".join(f"{name} {100 * count / found['pixels']:.2f} %" for name, count in found["agreement"].items())

@@ -1,7 +1,8 @@
 """Scores as integers: the bits of a non-negative float32 sort like the float itself.
 
-A key is cut in two 16-bit digits, so that a histogram of each finds an order statistic exactly. Scores lie in [0, 1]; the limit
-is a little over 1 for rounding, and whatever is above it (NaN and infinity have the largest bits of all) is a bug to report.
+A key is cut in two 16-bit digits, so that a histogram of each finds an order statistic exactly. Scores lie in [0, 1];
+the limit is a little over 1 for rounding, and whatever is above it (NaN and infinity have the largest bits of all) is a
+bug to report.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ LOW_BINS = 1 << 16
 
 
 def keys(score: np.ndarray) -> np.ndarray:
-    """uint32 keys of float32 scores; negative scores and -0 count as 0, NaN and infinity become keys above ``KEY_LIMIT``."""
+    """uint32 keys of float32 scores; negative scores and -0 count as 0, NaN and infinity become keys above
+    ``KEY_LIMIT``.
+    """
     bits = np.ascontiguousarray(score, np.float32).view(np.uint32)
     key = bits & np.uint32(0x7FFFFFFF)
     negative = bits > np.uint32(0x7FFFFFFF)

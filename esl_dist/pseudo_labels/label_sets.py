@@ -1,4 +1,6 @@
-"""From scored images to label sets: the two passes of selection for all settings at once, then the PNGs of all of them."""
+"""From scored images to label sets: the two passes of selection for all settings at once, then the PNGs of
+all of them.
+"""
 
 from __future__ import annotations
 
@@ -145,7 +147,10 @@ def make(
     for windows in chosen.windows:
         counted = sum(int(limits.count.sum()) for limits in windows)
         if (images_seen, pixels_seen) != (len(task.names), counted):
-            raise ValueError(f"thresholds are of {counted} pixels of {len(task.names)} images, labels of {pixels_seen} of {images_seen}: the spool changed underneath; delete it and run again")
+            raise ValueError(
+                f"thresholds are of {counted} pixels of {len(task.names)} images, labels of {pixels_seen} of"
+                f" {images_seen}: the spool changed underneath; delete it and run again"
+            )
     sets = []
     for position, (job, windows) in enumerate(zip(jobs, chosen.windows, strict=True)):
         content = summary(job, windows, kept[position], task, digests[position])
@@ -180,7 +185,9 @@ def _png(path: Path, name: str, pixels: np.ndarray) -> np.ndarray:
 
 
 def label_of(image: Scored, setting: PseudoLabelConfig, limits: Thresholds) -> tuple[np.ndarray, np.ndarray]:
-    """The pseudo-label of one image, uint8 ``[H, W]`` with 255 ignored, and the pixels of each value, int64 ``[256]``."""
+    """The pseudo-label of one image, uint8 ``[H, W]`` with 255 ignored, and the pixels of each value, int64
+    ``[256]``.
+    """
     if setting.rule == "cbst":
         assert image.logits is not None
         label = relabel(setting.scores, image.logits, (image.label.shape[0], image.label.shape[1]), limits.threshold)
@@ -201,19 +208,33 @@ def class_rows(class_names: Sequence[str], setting: PseudoLabelConfig, limits: T
     ]
 
 
-def summary(job: Job, windows: Sequence[Thresholds], kept: np.ndarray, task: Task, digests: np.ndarray) -> dict[str, Any]:
+def summary(
+    job: Job, windows: Sequence[Thresholds], kept: np.ndarray, task: Task, digests: np.ndarray
+) -> dict[str, Any]:
     """The content of ``thresholds.json``. With several windows a class has no one median: each window's are listed."""
     setting = job.setting
     count = np.sum([limits.count for limits in windows], axis=0)
-    bound: dict[str, dict[str, float]] = {"esl": {"nu": setting.nu}, "ssl": {"mu": setting.mu}, "median": {}, "cbst": {"portion": float(portion_of(setting, task.portion_round))}}
+    bound: dict[str, dict[str, float]] = {
+        "esl": {"nu": setting.nu},
+        "ssl": {"mu": setting.mu},
+        "median": {},
+        "cbst": {"portion": float(portion_of(setting, task.portion_round))},
+    }
     classes = class_rows(task.class_names, setting, windows[0])
     for c, row in enumerate(classes):
         if len(windows) > 1:
             row.update(count=int(count[c]), median=None, threshold=None)
         row.update(kept=int(kept[c]), coverage=int(kept[c]) / int(count[c]) if count[c] else 0.0)
-    total = {"images": len(task.names), "pixels": int(count.sum()), "kept": int(kept.sum()), "coverage": int(kept.sum()) / max(int(count.sum()), 1)}
+    total = {
+        "images": len(task.names),
+        "pixels": int(count.sum()),
+        "kept": int(kept.sum()),
+        "coverage": int(kept.sum()) / max(int(count.sum()), 1),
+    }
     content: dict[str, Any] = {"rule": setting.rule, "confidence": windows[0].kind, **bound[setting.rule]}
-    content.update(rank=setting.rank, ties=setting.ties, scores=setting.scores, window=setting.window, **total, classes=classes)
+    content.update(
+        rank=setting.rank, ties=setting.ties, scores=setting.scores, window=setting.window, **total, classes=classes
+    )
     if len(windows) > 1:
         content["windows"] = [class_rows(task.class_names, setting, limits) for limits in windows]
     hashes = dict(zip(("labels", "weights")[: 1 + task.weights], map(write.hexadecimal, digests), strict=False))

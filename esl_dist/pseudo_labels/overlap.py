@@ -17,7 +17,9 @@ MAX_WORKERS = 4
 def workers() -> int:
     """Threads for scores and PNGs of one rank: its share of the machine's cores, at most 4."""
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(MAX_WORKERS, len(os.sched_getaffinity(0)) // local_world if hasattr(os, "sched_getaffinity") else 1))
+    return max(
+        1, min(MAX_WORKERS, len(os.sched_getaffinity(0)) // local_world if hasattr(os, "sched_getaffinity") else 1)
+    )
 
 
 def overlapped(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:

@@ -20,7 +20,8 @@ class Ownership:
 def share_out(found: Sequence[ShardInfo], names: Sequence[str]) -> Ownership:
     """Deal the files out among the ranks that can see them (a file is known by the key inside it, not by its path).
 
-    Raises ``ValueError`` on all ranks where two files hold the same image, or a file holds an image that is not in ``names``.
+    Raises ``ValueError`` on all ranks where two files hold the same image, or a file holds an image that is not in
+    ``names``.
     """
     everyone = collectives.gather_json([[info.key, list(info.ids)] for info in found])
     ids: dict[str, list[int]] = {}
@@ -34,9 +35,14 @@ def share_out(found: Sequence[ShardInfo], names: Sequence[str]) -> Ownership:
     for key in ordered:
         for index in ids[key]:
             if index >= len(names):
-                raise ValueError(f"the spool holds image {index}, but the target set has only {len(names)}; delete the spool")
+                raise ValueError(
+                    f"the spool holds image {index}, but the target set has only {len(names)}; delete the spool"
+                )
             if index in have:
-                raise ValueError(f"image {names[index]} is in two spool files, so it would count twice; delete the spool and run again")
+                raise ValueError(
+                    f"image {names[index]} is in two spool files, so it would count twice; delete the spool and run"
+                    " again"
+                )
             have.add(index)
     owner = {key: seers[key][position % len(seers[key])] for position, key in enumerate(ordered)}
     return Ownership([info for info in found if owner[info.key] == collectives.rank()], frozenset(have))
@@ -46,4 +52,7 @@ def require_all(have: frozenset[int], names: Sequence[str]) -> None:
     """``ValueError`` naming an image that no file holds."""
     missing = [index for index in range(len(names)) if index not in have]
     if missing:
-        raise ValueError(f"the spool lacks {len(missing)} of {len(names)} images (the first: {names[missing[0]]}); extract again without --from-spool")
+        raise ValueError(
+            f"the spool lacks {len(missing)} of {len(names)} images (the first: {names[missing[0]]}); extract again"
+            " without --from-spool"
+        )

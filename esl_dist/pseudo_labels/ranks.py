@@ -14,7 +14,8 @@ HALF = Fraction(1, 2)
 def keep(n: int, kind: Kind, share: Fraction = HALF) -> int:
     """Rank of the tightest threshold that keeps at least ``ceil(share * n)`` pixels.
 
-    Entropy keeps the small ones, so the rank counts from below; probability keeps the large ones, so it counts from above.
+    Entropy keeps the small ones, so the rank counts from below; probability keeps the large ones, so it counts from
+    above.
     """
     kept = min(max(-(-share.numerator * n // share.denominator), 1), n)
     return kept - 1 if kind == "entropy" else n - kept
@@ -27,7 +28,9 @@ def reference(n: int) -> int:
 
 
 def portion(n: int, kind: Kind, share: Fraction) -> int:
-    """Rank of the k-th most confident pixel, ``k = floor(share * n)`` and at least 1 (CBST, Zou et al. 2018, section 3.2)."""
+    """Rank of the k-th most confident pixel, ``k = floor(share * n)`` and at least 1 (CBST, Zou et al. 2018, section
+    3.2).
+    """
     confident = max(share.numerator * n // share.denominator, 1)
     return confident - 1 if kind == "entropy" else n - confident
 

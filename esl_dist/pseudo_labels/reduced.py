@@ -1,8 +1,8 @@
 """Scored images without a spool, between the second forward and the thresholds: what is decided already is forgotten.
 
-After the first pass the upper digit of every threshold is known, so the lower digits matter only of pixels in those few cells
-(about 1 % of an image). All other keys are replaced by one that compares the same with every possible threshold; the map then
-compresses to some tens of kilobytes, which are held in memory until the labels are written.
+After the first pass the upper digit of every threshold is known, so the lower digits matter only of pixels in those few
+cells (about 1 % of an image). All other keys are replaced by one that compares the same with every possible threshold;
+the map then compresses to some tens of kilobytes, which are held in memory until the labels are written.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from esl_dist.pseudo_labels.keys import HIGH_BINS, Kind
 def substitutes(bins: Sequence[np.ndarray], bound_keys: Sequence[int], num_classes: int) -> np.ndarray:
     """int64 ``[C, HIGH_BINS]``: the upper digit that stands for each upper digit, -1 where the key must stay whole.
 
-    Whole stay the bins that hold an order statistic (``bins``: int64 ``[C]`` each, -1 where absent) or a fixed bound. A digit
-    between two of them becomes the one just above the lower, which is on the same side of every key inside them.
+    Whole stay the bins that hold an order statistic (``bins``: int64 ``[C]`` each, -1 where absent) or a fixed bound. A
+    digit between two of them becomes the one just above the lower, which is on the same side of every key inside them.
     """
     table = np.zeros((num_classes, HIGH_BINS), np.int64)
     for c in range(num_classes):
@@ -54,11 +54,18 @@ class Reduced:
         for kind, table in self.tables.items():
             key = image.key(kind)
             stand_in = table[image.label, key >> np.uint32(16)]
-            packed[kind] = zlib.compress(np.where(stand_in < 0, key, stand_in.astype(np.uint32) << np.uint32(16)).tobytes(), 1)
-        self.images.append(_Compressed(image.id, image.name, image.label.shape, zlib.compress(image.label.tobytes(), 1), packed))
+            packed[kind] = zlib.compress(
+                np.where(stand_in < 0, key, stand_in.astype(np.uint32) << np.uint32(16)).tobytes(), 1
+            )
+        self.images.append(
+            _Compressed(image.id, image.name, image.label.shape, zlib.compress(image.label.tobytes(), 1), packed)
+        )
 
     def __iter__(self) -> Iterator[Scored]:
         for image in self.images:
             label = np.frombuffer(zlib.decompress(image.label), np.uint8).reshape(image.shape)
-            scores = {kind: np.frombuffer(zlib.decompress(data), np.float32).reshape(image.shape) for kind, data in image.key.items()}
+            scores = {
+                kind: np.frombuffer(zlib.decompress(data), np.float32).reshape(image.shape)
+                for kind, data in image.key.items()
+            }
             yield Scored(image.id, image.name, label, scores, None)

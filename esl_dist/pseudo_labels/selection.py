@@ -1,8 +1,9 @@
 """Exact order statistics of per-class scores over all images of all ranks, in two passes and two small all-reduces.
 
-The key of a score has two 16-bit digits. Pass 1 counts the upper digits per class and finds the digit that holds the wanted rank;
-pass 2 counts the lower digits of the pixels in that bin. Together they are the bits of the very float that a sort of all scores
-would have at that rank. Memory does not grow with the number of images: 2.5 MB and 0.5 MB per class.
+The key of a score has two 16-bit digits. Pass 1 counts the upper digits per class and finds the digit that holds the
+wanted rank; pass 2 counts the lower digits of the pixels in that bin. Together they are the bits of the very float that
+a sort of all scores would have at that rank. Memory does not grow with the number of images: 2.5 MB and 0.5 MB per
+class.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def ranks_of(counts: np.ndarray, rank: Callable[[int], int]) -> np.ndarray:
 
 
 def locate(histogram: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per row of ``histogram [rows, bins]``: the bin that holds the 0-based rank ``wanted``, and the rank inside it; -1 where empty."""
+    """Per row of ``histogram [rows, bins]``: the bin that holds the 0-based rank ``wanted``, and the rank inside it; -1
+    where empty.
+    """
     total = np.cumsum(histogram, axis=1)
     bins = np.full(len(histogram), -1, np.int64)
     rest = np.zeros(len(histogram), np.int64)
@@ -48,7 +51,9 @@ def locate(histogram: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def order_statistics(low: np.ndarray, cells: Cells, bins: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """Keys (int64 ``[C]``, -1 where absent) from the second pass's histogram and what :func:`locate` said of the first."""
+    """Keys (int64 ``[C]``, -1 where absent) from the second pass's histogram and what :func:`locate` said
+    of the first.
+    """
     result = np.full(len(bins), -1, np.int64)
     for c, high in enumerate(bins):
         if high >= 0:
@@ -63,14 +68,19 @@ def _pixels(shards: Iterable[Shard], num_classes: int) -> Iterator[tuple[np.ndar
         yield counting.valid(np.asarray(label), keys(np.asarray(score)), num_classes)
 
 
-def class_quantiles(shards: Iterable[Shard], num_classes: int, rule: Rank = "keep", *, share: Fraction = HALF, kind: Kind = "entropy") -> np.ndarray:
-    """Exact per-class order statistics of ``(label uint8, score float32)`` arrays: float32 ``[num_classes]``, NaN for an absent class.
+def class_quantiles(
+    shards: Iterable[Shard], num_classes: int, rule: Rank = "keep", *, share: Fraction = HALF, kind: Kind = "entropy"
+) -> np.ndarray:
+    """Exact per-class order statistics of ``(label uint8, score float32)`` arrays: float32 ``[num_classes]``, NaN for
+    an absent class.
 
-    Over all ranks when a process group is up (every rank calls it with its own shards, possibly none). The shards are read twice:
-    a list or another re-iterable costs no memory, a generator is kept (5 bytes a pixel). ``share`` is the exact fraction of each
-    class that ``rule="keep"`` keeps; ``kind`` says which end is confident. Label 255 is ignored; negative scores count as 0.
+    Over all ranks when a process group is up (every rank calls it with its own shards, possibly none). The shards are
+    read twice: a list or another re-iterable costs no memory, a generator is kept (5 bytes a pixel). ``share`` is the
+    exact fraction of each class that ``rule="keep"`` keeps; ``kind`` says which end is confident. Label 255 is ignored;
+    negative scores count as 0.
 
-    Raises ``ValueError`` on all ranks for a score that is NaN, infinite or above 1.0078, or a label outside the classes.
+    Raises ``ValueError`` on all ranks for a score that is NaN, infinite or above 1.0078, or a label outside the
+    classes.
     """
     if iter(shards) is shards:
         shards = list(shards)

@@ -1,10 +1,10 @@
 """The spool: what the forward gave, in small HDF5 files that appear whole or not at all.
 
-A file holds 16 to 64 images: either label (run lengths, lossless) and float32 scores at output size, or low-resolution float32
-logits from which scores are made again bit for bit. ``/<array>/<id>`` is one array of one image; ``/id``, ``/name``, ``/size``,
-``/crc`` list the images; ``/high/<kind>`` is the first pass's histogram of them all, so that selection adds up files instead of
-reading pixels. A file is written under a temporary name, closed, fsynced and renamed (default libver: with ``latest`` a killed
-file never opens again).
+A file holds 16 to 64 images: either label (run lengths, lossless) and float32 scores at output size, or low-resolution
+float32 logits from which scores are made again bit for bit. ``/<array>/<id>`` is one array of one image; ``/id``,
+``/name``, ``/size``, ``/crc`` list the images; ``/high/<kind>`` is the first pass's histogram of them all, so that
+selection adds up files instead of reading pixels. A file is written under a temporary name, closed, fsynced and renamed
+(default libver: with ``latest`` a killed file never opens again).
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ VERSION = 1
 
 
 class Record(NamedTuple):
-    """One spooled image: ``arrays`` has ``label`` and scores ``[H, W]``, or ``logits [C, h, w]``; ``size`` is (H, W)."""
+    """One spooled image: ``arrays`` has ``label`` and scores ``[H, W]``, or ``logits [C, h, w]``; ``size``
+    is (H, W).
+    """
 
     id: int
     name: str
@@ -59,7 +61,8 @@ class ShardInfo(NamedTuple):
 def pack(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What :meth:`ShardWriter.add` stores; the work is done here, in the caller's thread and outside HDF5's lock.
 
-    A label map becomes the run lengths of its rows, one after another: a tenth of its size or less, at a tenth of zlib's time.
+    A label map becomes the run lengths of its rows, one after another: a tenth of its size or less, at a tenth of
+    zlib's time.
     """
     packed = {name: np.ascontiguousarray(array) for name, array in arrays.items() if name != "label"}
     if "label" in arrays:
@@ -121,7 +124,11 @@ class ShardWriter:
 
     def close(self, high: Mapping[Any, np.ndarray]) -> Path:
         ids, names, sizes, crcs = zip(*self.images, strict=True)
-        self.file["id"], self.file["size"], self.file["crc"] = np.array(ids, np.int64), np.array(sizes, np.int32), np.array(crcs, np.uint32)
+        self.file["id"], self.file["size"], self.file["crc"] = (
+            np.array(ids, np.int64),
+            np.array(sizes, np.int32),
+            np.array(crcs, np.uint32),
+        )
         self.file["name"] = np.frombuffer(json.dumps(names).encode(), np.uint8)
         for kind, histogram in high.items():
             self.file.create_dataset(f"high/{kind}", data=histogram, compression="gzip", compression_opts=1)
@@ -147,11 +154,20 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 
 def inspect(path: Path, expected: Layout | None) -> tuple[ShardInfo, Layout]:
-    """A file's images and layout; ``ValueError`` where it was written by another network, data set or machine than ``expected``."""
+    """A file's images and layout; ``ValueError`` where it was written by another network, data set or machine than
+    ``expected``.
+    """
     with _opened(path) as file:
         if file.attrs.get("version") != VERSION:
-            raise ValueError(f"{path}: spool format {file.attrs.get('version')}, this program reads {VERSION}; delete the spool")
-        layout = Layout(str(file.attrs["content"]), json.loads(file.attrs["fingerprint"]), json.loads(file.attrs["given"]), str(file.attrs["scores"]))  # type: ignore[arg-type]
+            raise ValueError(
+                f"{path}: spool format {file.attrs.get('version')}, this program reads {VERSION}; delete the spool"
+            )
+        layout = Layout(
+            str(file.attrs["content"]),
+            json.loads(file.attrs["fingerprint"]),
+            json.loads(file.attrs["given"]),
+            str(file.attrs["scores"]),
+        )  # type: ignore[arg-type]
         info = ShardInfo(path, str(file.attrs["key"]), tuple(int(i) for i in np.sort(file["id"][()])))
     if expected is not None:
         reason = difference(expected.fingerprint, layout.fingerprint)
@@ -175,11 +191,18 @@ def listing(folder: Path, expected: Layout | None) -> tuple[list[ShardInfo], Lay
 
 
 def read(shard: ShardInfo, wanted: Sequence[str], verify: bool = True) -> Iterator[Record]:
-    """The ``wanted`` arrays of a file's images in order of their ids; ``ValueError`` where a stored byte has changed."""
+    """The ``wanted`` arrays of a file's images in order of their ids; ``ValueError`` where a stored byte
+    has changed.
+    """
     with _opened(shard.path) as file:
         names = json.loads(file["name"][()].tobytes())
         sizes, crcs, ids = file["size"][()], file["crc"][()], file["id"][()]
-        keys = [key for key in file if key not in ("id", "name", "size", "crc", "high") and (verify or key in wanted or ("label" in wanted and key.startswith("run")))]
+        keys = [
+            key
+            for key in file
+            if key not in ("id", "name", "size", "crc", "high")
+            and (verify or key in wanted or ("label" in wanted and key.startswith("run")))
+        ]
         groups = {key: file[key].id for key in keys}
         for row in np.argsort(ids):
             size = int(sizes[row, 0]), int(sizes[row, 1])

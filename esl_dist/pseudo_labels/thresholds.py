@@ -1,8 +1,9 @@
 """From counts to thresholds: which order statistic a rule wants, and which keys of each class it then keeps.
 
-ESL (Saporta et al. 2020): ``nu_c = max(nu, median_c E)``, keep ``E <= nu_c``. SSL (Li et al. 2019): ``mu_c = min(mu, median_c p)``,
-keep ``p >= mu_c``. ``median``: ESL with nu = 0. CBST (Zou et al. 2018): ``t_c`` = probability of the k-th most confident pixel.
-Everything is compared as integer keys: nu is rounded down to float32 and mu up, which changes no comparison with a float32 score.
+ESL (Saporta et al. 2020): ``nu_c = max(nu, median_c E)``, keep ``E <= nu_c``. SSL (Li et al. 2019): ``mu_c = min(mu,
+median_c p)``, keep ``p >= mu_c``. ``median``: ESL with nu = 0. CBST (Zou et al. 2018): ``t_c`` = probability of the
+k-th most confident pixel. Everything is compared as integer keys: nu is rounded down to float32 and mu up, which
+changes no comparison with a float32 score.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def wanted_ranks(setting: PseudoLabelConfig, counts: np.ndarray, round_index: in
 
 @dataclass(frozen=True)
 class Thresholds:
-    """One rule's thresholds: float32 ``[C]`` to read, int64 keys ``[C]`` to compare with (``first <= key <= last`` is kept)."""
+    """One rule's thresholds: float32 ``[C]`` to read, int64 keys ``[C]`` to compare with (``first <= key <= last`` is
+    kept).
+    """
 
     kind: Kind
     count: np.ndarray

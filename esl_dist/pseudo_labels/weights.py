@@ -9,10 +9,11 @@ from esl_dist.pseudo_labels.keys import Kind
 
 
 def confidence_weights(label: np.ndarray, score: np.ndarray, kind: Kind) -> np.ndarray:
-    """uint8 ``[H, W]``: 1 - E (entropy) or p (probability) of every labelled pixel in 255ths, 0 where there is no label.
+    """uint8 ``[H, W]``: 1 - E (entropy) or p (probability) of every labelled pixel in 255ths, 0 where there is no
+    label.
 
-    Rounded to the nearest, but never to 0: a label that was kept is learned from. Float32 in a fixed order, so the bits are the
-    same wherever those of the scores are.
+    Rounded to the nearest, but never to 0: a label that was kept is learned from. Float32 in a fixed order, so the bits
+    are the same wherever those of the scores are.
 
     Args:
         label: uint8 ``[H, W]``, 255 = none.

@@ -13,6 +13,7 @@ import numpy as np
 
 UP_FILTER = 2  # PNG specification, section 9.2
 
+
 def label_path(folder: Path, name: str) -> Path:
     """``<folder>/labels/<name>.png``; ``ValueError`` for a name that would leave the folder."""
     return _inside(folder / "labels", name)
@@ -33,8 +34,9 @@ def _inside(folder: Path, name: str) -> Path:
 def png(label: np.ndarray) -> bytes:
     """uint8 ``[H, W]`` as an 8-bit grey PNG.
 
-    Every row is stored as its difference to the row above ("up" filter) and compressed by zlib's run-length strategy, Pillow's
-    ``compress_type=3``: on label maps a third of Pillow's time, which tries all five filters on every row, and a smaller file.
+    Every row is stored as its difference to the row above ("up" filter) and compressed by zlib's run-length strategy,
+    Pillow's ``compress_type=3``: on label maps a third of Pillow's time, which tries all five filters on every row, and
+    a smaller file.
     """
     height, width = label.shape
     rows = np.empty((height, width + 1), np.uint8)
@@ -52,7 +54,9 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def digest(name: str, data: bytes) -> np.ndarray:
-    """One file's content as int64 ``[4]``: digests of files are added (mod 2^64), so any order and any split gives the same sum."""
+    """One file's content as int64 ``[4]``: digests of files are added (mod 2^64), so any order and any split gives the
+    same sum.
+    """
     return np.frombuffer(hashlib.sha256(name.encode() + b"\0" + data).digest(), np.int64).copy()
 
 

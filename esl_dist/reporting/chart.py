@@ -41,7 +41,10 @@ def line_chart(series: Sequence[Series]) -> str:
     parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">']
     for tick in y_ticks:
         y = place(x_ticks[0], tick)[1]
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/><text class="tick" x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{tick_label(tick)}</text>')
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/><text class="tick"'
+            f' x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{tick_label(tick)}</text>'
+        )
     for tick in x_ticks:
         x = place(tick, y_ticks[0])[0]
         parts.append(f'<text class="tick" x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{tick_label(tick)}</text>')
@@ -50,9 +53,15 @@ def line_chart(series: Sequence[Series]) -> str:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         name, colour = escape(s.name), escape(s.colour)
         if len(points) == 1:
-            parts.append(f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="2.5" fill="{colour}"><title>{name}</title></circle>')
+            parts.append(
+                f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="2.5"'
+                f' fill="{colour}"><title>{name}</title></circle>'
+            )
         else:
-            parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8" stroke-linejoin="round"><title>{name}</title></polyline>')
+            parts.append(
+                f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"'
+                f' stroke-linejoin="round"><title>{name}</title></polyline>'
+            )
     return "".join([*parts, "</svg>"])
 
 

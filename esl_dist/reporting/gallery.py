@@ -59,7 +59,13 @@ def gallery(run: RunRecord, target: Dataset | None, protocol: Protocol, images: 
     return rows
 
 
-def _panels(maps: dict[str, NDArray[np.uint8]], prediction: NDArray[np.uint8] | None, target: Dataset | None, i: int, protocol: Protocol) -> list[Panel]:
+def _panels(
+    maps: dict[str, NDArray[np.uint8]],
+    prediction: NDArray[np.uint8] | None,
+    target: Dataset | None,
+    i: int,
+    protocol: Protocol,
+) -> list[Panel]:
     height, width = next(iter(maps.values())).shape
     size = pictures.shown_size(height, width)
     panels = []
@@ -69,12 +75,26 @@ def _panels(maps: dict[str, NDArray[np.uint8]], prediction: NDArray[np.uint8] | 
         panels.append(Panel("Target image", pictures.photo(image, size)))
         if target.labelled:
             truth = resize_label(target.label(i), (width, height)).numpy()
-            panels.append(Panel("Ground truth", pictures.label_map(truth, protocol.palette, size), "for comparison only"))
+            panels.append(
+                Panel("Ground truth", pictures.label_map(truth, protocol.palette, size), "for comparison only")
+            )
     if prediction is not None:
-        panels.append(Panel("Prediction", pictures.label_map(prediction, protocol.palette, size), _wrong("before selection", prediction, truth)))
+        panels.append(
+            Panel(
+                "Prediction",
+                pictures.label_map(prediction, protocol.palette, size),
+                _wrong("before selection", prediction, truth),
+            )
+        )
     for key, label in maps.items():
         kept = f"{100 * (label != IGNORED).mean():.1f} % kept"
-        panels.append(Panel(f"{label_title(key)} labels", pictures.label_map(label, protocol.palette, size), _wrong(kept, label, truth)))
+        panels.append(
+            Panel(
+                f"{label_title(key)} labels",
+                pictures.label_map(label, protocol.palette, size),
+                _wrong(kept, label, truth),
+            )
+        )
     if "ssl" in maps and "esl" in maps:
         background = image if image is not None else np.full((height, width, 3), 200, dtype=np.uint8)
         for keeps, drops in (("ssl", "esl"), ("esl", "ssl")):
@@ -82,7 +102,13 @@ def _panels(maps: dict[str, NDArray[np.uint8]], prediction: NDArray[np.uint8] | 
             only = np.where(mask, maps[keeps], np.uint8(IGNORED))
             share = f"{100 * mask.mean():.1f} % of pixels"
             title = f"{label_title(keeps)} keeps, {label_title(drops)} drops"
-            panels.append(Panel(title, pictures.difference(background, maps[keeps], mask, protocol.palette, size), _wrong(share, only, truth)))
+            panels.append(
+                Panel(
+                    title,
+                    pictures.difference(background, maps[keeps], mask, protocol.palette, size),
+                    _wrong(share, only, truth),
+                )
+            )
     return panels
 
 
@@ -95,7 +121,9 @@ def _wrong(text: str, label: NDArray[np.uint8], truth: NDArray[np.uint8] | None)
 
 
 def _predictions(run: RunRecord, names: list[str]) -> dict[str, NDArray[np.uint8]]:
-    """Argmax label maps of the network that made the first label set, from the spool it left, as far as that is still there."""
+    """Argmax label maps of the network that made the first label set, from the spool it left, as far as that is still
+    there.
+    """
     options = run.config.extract
     root = Path(options.spool_dir) if options.spool_dir else run.path / "pseudo_labels" / "spool"
     teachers = [str(content.get("checkpoint", ""))[:12] for content in run.label_sets.values()]

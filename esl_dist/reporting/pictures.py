@@ -1,4 +1,6 @@
-"""Pictures of target images and their labels, as data URIs that a page carries inside itself (the ESL paper's Figure 2)."""
+"""Pictures of target images and their labels, as data URIs that a page carries inside itself (the ESL paper's Figure
+2).
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def label_map(label: NDArray[np.uint8], palette: Palette, size: tuple[int, int])
     return _uri(_indexed(label, palette, size), "PNG", optimize=True)
 
 
-def difference(image: NDArray[np.uint8], label: NDArray[np.uint8], mask: NDArray[np.bool_], palette: Palette, size: tuple[int, int]) -> str:
+def difference(
+    image: NDArray[np.uint8], label: NDArray[np.uint8], mask: NDArray[np.bool_], palette: Palette, size: tuple[int, int]
+) -> str:
     """The labels under ``mask`` in colour, on a pale grey version of the photograph.
 
     Args:

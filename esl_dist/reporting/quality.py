@@ -1,4 +1,6 @@
-"""How much of the target a label set covers, how much of it is wrong, and where two sets differ (the ESL paper's Table 4)."""
+"""How much of the target a label set covers, how much of it is wrong, and where two sets differ (the ESL paper's Table
+4).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from esl_dist.data.transforms import resize_label
 from esl_dist.metrics.confusion import confusion_matrix
 
 MOST_IMAGES = 500
-"""Images that a report opens per label set: enough for shares to a tenth of a percent, half a minute at full resolution."""
+"""Images that a report opens per label set: enough for shares to a tenth of a percent, half a minute at full
+resolution.
+"""
 
 IGNORED = 255
 
@@ -40,7 +44,9 @@ class SetQuality:
 
 @dataclass
 class Overlap:
-    """Pixels that only one of two label sets keeps, or both, or none; and how many of them are wrong (of those with ground truth)."""
+    """Pixels that only one of two label sets keeps, or both, or none; and how many of them are wrong (of those with
+    ground truth).
+    """
 
     first: str
     second: str
@@ -98,7 +104,9 @@ def spread(count: int, most: int) -> list[int]:
     return list(range(count)) if count <= most else [(2 * i + 1) * count // (2 * most) for i in range(most)]
 
 
-def compare(folder: Path, sets: Sequence[str], num_classes: int, target: Dataset | None, most: int = MOST_IMAGES) -> Comparison:
+def compare(
+    folder: Path, sets: Sequence[str], num_classes: int, target: Dataset | None, most: int = MOST_IMAGES
+) -> Comparison:
     """Measure the label sets ``folder/<set>`` on at most ``most`` images, evenly spaced.
 
     Args:
@@ -119,7 +127,9 @@ def compare(folder: Path, sets: Sequence[str], num_classes: int, target: Dataset
             quality[key].kept += int((label != IGNORED).sum())
             quality[key].pixels += label.size
             if truth is not None:
-                quality[key].confusion += confusion_matrix(torch.from_numpy(truth), torch.tensor(label), num_classes).numpy()
+                quality[key].confusion += confusion_matrix(
+                    torch.from_numpy(truth), torch.tensor(label), num_classes
+                ).numpy()
         if overlap is not None and "ssl" in maps and "esl" in maps:
             overlap.add(maps["ssl"], maps["esl"], truth)
     return Comparison(len(chosen), len(names), bool(index), quality, overlap)

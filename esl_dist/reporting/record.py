@@ -66,7 +66,9 @@ class RunRecord:
     stages: tuple[StageRecord, ...]
     events: tuple[dict[str, Any], ...]
     label_sets: dict[str, dict[str, Any]]
-    """Name under ``pseudo_labels/`` -> content of its thresholds.json, the rules that are compared first (SSL, then ESL)."""
+    """Name under ``pseudo_labels/`` -> content of its thresholds.json, the rules that are compared first (SSL, then
+    ESL).
+    """
 
     @property
     def name(self) -> str:
@@ -96,7 +98,9 @@ def read_run(path: Path) -> RunRecord:
     log_file = path / "metrics.jsonl"
     events = tuple(jsonl.read(log_file)) if log_file.is_file() else ()
     stages = tuple(_stage(path, stage, config, events) for stage in plan(config) if (path / stage.folder).is_dir())
-    sets = {folder.parent.name: _read_json(folder) for folder in sorted((path / "pseudo_labels").glob("*/thresholds.json"))}
+    sets = {
+        folder.parent.name: _read_json(folder) for folder in sorted((path / "pseudo_labels").glob("*/thresholds.json"))
+    }
     order = sorted(sets, key=lambda name: (_round(name), {"ssl": 0, "esl": 1}.get(_rule(name), 2), name))
     return RunRecord(path, config, stages, events, {name: sets[name] for name in order})
 
@@ -136,7 +140,10 @@ def _title(stage: StagePlan, config: Config) -> str:
         return label_title(stage.labels)
     mark = _translated(parse(stage.entry).mark)
     if stage.kind == "align":
-        return " + ".join(objective_title(term) for term in (stage.objective, *_extra_terms(stage.objective, config))) + mark
+        return (
+            " + ".join(objective_title(term) for term in (stage.objective, *_extra_terms(stage.objective, config)))
+            + mark
+        )
     if stage.kind == "translate":
         return "translation" + stage.folder.removeprefix("translate").replace("-", " ")
     return _KINDS[stage.kind] + mark
@@ -157,20 +164,39 @@ def _stage(path: Path, stage: StagePlan, config: Config, events: Iterable[dict[s
     meta = _read_json(manifest).get("meta", {}) if manifest.is_file() else {}
     best, best_star = {}, {}
     for kind in STATISTICS:
-        scored = {e["step"]: e for e in events if e.get("event") == "eval" and e.get("stage") == stage.folder and e.get("bn_statistics") == kind and e.get("miou") is not None}
+        scored = {
+            e["step"]: e
+            for e in events
+            if e.get("event") == "eval"
+            and e.get("stage") == stage.folder
+            and e.get("bn_statistics") == kind
+            and e.get("miou") is not None
+        }
         if len(scored) > 1:
             top = max(scored.values(), key=lambda event: event["miou"])
             best[kind] = top["miou"]
             if top.get("miou_star") is not None:
                 best_star[kind] = top["miou_star"]
-    return StageRecord(stage.folder, _title(stage, config), stage.kind, metrics, best, best_star, done.get("step"), done.get("seconds"), meta.get("world"))
+    return StageRecord(
+        stage.folder,
+        _title(stage, config),
+        stage.kind,
+        metrics,
+        best,
+        best_star,
+        done.get("step"),
+        done.get("seconds"),
+        meta.get("world"),
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: is not readable as JSON ({error}); delete it and run the stage's command again") from None
+        raise ValueError(
+            f"{path}: is not readable as JSON ({error}); delete it and run the stage's command again"
+        ) from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: must hold a JSON object; delete it and run the stage's command again")
     return content

@@ -42,7 +42,8 @@ _LOSSES = {
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write ``report.html`` into a run folder and return its path. Reads the run folder, and the target images that its configuration names.
+    """Write ``report.html`` into a run folder and return its path. Reads the run folder, and the target images that its
+    configuration names.
 
     Raises:
         ValueError: the folder is not a run's, or a file in it is damaged.
@@ -55,7 +56,9 @@ def write_report(run_dir: Path) -> Path:
 
 
 def terminal_table(run_dir: Path) -> str:
-    """The run's scores as plain text: a line per stage, mIoU and its gain over source-only under each kind of BN statistics."""
+    """The run's scores as plain text: a line per stage, mIoU and its gain over source-only under each kind of BN
+    statistics.
+    """
     run = read_run(run_dir)
     kinds = run.statistics()
     rows = tables.summary(run, kinds)
@@ -64,11 +67,25 @@ def terminal_table(run_dir: Path) -> str:
     first = next(metrics for row in rows for metrics in row.stage.metrics.values())
     width = max(len(row.stage.title) for row in rows)
     head = f"{'':{width}}  " + "   ".join(f"{tables.STATISTICS_TITLES[kind]:>24}" for kind in kinds)
-    lines = [f"mIoU (%) on {first.get('images', '?')} images of {first.get('split', '?')}; in brackets the gain over source-only", head]
+    lines = [
+        (
+            f"mIoU (%) on {first.get('images', '?')} images of {first.get('split', '?')}; in brackets the gain over"
+            " source-only"
+        ),
+        head,
+    ]
     for row in rows:
-        cells = [f"{cell.text + (' *' if cell.best else '  '):>13}  {'(' + cell.gain_text + ')' if cell.gain_text else '':>9}" for cell in row.cells]
+        cells = [
+            f"{cell.text + (' *' if cell.best else '  '):>13} "
+            f" {'(' + cell.gain_text + ')' if cell.gain_text else '':>9}"
+            for cell in row.cells
+        ]
         lines.append(f"{row.stage.title:{width}}  " + "   ".join(cells))
-    return "\n".join([*lines, "* best without target labels"]) if any(cell.best for row in rows for cell in row.cells) else "\n".join(lines)
+    return (
+        "\n".join([*lines, "* best without target labels"])
+        if any(cell.best for row in rows for cell in row.cells)
+        else "\n".join(lines)
+    )
 
 
 def environment(package: str = "esl_dist.reporting") -> Environment:
@@ -87,7 +104,10 @@ def _content(run: RunRecord) -> dict[str, Any]:
     target, problem = open_target(run)
     measured = None
     if run.label_sets and classes.num_classes == len(next(iter(run.label_sets.values()))["classes"]):
-        measured = _or_none("label quality", lambda: compare(run.path / "pseudo_labels", list(run.label_sets), classes.num_classes, target))
+        measured = _or_none(
+            "label quality",
+            lambda: compare(run.path / "pseudo_labels", list(run.label_sets), classes.num_classes, target),
+        )
     rows = _or_none("pictures", lambda: gallery(run, target, classes)) or []
     scored = next((m for stage in run.stages for m in stage.metrics.values()), {})
     return {
@@ -141,7 +161,12 @@ def _charts(run: RunRecord) -> list[tuple[str, Markup]]:
     for kind in run.statistics():
         scores = [e for e in run.events_of("eval") if e.get("bn_statistics") == kind]
         repeated = [s for s in run.stages if len({e["step"] for e in scores if e.get("stage") == s.folder}) > 1]
-        charts.append((f"mIoU while training, {tables.STATISTICS_TITLES[kind]}", [_series(s, colours, scores, "miou") for s in repeated]))
+        charts.append(
+            (
+                f"mIoU while training, {tables.STATISTICS_TITLES[kind]}",
+                [_series(s, colours, scores, "miou") for s in repeated],
+            )
+        )
     return [(title, Markup(drawing)) for title, series in charts if (drawing := line_chart(series))]
 
 
@@ -154,7 +179,9 @@ def _loss_title(name: str) -> str:
 
 
 def _series(stage: StageRecord, colours: dict[str, str], events: list[dict[str, Any]], key: str) -> Series:
-    points = [(e["step"], e[key]) for e in events if e.get("stage") == stage.folder and isinstance(e.get(key), int | float)]
+    points = [
+        (e["step"], e[key]) for e in events if e.get("stage") == stage.folder and isinstance(e.get(key), int | float)
+    ]
     return Series(stage.title, colours[stage.folder], [x for x, _ in points], [y for _, y in points])
 
 
@@ -168,15 +195,47 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
     worlds = sorted({stage.world for stage in run.stages if stage.world is not None})
     ranks = f"{' and '.join(map(str, worlds))} rank{'s' if worlds != [1] else ''}, " if worlds else ""
     facts = [
-        ("Domains", f"{data.source.dataset} → {data.target.dataset}, {data.protocol} classes, target at {width}×{height}"),
-        ("Network", f"DeepLab-v2, layers {'-'.join(map(str, model.layers))}, width {model.width}, {heads} of {model.aspp_branches} branches"),
-        ("Optimiser", f"lr {config.optim.lr:g}, {config.optim.batch} source + {config.optim.batch} target images per rank and pass, accumulate {config.optim.accumulate}"),
-        ("Run", f"{ranks}protocol “{config.protocol}”, seed {config.run.seed}, precision {config.run.precision}, labels made with {config.extract.bn_statistics} BN statistics"),
+        (
+            "Domains",
+            f"{data.source.dataset} → {data.target.dataset}, {data.protocol} classes, target at {width}×{height}",
+        ),
+        (
+            "Network",
+            (
+                f"DeepLab-v2, layers {'-'.join(map(str, model.layers))}, width {model.width}, {heads} of"
+                f" {model.aspp_branches} branches"
+            ),
+        ),
+        (
+            "Optimiser",
+            (
+                f"lr {config.optim.lr:g}, {config.optim.batch} source + {config.optim.batch} target images per rank and"
+                f" pass, accumulate {config.optim.accumulate}"
+            ),
+        ),
+        (
+            "Run",
+            (
+                f"{ranks}protocol “{config.protocol}”, seed {config.run.seed}, precision {config.run.precision}, labels"
+                f" made with {config.extract.bn_statistics} BN statistics"
+            ),
+        ),
     ]
     if times:
-        facts.append(("Log", f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(min(times)))} to {time.strftime('%Y-%m-%d %H:%M', time.gmtime(max(times)))} UTC"))
+        facts.append(
+            (
+                "Log",
+                (
+                    f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(min(times)))} to"
+                    f" {time.strftime('%Y-%m-%d %H:%M', time.gmtime(max(times)))} UTC"
+                ),
+            )
+        )
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    versions = f"esl_dist {esl_dist.__version__}, Python {platform.python_version()}, torch {torch.__version__}, numpy {numpy.__version__}"
+    versions = (
+        f"esl_dist {esl_dist.__version__}, Python {platform.python_version()}, torch {torch.__version__}, numpy"
+        f" {numpy.__version__}"
+    )
     facts.append(("Page written with", f"{versions}; {sys.platform} {platform.machine()}, {device}"))
     return facts
 

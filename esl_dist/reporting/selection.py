@@ -17,8 +17,14 @@ from esl_dist.reporting.report import environment
 
 _COVERAGE, _PRECISION, _CLASS = "#2563a8", "#2f8f6b", "#9aa3ad"
 _SYMBOL = {"entropy": "ν*", "probability": "μ*"}
-_TITLE = {"entropy": "Entropy (ESL): keep E ≤ max(ν*, median)", "probability": "Maximum probability (SSL): keep p ≥ min(μ*, median)"}
-_SHOWN = {"entropy": (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5), "probability": (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)}
+_TITLE = {
+    "entropy": "Entropy (ESL): keep E ≤ max(ν*, median)",
+    "probability": "Maximum probability (SSL): keep p ≥ min(μ*, median)",
+}
+_SHOWN = {
+    "entropy": (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5),
+    "probability": (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0),
+}
 """Bounds whose values are printed, each at the nearest edge of a bin."""
 
 
@@ -47,8 +53,12 @@ def page(found: Mapping[str, Any]) -> dict[str, Any]:
         "found": found,
         "facts": _facts(found),
         "curves": [_curve(kind, curve, names) for kind, curve in found["curves"].items()],
-        "reliability": [_reliability(kind, bins) for kind, bins in (found["reliability"] or {}).items() if bins is not None],
-        "agreement": [(name, 100 * count / max(found["pixels"], 1)) for name, count in (found["agreement"] or {}).items()],
+        "reliability": [
+            _reliability(kind, bins) for kind, bins in (found["reliability"] or {}).items() if bins is not None
+        ],
+        "agreement": [
+            (name, 100 * count / max(found["pixels"], 1)) for name, count in (found["agreement"] or {}).items()
+        ],
     }
 
 
@@ -56,7 +66,12 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [("images", f"{found['images']}"), ("pixels", f"{found['pixels']:,}".replace(",", " "))]
     if found["checkpoint"]:
         facts.append(("checkpoint", str(found["checkpoint"])[:16]))
-    facts.append(("ground truth", "yes: precision and wrong labels are measured" if found["ground_truth"] else "none: coverage only"))
+    facts.append(
+        (
+            "ground truth",
+            "yes: precision and wrong labels are measured" if found["ground_truth"] else "none: coverage only",
+        )
+    )
     return facts
 
 
@@ -66,12 +81,21 @@ def _curve(kind: str, curve: Mapping[str, Any], names: list[str]) -> dict[str, A
     if curve["precision"] is not None:
         lines.append(Series("precision", _PRECISION, bounds, _percent(curve["precision"])))
     by_class = [
-        Series(name, _CLASS, [b for b, v in zip(bounds, values, strict=True) if v is not None], [100 * v for v in values if v is not None])
+        Series(
+            name,
+            _CLASS,
+            [b for b, v in zip(bounds, values, strict=True) if v is not None],
+            [100 * v for v in values if v is not None],
+        )
         for name, values in zip(names, zip(*curve["class_coverage"], strict=True), strict=True)
     ]
     shown = [int(np.argmin(np.abs(np.array(bounds) - wanted))) for wanted in _SHOWN[kind]]
     rows = [
-        {"bound": bounds[i], "coverage": _times_100(curve["coverage"][i]), "precision": None if curve["precision"] is None else _times_100(curve["precision"][i])}
+        {
+            "bound": bounds[i],
+            "coverage": _times_100(curve["coverage"][i]),
+            "precision": None if curve["precision"] is None else _times_100(curve["precision"][i]),
+        }
         for i in shown
     ]
     return {
@@ -86,7 +110,11 @@ def _curve(kind: str, curve: Mapping[str, Any], names: list[str]) -> dict[str, A
 
 def _reliability(kind: str, bins: Mapping[str, Any]) -> dict[str, Any]:
     edges = bins["edges"]
-    points = [((low + high) / 2, 100 * right) for (low, high), right in zip(pairwise(edges), bins["right"], strict=True) if right is not None]
+    points = [
+        ((low + high) / 2, 100 * right)
+        for (low, high), right in zip(pairwise(edges), bins["right"], strict=True)
+        if right is not None
+    ]
     chart = line_chart([Series("right", _PRECISION, [x for x, _ in points], [y for _, y in points])])
     return {"title": "Entropy" if kind == "entropy" else "Maximum probability", "chart": Markup(chart)}
 

@@ -21,7 +21,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of n paired differences and the ends of its 95 % confidence interval (Student's t); no interval for n = 1."""
+    """Mean of n paired differences and the ends of its 95 % confidence interval (Student's t); no interval
+    for n = 1.
+    """
 
     mean: float
     low: float | None
@@ -55,8 +57,8 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
 def t_quantile(probability: float, freedom: int) -> float:
     """Quantile of Student's t distribution, to 1e-6, for 0.5 < ``probability`` < 1 and ``freedom`` >= 1.
 
-    With t = sqrt(f)·tan(a) the density becomes cos(a)^(f-1): bounded, on a bounded interval, so Simpson's rule is accurate even where
-    t itself has tails as heavy as Cauchy's.
+    With t = sqrt(f)·tan(a) the density becomes cos(a)^(f-1): bounded, on a bounded interval, so Simpson's rule is
+    accurate even where t itself has tails as heavy as Cauchy's.
     """
     assert 0.5 < probability < 1 and freedom >= 1
     scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)

@@ -16,7 +16,13 @@ from esl_dist.reporting.tables import STATISTICS_TITLES
 def write_study(study: Study, out: Path) -> list[Path]:
     """Write ``out`` with the suffixes .md, .csv and .html; returns the three paths."""
     paths = [out.with_suffix(suffix) for suffix in (".md", ".csv", ".html")]
-    page = environment().get_template("study.html.j2").render(study=study, titles=STATISTICS_TITLES, spread_text=spread_text, interval_text=interval_text, signed=signed)
+    page = (
+        environment()
+        .get_template("study.html.j2")
+        .render(
+            study=study, titles=STATISTICS_TITLES, spread_text=spread_text, interval_text=interval_text, signed=signed
+        )
+    )
     for path, text in zip(paths, (markdown(study), to_csv(study), page), strict=True):
         write_text(path, text)
     return paths
@@ -28,15 +34,35 @@ def markdown(study: Study) -> str:
     for table in study.tables:
         best = any(row.best for row in table.rows)
         star, best_star = any(row.star for row in table.rows), any(row.best_star for row in table.rows)
-        head = ["method", "seeds", "mIoU, last", *(["mIoU, best"] if best else []), *(["mIoU*, last"] if star else []), *(["mIoU*, best"] if best_star else []), *table.classes]
-        lines = [f"### {STATISTICS_TITLES[table.statistics]}", "", _line(head), _line(["---", *["---:"] * (len(head) - 1)])]
+        head = [
+            "method",
+            "seeds",
+            "mIoU, last",
+            *(["mIoU, best"] if best else []),
+            *(["mIoU*, last"] if star else []),
+            *(["mIoU*, best"] if best_star else []),
+            *table.classes,
+        ]
+        lines = [
+            f"### {STATISTICS_TITLES[table.statistics]}",
+            "",
+            _line(head),
+            _line(["---", *["---:"] * (len(head) - 1)]),
+        ]
         for row in table.rows:
             shown = [(True, row.last), (best, row.best), (star, row.star), (best_star, row.best_star)]
             cells = [_name(row), str(row.last.n), *(spread_text(value) for wanted, value in shown if wanted)]
             lines.append(_line([*cells, *("–" if s is None else f"{s.mean:.1f}" for s in row.iou)]))
         if table.comparisons:
-            lines += ["", _line(["paired difference of mIoU", "seeds", "mean", "95 % interval"]), _line(["---", "---:", "---:", "---:"])]
-            lines += [_line([c.text, str(c.difference.n), signed(c.difference.mean), interval_text(c.difference)]) for c in table.comparisons]
+            lines += [
+                "",
+                _line(["paired difference of mIoU", "seeds", "mean", "95 % interval"]),
+                _line(["---", "---:", "---:", "---:"]),
+            ]
+            lines += [
+                _line([c.text, str(c.difference.n), signed(c.difference.mean), interval_text(c.difference)])
+                for c in table.comparisons
+            ]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -46,14 +72,34 @@ def to_csv(study: Study) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     classes = study.tables[0].classes
-    writer.writerow(["group", "method", "bn_statistics", "seed", "miou_last", "miou_best", "miou_star_last", "miou_star_best", *classes])
+    writer.writerow(
+        [
+            "group",
+            "method",
+            "bn_statistics",
+            "seed",
+            "miou_last",
+            "miou_best",
+            "miou_star_last",
+            "miou_star_best",
+            *classes,
+        ]
+    )
     for table in study.tables:
         for row in table.rows:
             for seed, stage in sorted(row.by_seed.items()):
                 metrics = stage.metrics[table.statistics]
                 best, best_star = stage.best.get(table.statistics), stage.best_star.get(table.statistics)
                 values = [metrics["iou"].get(name) for name in classes]
-                writer.writerow([row.group, row.method, table.statistics, seed, *(_percent(v) for v in (metrics["miou"], best, metrics.get("miou_star"), best_star, *values))])
+                writer.writerow(
+                    [
+                        row.group,
+                        row.method,
+                        table.statistics,
+                        seed,
+                        *(_percent(v) for v in (metrics["miou"], best, metrics.get("miou_star"), best_star, *values)),
+                    ]
+                )
     return buffer.getvalue()
 
 
@@ -66,7 +112,11 @@ def spread_text(value: Spread | None) -> str:
 
 def interval_text(difference: Difference) -> str:
     """``+0.2 … +1.1``; one seed has no interval."""
-    return "–" if difference.low is None or difference.high is None else f"{signed(difference.low)} … {signed(difference.high)}"
+    return (
+        "–"
+        if difference.low is None or difference.high is None
+        else f"{signed(difference.low)} … {signed(difference.high)}"
+    )
 
 
 def signed(points: float) -> str:
@@ -76,7 +126,9 @@ def signed(points: float) -> str:
 
 def _about(study: Study) -> str:
     """Which runs, and in what the groups differ."""
-    lines = [f"- {group.name}: {', '.join(f'seed {run.config.run.seed}' for run in group.runs)}" for group in study.groups]
+    lines = [
+        f"- {group.name}: {', '.join(f'seed {run.config.run.seed}' for run in group.runs)}" for group in study.groups
+    ]
     lines += [f"- differs: {text}" for text in study.differences]
     return "mIoU in percent, mean ± sample standard deviation over seeds.\n\n" + "\n".join(lines)
 
@@ -91,4 +143,3 @@ def _name(row: Row) -> str:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.4f}"
-

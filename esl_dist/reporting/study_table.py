@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from esl_dist.reporting.record import RunRecord, StageRecord, read_run
 from esl_dist.reporting.spread import Difference, Spread, paired, spread
 
 # Options that do not make a run another experiment: its name, its seed, where it lives and how fast it went.
-_NOT_THE_EXPERIMENT = re.compile(r"run\.(name|dir|seed|adopted|device|threads|log_every|timeout_s)|data\.(root|workers|bad_samples)|checkpoint\.|guard\.|tracking\.|profile\.|extract\.(spool|spool_dir|from_spool|shard)$")
+_NOT_THE_EXPERIMENT = re.compile(
+    r"run\.(name|dir|seed|adopted|device|threads|log_every|timeout_s)|data\.(root|workers|bad_samples)|checkpoint\.|guard\.|tracking\.|profile\.|extract\.(spool|spool_dir|from_spool|shard)$"
+)
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,15 @@ def collect(folders: Sequence[Path]) -> Study:
     """Read runs and put them side by side.
 
     Raises:
-        ValueError: a folder is not a run's, two runs are the same experiment with the same seed, or the runs score different classes.
+        ValueError: a folder is not a run's, two runs are the same experiment with the same seed, or the runs score
+            different classes.
     """
     groups = _groups([read_run(folder) for folder in folders])
-    kinds = [kind for kind in ("running", "target") if any(kind in run.statistics() for group in groups for run in group.runs)]
+    kinds = [
+        kind
+        for kind in ("running", "target")
+        if any(kind in run.statistics() for group in groups for run in group.runs)
+    ]
     if not kinds:
         raise ValueError(f"{folders[0]}: none of these runs was scored; there is nothing to put into a table")
     return Study(groups, tuple(_table(groups, kind) for kind in kinds), _group_differences(groups))
@@ -98,11 +105,16 @@ def _groups(runs: Sequence[RunRecord]) -> tuple[Group, ...]:
         for run in members:
             seed = run.config.run.seed
             if seed in seeds:
-                raise ValueError(f"{seeds[seed]} and {run.path} are the same experiment with the same seed {seed}: leave one out, a spread over copies says nothing")
+                raise ValueError(
+                    f"{seeds[seed]} and {run.path} are the same experiment with the same seed {seed}: leave one out, a"
+                    " spread over copies says nothing"
+                )
             seeds[seed] = run.path
         groups.append(Group(_group_name(members), tuple(sorted(members, key=lambda run: run.config.run.seed))))
     names = [group.name for group in groups]
-    return tuple(Group(g.name if names.count(g.name) == 1 else f"{g.name} ({g.runs[0].path.name})", g.runs) for g in groups)
+    return tuple(
+        Group(g.name if names.count(g.name) == 1 else f"{g.name} ({g.runs[0].path.name})", g.runs) for g in groups
+    )
 
 
 def _experiment(run: RunRecord) -> dict[str, Any]:
@@ -121,7 +133,11 @@ def _group_differences(groups: Sequence[Group]) -> tuple[str, ...]:
     found = []
     for group in groups[1:]:
         other = _experiment(group.runs[0])
-        changed = [f"{key}: {first.get(key)} → {other.get(key)}" for key in sorted(first.keys() | other.keys()) if first.get(key) != other.get(key)]
+        changed = [
+            f"{key}: {first.get(key)} → {other.get(key)}"
+            for key in sorted(first.keys() | other.keys())
+            if first.get(key) != other.get(key)
+        ]
         found.append(f"{group.name} against {groups[0].name}: {'; '.join(changed)}")
     return tuple(found)
 
@@ -130,12 +146,22 @@ def _table(groups: Sequence[Group], kind: str) -> StudyTable:
     classes: tuple[str, ...] = ()
     rows = []
     for group in groups:
-        folders = list(dict.fromkeys(stage.folder for run in group.runs for stage in run.stages if stage.miou(kind) is not None))
+        folders = list(
+            dict.fromkeys(stage.folder for run in group.runs for stage in run.stages if stage.miou(kind) is not None)
+        )
         for folder in folders:
-            stages = {run.config.run.seed: stage for run in group.runs for stage in run.stages if stage.folder == folder and stage.miou(kind) is not None}
+            stages = {
+                run.config.run.seed: stage
+                for run in group.runs
+                for stage in run.stages
+                if stage.folder == folder and stage.miou(kind) is not None
+            }
             named = tuple(next(iter(stages.values())).metrics[kind]["iou"])
             if classes and named != classes:
-                raise ValueError(f"{group.runs[0].path}: scores {len(named)} classes, the runs before it {len(classes)}; give one table per class protocol")
+                raise ValueError(
+                    f"{group.runs[0].path}: scores {len(named)} classes, the runs before it {len(classes)}; give one"
+                    " table per class protocol"
+                )
             classes = named
             rows.append(_row(group.name if len(groups) > 1 else "", stages, kind, classes))
     return StudyTable(kind, classes, tuple(rows), tuple(_comparisons(rows, kind)))
@@ -143,34 +169,55 @@ def _table(groups: Sequence[Group], kind: str) -> StudyTable:
 
 def _row(group: str, stages: dict[int, StageRecord], kind: str, classes: Sequence[str]) -> Row:
     records = list(stages.values())
-    ious = [spread([100 * r.metrics[kind]["iou"][name] for r in records if r.metrics[kind]["iou"][name] is not None]) for name in classes]
+    ious = [
+        spread([100 * r.metrics[kind]["iou"][name] for r in records if r.metrics[kind]["iou"][name] is not None])
+        for name in classes
+    ]
     last = spread([_miou(r, kind) for r in records])
     assert last is not None
     star = spread([100 * r.metrics[kind]["miou_star"] for r in records if r.metrics[kind].get("miou_star") is not None])
     # A best over some of the seeds would be compared with a last over all of them.
-    best, best_star = (spread([100 * f[kind] for f in found]) if all(kind in f for f in found) else None for found in ([r.best for r in records], [r.best_star for r in records]))
+    best, best_star = (
+        spread([100 * f[kind] for f in found]) if all(kind in f for f in found) else None
+        for found in ([r.best for r in records], [r.best_star for r in records])
+    )
     return Row(group, records[0].title, records[0].kind, stages, tuple(ious), last, best, star, best_star)
 
 
 def _comparisons(rows: Sequence[Row], kind: str) -> list[Comparison]:
-    """Over common seeds: methods against source-only, self-training against alignment, ESL against SSL, on translated images against on original ones,
-    the same method between groups."""
+    """Over common seeds: methods against source-only, self-training against alignment, ESL against SSL, on translated
+    images against on original ones, the same method between groups."""
     within = [(row, base) for row in rows for base in rows if base.group == row.group]
     alike = [(row, base) for row, base in within if _images(row) == _images(base)]
-    pairs = [(row, base) for row, base in within if base.kind == "source" and row.kind not in ("source", "initial") and _images(base) in ("", _images(row))]
-    pairs += [(row, base) for row, base in alike if row.kind == "selftrain" and base.kind == "align" and not _control(base)]
-    pairs += [(esl, ssl) for esl, ssl in alike if esl.method.startswith("ESL") and ssl.method == esl.method.replace("ESL", "SSL")]
+    pairs = [
+        (row, base)
+        for row, base in within
+        if base.kind == "source" and row.kind not in ("source", "initial") and _images(base) in ("", _images(row))
+    ]
+    pairs += [
+        (row, base) for row, base in alike if row.kind == "selftrain" and base.kind == "align" and not _control(base)
+    ]
+    pairs += [
+        (esl, ssl)
+        for esl, ssl in alike
+        if esl.method.startswith("ESL") and ssl.method == esl.method.replace("ESL", "SSL")
+    ]
     first_group = rows[0].group if rows else ""
     across = [(row, base) for row in rows for base in rows if row.group != first_group and base.group == first_group]
-    pairs += [(row, base) for row, base in (*within, *across) if _images(row) and base.method == row.method.replace(_images(row), "")]
+    pairs += [
+        (row, base)
+        for row, base in (*within, *across)
+        if _images(row) and base.method == row.method.replace(_images(row), "")
+    ]
     pairs += [(row, base) for row, base in across if base.method == row.method]
     found = []
     for one, two in pairs:
         seeds = sorted(one.by_seed.keys() & two.by_seed.keys())
-        if seeds:
-            values: Callable[[Row], list[float]] = lambda row, seeds=seeds: [_miou(row.by_seed[seed], kind) for seed in seeds]  # type: ignore[misc]  # noqa: E731
-            if values(one) != values(two):  # the same stage of both groups, where the options that differ do not reach it
-                found.append(Comparison(f"{_named(one)} − {two.method if one.group == two.group else _named(two)}", paired(values(one), values(two))))
+        first, second = ([_miou(row.by_seed[seed], kind) for seed in seeds] for row in (one, two))
+        # The same stage of both groups, where the options that differ do not reach it, is no comparison.
+        if seeds and first != second:
+            other = two.method if one.group == two.group else _named(two)
+            found.append(Comparison(f"{_named(one)} − {other}", paired(first, second)))
     return found
 
 

@@ -49,11 +49,20 @@ def summary(run: RunRecord, kinds: Sequence[str]) -> list[StageRow]:
     """One row per stage, one cell per BN statistics; the best method is marked."""
     stages = [stage for stage in run.stages if stage.metrics]
     base = run.baseline()
-    columns = [_cells([_percent(s.miou(kind)) for s in stages], _percent(base.miou(kind)) if base else None, [_competes(s) for s in stages]) for kind in kinds]
+    columns = [
+        _cells(
+            [_percent(s.miou(kind)) for s in stages],
+            _percent(base.miou(kind)) if base else None,
+            [_competes(s) for s in stages],
+        )
+        for kind in kinds
+    ]
     rows = []
     for i, stage in enumerate(stages):
         best = tuple(Cell(_percent(stage.best.get(kind))) for kind in kinds)
-        cells = tuple(_without_gain(column[i]) if stage.kind in ("initial", "source") else column[i] for column in columns)
+        cells = tuple(
+            _without_gain(column[i]) if stage.kind in ("initial", "source") else column[i] for column in columns
+        )
         rows.append(StageRow(stage, cells, best))
     return rows
 
@@ -77,7 +86,9 @@ def class_table(run: RunRecord, kind: str) -> ClassTable:
 
     def row(score: Callable[[StageRecord], float | None]) -> tuple[Cell, ...]:
         cells = _cells([_percent(score(s)) for s in stages], _percent(score(base)) if base else None, competes)
-        return tuple(_without_gain(c) if s.kind in ("initial", "source") else c for c, s in zip(cells, stages, strict=True))
+        return tuple(
+            _without_gain(c) if s.kind in ("initial", "source") else c for c, s in zip(cells, stages, strict=True)
+        )
 
     rows = tuple((name, row(lambda s, name=name: s.metrics[kind]["iou"].get(name))) for name in names)  # type: ignore[misc]
     return ClassTable(STATISTICS_TITLES[kind], tuple(stages), rows, row(lambda s: s.miou(kind)))
@@ -96,10 +107,14 @@ def costs(run: RunRecord) -> list[Cost]:
     lines = run.events_of("train")
 
     def median(stage: StageRecord, key: str) -> float | None:
-        values = [float(e[key]) for e in lines if e.get("stage") == stage.folder and isinstance(e.get(key), int | float)]
+        values = [
+            float(e[key]) for e in lines if e.get("stage") == stage.folder and isinstance(e.get(key), int | float)
+        ]
         return statistics.median(values) if values else None
 
-    return [Cost(s, median(s, "images_per_second"), median(s, "data_wait")) for s in run.stages if s.seconds is not None]
+    return [
+        Cost(s, median(s, "images_per_second"), median(s, "data_wait")) for s in run.stages if s.seconds is not None
+    ]
 
 
 @dataclass(frozen=True)
@@ -125,16 +140,27 @@ class LabelTable:
 
 
 def label_table(run: RunRecord, measured: Comparison | None) -> LabelTable:
-    """Coverage is kept over predicted pixels of the whole target set, from thresholds.json; wrong labels are of the measured images."""
+    """Coverage is kept over predicted pixels of the whole target set, from thresholds.json; wrong labels are of the
+    measured images.
+    """
     sets = list(run.label_sets)
     entries = {key: run.label_sets[key]["classes"] for key in sets}
     rows = []
     for c, first in enumerate(entries[sets[0]]):
         cells = [_label_cell(entries[key][c], measured.sets[key].wrong(c) if measured else None) for key in sets]
         rows.append((str(first["name"]), _mark_cleanest(cells)))
-    totals = [LabelCell(None, _share(entries[key]), _percent(measured.sets[key].wrong()) if measured else None) for key in sets]
+    totals = [
+        LabelCell(None, _share(entries[key]), _percent(measured.sets[key].wrong()) if measured else None)
+        for key in sets
+    ]
     wins = tuple(sum(cells[i].cleaner for _, cells in rows) for i in range(len(sets)))
-    titles = tuple((label_title(key), "entropy" if run.label_sets[key].get("rule", key) in ("esl", "median") else "max. probability") for key in sets)
+    titles = tuple(
+        (
+            label_title(key),
+            "entropy" if run.label_sets[key].get("rule", key) in ("esl", "median") else "max. probability",
+        )
+        for key in sets
+    )
     return LabelTable(titles, tuple(rows), _mark_cleanest(totals), wins)
 
 
@@ -161,12 +187,22 @@ def rounds(run: RunRecord, measured: Comparison | None) -> list[RoundRow]:
         event = logged.get(name, {})
         both, same = event.get("both_kept"), event.get("agreed")
         agreed = 100 * same / both if both and same is not None else None
-        rows.append(RoundRow(label_title(name), _share(content["classes"]), _percent(measured.sets[name].wrong()) if measured else None, _percent(both), agreed))
+        rows.append(
+            RoundRow(
+                label_title(name),
+                _share(content["classes"]),
+                _percent(measured.sets[name].wrong()) if measured else None,
+                _percent(both),
+                agreed,
+            )
+        )
     return rows
 
 
 def _label_cell(entry: dict[str, float], wrong: float | None) -> LabelCell:
-    return LabelCell(entry["threshold"], 100 * entry["kept"] / entry["count"] if entry["count"] else None, _percent(wrong))
+    return LabelCell(
+        entry["threshold"], 100 * entry["kept"] / entry["count"] if entry["count"] else None, _percent(wrong)
+    )
 
 
 def _share(entries: Sequence[dict[str, float]]) -> float | None:
@@ -188,7 +224,10 @@ def _competes(stage: StageRecord) -> bool:
 def _cells(values: Sequence[float | None], base: float | None, competes: Sequence[bool]) -> list[Cell]:
     known = [v for v, c in zip(values, competes, strict=True) if c and v is not None]
     top = max(known) if known and max(known) > min(known) else None  # where all are equal none is best
-    return [Cell(v, None if v is None or base is None else v - base, c and v is not None and v == top) for v, c in zip(values, competes, strict=True)]
+    return [
+        Cell(v, None if v is None or base is None else v - base, c and v is not None and v == top)
+        for v, c in zip(values, competes, strict=True)
+    ]
 
 
 def _without_gain(cell: Cell) -> Cell:

@@ -32,7 +32,11 @@ def translations(run: RunRecord) -> list[Translated]:
     Raises:
         ValueError: a file that a finished one left is damaged.
     """
-    return [_read(run, stage.folder, stage.title) for stage in run.stages if stage.kind == "translate" and (run.path / stage.folder / "look.json").is_file()]
+    return [
+        _read(run, stage.folder, stage.title)
+        for stage in run.stages
+        if stage.kind == "translate" and (run.path / stage.folder / "look.json").is_file()
+    ]
 
 
 def _read(run: RunRecord, folder: str, title: str) -> Translated:

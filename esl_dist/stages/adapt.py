@@ -1,10 +1,11 @@
-"""Adaptation: source supervision and a loss on target images in one step (AdaptSegNet, ADVENT, MinEnt, MaxSquare; SSL and ESL).
+"""Adaptation: source supervision and a loss on target images in one step (AdaptSegNet, ADVENT, MinEnt, MaxSquare; SSL
+and ESL).
 
 One step, as in ADVENT's algorithm:
 
 1. source forward: cross-entropy of both heads, backward;
-2. target forward: alignment loss with the discriminators frozen, plus - in self-training - cross-entropy on pseudo-labels, backward;
-3. each discriminator on the detached source and target maps, backward;
+2. target forward: alignment loss with the discriminators frozen, plus - in self-training - cross-entropy on
+pseudo-labels, backward; 3. each discriminator on the detached source and target maps, backward;
 4. every optimiser steps (in ``engine/update.py``).
 
 DRSL's second head adds its losses to the backwards of 1 and 2 (``stages/modes.py``).
@@ -54,15 +55,23 @@ class Adaptation:
     def networks(self) -> Mapping[str, nn.Module]:
         discriminators = self.objective.discriminators if self.objective else {}
         head = {"mmdl": self.modes.head} if self.modes else {}
-        return {"segmenter": self.segmenter, **head, **{f"d_{head}": network for head, network in discriminators.items()}}
+        return {
+            "segmenter": self.segmenter,
+            **head,
+            **{f"d_{head}": network for head, network in discriminators.items()},
+        }
 
     def step(self, micro: Sequence[Pair]) -> Losses:
         """Gradients of one optimiser step, summed over its micro-batches."""
-        valid_s = self.passes.globally_valid((p.source.labels for p in micro if p.source.labels is not None), self.num_classes)
+        valid_s = self.passes.globally_valid(
+            (p.source.labels for p in micro if p.source.labels is not None), self.num_classes
+        )
         valid_t = None
         if self.self_training:
             targets = [p.target for p in micro if p.target and p.target.labels is not None]
-            valid_t = self.passes.globally_valid((t.labels for t in targets if t.labels is not None), self.num_classes, (t.weights for t in targets))
+            valid_t = self.passes.globally_valid(
+                (t.labels for t in targets if t.labels is not None), self.num_classes, (t.weights for t in targets)
+            )
         drawn = self.modes.draw(micro) if self.modes else [None] * len(micro)
         losses: Losses = {}
         for pair, pixels in zip(micro, drawn, strict=True):
@@ -71,14 +80,18 @@ class Adaptation:
             losses.update(self.modes.finish([pixels for pixels in drawn if pixels]))
         return losses
 
-    def _micro_step(self, pair: Pair, valid_s: Tensor, valid_t: Tensor | None, drawn: Drawn | None, share: float, last: bool) -> Losses:
+    def _micro_step(
+        self, pair: Pair, valid_s: Tensor, valid_t: Tensor | None, drawn: Drawn | None, share: float, last: bool
+    ) -> Losses:
         assert pair.target is not None and pair.source.labels is not None
         uses_modes = self.modes is not None and self.modes.on_target
         learns_target = self.objective is not None or self.self_training is not None or uses_modes
 
         with ddp.sync_if(self.segmenter, last and not learns_target), self._sync_modes_if(last, on_target=False):
             source = self.passes.forward(self.segmenter, pair.source.images, features=self.modes is not None)
-            loss, losses = cross_entropy(source, self.passes.labels(pair.source.labels), valid_s, (1.0, self.source_aux), "source")
+            loss, losses = cross_entropy(
+                source, self.passes.labels(pair.source.labels), valid_s, (1.0, self.source_aux), "source"
+            )
             if self.modes and drawn:
                 metric, parts = self.modes.source_loss(source, drawn)
                 loss = loss + metric
@@ -99,10 +112,14 @@ class Adaptation:
 
         if self.objective:
             with phase("discriminator"):
-                losses.update(_scaled(self.objective.discriminator_pass(source, target, self.passes, share, last), share))
+                losses.update(
+                    _scaled(self.objective.discriminator_pass(source, target, self.passes, share, last), share)
+                )
         return losses
 
-    def _target_pass(self, batch: Batch, valid: Tensor | None, drawn: Drawn | None, share: float) -> tuple[Prediction, Tensor, Losses]:
+    def _target_pass(
+        self, batch: Batch, valid: Tensor | None, drawn: Drawn | None, share: float
+    ) -> tuple[Prediction, Tensor, Losses]:
         target = self.passes.forward(self.segmenter, batch.images, features=drawn is not None)
         total = target.zero()
         losses: Losses = {}
@@ -113,7 +130,9 @@ class Adaptation:
         if self.self_training:
             assert batch.labels is not None and valid is not None
             weights = (self.self_training.weight, self.self_training.weight_aux)
-            loss, parts = cross_entropy(target, self.passes.labels(batch.labels), valid, weights, "target", self.passes.weights(batch.weights))
+            loss, parts = cross_entropy(
+                target, self.passes.labels(batch.labels), valid, weights, "target", self.passes.weights(batch.weights)
+            )
             total = total + loss
             losses.update(parts)
         if self.modes and drawn:
@@ -125,7 +144,11 @@ class Adaptation:
 
     def _sync_modes_if(self, last: bool, on_target: bool) -> contextlib.AbstractContextManager[object]:
         """The second head's gradients are all-reduced in the last pass in which it learns."""
-        return ddp.sync_if(self.modes.head, last and on_target == self.modes.trains_on_target) if self.modes else contextlib.nullcontext()
+        return (
+            ddp.sync_if(self.modes.head, last and on_target == self.modes.trains_on_target)
+            if self.modes
+            else contextlib.nullcontext()
+        )
 
 
 def _scaled(losses: Losses, share: float) -> Losses:

@@ -28,11 +28,14 @@ BACKEND = "inductor"
 """What torch.compile hands its graphs to."""
 
 
-def build_stage(plan: StagePlan, config: Config, runtime: Runtime, initial: Mapping[str, Any] | None, scaler: torch.amp.GradScaler) -> Supervised | Adaptation | Translation:
+def build_stage(
+    plan: StagePlan, config: Config, runtime: Runtime, initial: Mapping[str, Any] | None, scaler: torch.amp.GradScaler
+) -> Supervised | Adaptation | Translation:
     """The stage with its networks on the device, wrapped for DDP.
 
     Args:
-        initial: state dict of the segmenter that it starts from (None: ``model.checkpoint``, or the seed), or that judges its translations.
+        initial: state dict of the segmenter that it starts from (None: ``model.checkpoint``, or the seed), or that
+            judges its translations.
     """
     if plan.kind == "translate":
         return _translation(config, runtime, initial, scaler)
@@ -54,7 +57,9 @@ def build_stage(plan: StagePlan, config: Config, runtime: Runtime, initial: Mapp
         made = build_discriminator(config.model, num_classes, config.run.seed + (1 if head == "main" else 2))
         discriminators[head] = _ready(made.train(), config, runtime)
     objective = build_objective(plan.objective, config.align, config.model.multi_level, discriminators)
-    self_training = SelfTraining(config.selftrain.weight, config.selftrain.weight_aux) if plan.kind == "selftrain" else None
+    self_training = (
+        SelfTraining(config.selftrain.weight, config.selftrain.weight_aux) if plan.kind == "selftrain" else None
+    )
     modes = _modes(plan, config, segmenter, passes)
     return Adaptation(network, passes, num_classes, objective, config.align.source_aux, self_training, modes)
 
@@ -65,10 +70,19 @@ def _modes(plan: StagePlan, config: Config, segmenter: DeepLabV2, passes: Passes
         return None
     head = build_mode_head(config.mmdl, segmenter, config.run.seed + 3)
     wrapped = ddp.wrap(passes.runtime.place(head), passes.runtime)
-    return Modes(wrapped, config.mmdl, passes, protocol(config.data.protocol).classes, config.run.seed, learns_target=plan.kind == "selftrain")
+    return Modes(
+        wrapped,
+        config.mmdl,
+        passes,
+        protocol(config.data.protocol).classes,
+        config.run.seed,
+        learns_target=plan.kind == "selftrain",
+    )
 
 
-def _translation(config: Config, runtime: Runtime, judging: Mapping[str, Any] | None, scaler: torch.amp.GradScaler) -> Translation:
+def _translation(
+    config: Config, runtime: Runtime, judging: Mapping[str, Any] | None, scaler: torch.amp.GradScaler
+) -> Translation:
     """The stage ``translate``.
 
     Args:
@@ -84,10 +98,21 @@ def _translation(config: Config, runtime: Runtime, judging: Mapping[str, Any] | 
         generator, discriminator = build_translation(options, 2 * seed + number)
         generators[domain] = ddp.wrap(runtime.place(generator), runtime)
         discriminators[domain] = ddp.wrap(runtime.place(discriminator), runtime)
-        history[domain] = History(lanes, runtime.world * batch * micro, options.history, (3, options.crop, options.crop), 2 * seed + number, runtime.device)
+        history[domain] = History(
+            lanes,
+            runtime.world * batch * micro,
+            options.history,
+            (3, options.crop, options.crop),
+            2 * seed + number,
+            runtime.device,
+        )
     judge = None
     if judging is not None:
-        judge = runtime.place(_segmenter(config, protocol(config.data.protocol).num_classes, judging)).eval().requires_grad_(False)
+        judge = (
+            runtime.place(_segmenter(config, protocol(config.data.protocol).num_classes, judging))
+            .eval()
+            .requires_grad_(False)
+        )
     passes = Passes(runtime, config.data.mean, config.data.scale, scaler.scale)
     return Translation(generators, discriminators, history, passes, options, judge)
 
@@ -111,7 +136,9 @@ def _segmenter(config: Config, num_classes: int, initial: Mapping[str, Any] | No
 
 
 def train_aux_head(segmenter: DeepLabV2, trains: bool) -> None:
-    """Freeze the aux head where no loss reaches it (MaxSquare without guidance): neither gradient nor weight decay moves it then."""
+    """Freeze the aux head where no loss reaches it (MaxSquare without guidance): neither gradient nor weight decay
+    moves it then.
+    """
     for name, parameter in segmenter.named_parameters():
         if name.startswith("layer5."):
             parameter.requires_grad_(trains)

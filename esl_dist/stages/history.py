@@ -1,4 +1,6 @@
-"""Earlier translations for a discriminator to look at (Shrivastava et al., CVPR 2017, as in CycleGAN), the same for any number of ranks."""
+"""Earlier translations for a discriminator to look at (Shrivastava et al., CVPR 2017, as in CycleGAN), the same for any
+number of ranks.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,9 @@ _SWAP, _SLOT = 8, 9
 class History:
     """Swaps a new image for an older one with probability one half.
 
-    Every place in the global batch has a lane of its own, ``size / global batch`` images long (one at least), so that no rank needs
-    another's images. An image's lane, its turn there and its two draws follow from its global position; N ranks keep what one process
-    would, and so does another number of ranks with the same global batch.
+    Every place in the global batch has a lane of its own, ``size / global batch`` images long (one at least), so that
+    no rank needs another's images. An image's lane, its turn there and its two draws follow from its global position; N
+    ranks keep what one process would, and so does another number of ranks with the same global batch.
 
     Args:
         lanes: places in the global batch that this rank trains on, of ``total``.
@@ -27,13 +29,17 @@ class History:
         shape: channels, height, width of an image.
     """
 
-    def __init__(self, lanes: Sequence[int], total: int, size: int, shape: tuple[int, int, int], seed: int, device: torch.device) -> None:
+    def __init__(
+        self, lanes: Sequence[int], total: int, size: int, shape: tuple[int, int, int], seed: int, device: torch.device
+    ) -> None:
         self.lanes, self.total, self.seed = tuple(lanes), total, seed
         length = max(size // total, 1) if size else 0
         self.images = torch.zeros((len(self.lanes), length, *shape), device=device)
 
     def exchange(self, made: Tensor, positions: Sequence[int]) -> Tensor:
-        """What to show in place of ``made`` (float32 ``[n, 3, H, W]``), whose images belong to these global positions."""
+        """What to show in place of ``made`` (float32 ``[n, 3, H, W]``), whose images belong to these global
+        positions.
+        """
         return torch.stack([self._exchange(image, position) for image, position in zip(made, positions, strict=True)])
 
     def _exchange(self, image: Tensor, position: int) -> Tensor:

@@ -33,7 +33,8 @@ class Predictor:
 
     @classmethod
     def from_checkpoint(cls, config: Config, checkpoint: Path, runtime: Runtime, precision: str = "fp32") -> Predictor:
-        """The network of ``config.model`` with the weights of a checkpoint folder, ``segmenter.pt`` or any lineage's file.
+        """The network of ``config.model`` with the weights of a checkpoint folder, ``segmenter.pt`` or any lineage's
+        file.
 
         Raises:
             ValueError: the file holds another architecture, or is not readable.
@@ -50,17 +51,21 @@ class Predictor:
         return self._forward(images_u8)
 
     def _forward(self, images_u8: Tensor) -> Tensor:
-        images = normalise(images_u8.to(self.runtime.device), self.mean, self.scale).contiguous(memory_format=torch.channels_last)
+        images = normalise(images_u8.to(self.runtime.device), self.mean, self.scale).contiguous(
+            memory_format=torch.channels_last
+        )
         with self.runtime.autocast(self.precision):
             logits: Tensor = self.network(images).main
         return logits.float().contiguous()
 
     @contextlib.contextmanager
     def statistics(self, kind: str, batches: Iterable[Tensor]) -> Iterator[None]:
-        """Inside: batch norm uses ``running`` statistics as trained, or ``target`` ones re-estimated on unlabelled ``batches``.
+        """Inside: batch norm uses ``running`` statistics as trained, or ``target`` ones re-estimated on unlabelled
+        ``batches``.
 
-        The re-estimate is the plain average over the batches, made by rank 0 and sent to all, so that every rank infers with
-        the same bits. ``batches`` (uint8 ``[B, 3, H, W]``) is read on rank 0 only. The trained statistics come back afterwards.
+        The re-estimate is the plain average over the batches, made by rank 0 and sent to all, so that every rank infers
+        with the same bits. ``batches`` (uint8 ``[B, 3, H, W]``) is read on rank 0 only. The trained statistics come
+        back afterwards.
         """
         if kind == "running":
             yield

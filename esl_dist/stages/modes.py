@@ -1,13 +1,15 @@
-"""The part of an adaptation step that DRSL's second head adds: a metric loss on sampled pixels, and the alignment of modes.
+"""The part of an adaptation step that DRSL's second head adds: a metric loss on sampled pixels, and the alignment of
+modes.
 
 In one step, on pixels drawn from the labels before any forward:
 
 1. source: cross-entropy and hinge on labelled pixels; some of their embeddings, detached, go to all ranks (the pool);
-2. target: each pixel goes to its nearest mode - of its pseudo-label's class in self-training, of any class without labels - and
+2. target: each pixel goes to its nearest mode - of its pseudo-label's class in self-training, of any class without
+labels - and
    the base is asked to bring it nearer to the pool's members of that mode; in self-training the metric loss as well.
 
-The pool is that of one micro-batch, over all ranks: N ranks equal one process with the same images. With ``optim.accumulate`` a
-micro-batch's target pixels meet the source pixels of their own micro-batch.
+The pool is that of one micro-batch, over all ranks: N ranks equal one process with the same images. With
+``optim.accumulate`` a micro-batch's target pixels meet the source pixels of their own micro-batch.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ class Drawn:
     source: Pixels
     target: Pixels
     valid_source: Tensor
-    """Sampled pixels of the global batch (all micro-batches) divided by the world size, as in ``Passes.globally_valid``."""
+    """Sampled pixels of the global batch (all micro-batches) divided by the world size, as in
+    ``Passes.globally_valid``.
+    """
     valid_target: Tensor
     share: float
     """Of this micro-batch in the step's figures."""
@@ -79,25 +83,42 @@ class Modes:
         return self.config.align_weight > 0 or self.trains_on_target
 
     def draw(self, micro: Sequence[Pair]) -> list[Drawn]:
-        """The pixels of a whole step: they depend on labels and positions alone, so their number is known to all ranks beforehand."""
+        """The pixels of a whole step: they depend on labels and positions alone, so their number is known to all ranks
+        beforehand.
+        """
         source = [self._sample(pair.source, True, 2 * self.seed) for pair in micro]
         target = [self._sample(pair.target, self.learns_target, 2 * self.seed + 1) for pair in micro if pair.target]
-        valid_source, valid_target = (self.passes.globally_valid([pixels.labels for pixels in domain], NONE) for domain in (source, target))
+        valid_source, valid_target = (
+            self.passes.globally_valid([pixels.labels for pixels in domain], NONE) for domain in (source, target)
+        )
         device = self.passes.runtime.device
-        return [Drawn(_moved(s, device), _moved(t, device), valid_source, valid_target, 1 / len(micro)) for s, t in zip(source, target, strict=True)]
+        return [
+            Drawn(_moved(s, device), _moved(t, device), valid_source, valid_target, 1 / len(micro))
+            for s, t in zip(source, target, strict=True)
+        ]
 
     def _sample(self, batch: Batch, labelled: bool, seed: int) -> Pixels:
         size = (output_size(batch.images.shape[2]), output_size(batch.images.shape[3]))
         if not labelled:
-            return sample(torch.zeros((len(batch.images), *size), dtype=torch.uint8), 1, self.config.samples, seed + _STREAM, batch.positions)
+            return sample(
+                torch.zeros((len(batch.images), *size), dtype=torch.uint8),
+                1,
+                self.config.samples,
+                seed + _STREAM,
+                batch.positions,
+            )
         assert batch.labels is not None
-        return sample(on_grid(batch.labels, size), len(self.class_names), self.config.samples, seed + _STREAM, batch.positions)
+        return sample(
+            on_grid(batch.labels, size), len(self.class_names), self.config.samples, seed + _STREAM, batch.positions
+        )
 
     def source_loss(self, source: Prediction, drawn: Drawn) -> tuple[Tensor, Losses]:
         """Weighted metric loss of this rank's source pixels, and its parts; ``drawn.pool`` is filled."""
         embedded, squared = self._distances(self.head, source, drawn.source)
         loss, parts = self._metric(squared, drawn.source.labels, drawn.valid_source, "source")
-        balance = mode_balance(squared, drawn.source.labels, self._inner.shares(), self.config.sigma, drawn.valid_source)
+        balance = mode_balance(
+            squared, drawn.source.labels, self._inner.shares(), self.config.sigma, drawn.valid_source
+        )
         parts["mmdl_source_balance"] = balance.detach()
         drawn.pool = self._pool(embedded, modes_of(squared, drawn.source.labels))
         return self.config.weight * (loss + self.config.balance * balance), parts
@@ -124,7 +145,10 @@ class Modes:
             total = total + self.config.align_weight * loss
         apart, _ = mode_alignment(embedded.pixels.detach(), modes, without(drawn.pool))
         pairs = partnered.sum()
-        parts |= {"modes/within": drawn.share * distance.detach().sum() / pairs, "modes/between": drawn.share * (apart * partnered).sum() / pairs}
+        parts |= {
+            "modes/within": drawn.share * distance.detach().sum() / pairs,
+            "modes/between": drawn.share * (apart * partnered).sum() / pairs,
+        }
         return total, parts
 
     def finish(self, drawn: Sequence[Drawn]) -> Losses:
@@ -151,9 +175,13 @@ class Modes:
         return entropy + hinge, {f"mmdl_{domain}": entropy.detach(), f"mmdl_{domain}_hinge": hinge.detach()}
 
     def _pool(self, embedded: Embedded, modes: Tensor) -> Moments:
-        """The first ``pool`` pixels of every source image of every rank: their classes are as balanced as the sample's."""
+        """The first ``pool`` pixels of every source image of every rank: their classes are as balanced as
+        the sample's.
+        """
         pixels, modes = embedded.pixels.detach()[:, : self.config.pool], modes[:, : self.config.pool]
-        packed = torch.cat([pixels, modes[..., None].to(pixels.dtype)], dim=-1)  # one collective; a mode's number is exact as a float
+        packed = torch.cat(
+            [pixels, modes[..., None].to(pixels.dtype)], dim=-1
+        )  # one collective; a mode's number is exact as a float
         everyone = collectives.all_gather(packed).flatten(0, -2)
         return mode_moments(everyone[:, :-1], everyone[:, -1].long(), embedded.representatives.shape[:2].numel())
 

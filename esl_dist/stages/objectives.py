@@ -1,8 +1,8 @@
 """Alignment objectives: what is asked of the network on unlabelled target images.
 
-An objective is a sum of weighted terms on what the network says of target images, at the size of the crop; adversarial terms also train their discriminators.
-Any function ``f(logits_main, logits_aux) -> loss`` (aux None for one head) named ``package.module:function`` in the
-configuration is a term too.
+An objective is a sum of weighted terms on what the network says of target images, at the size of the crop; adversarial
+terms also train their discriminators. Any function ``f(logits_main, logits_aux) -> loss`` (aux None for one head) named
+``package.module:function`` in the configuration is a term too.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Objective:
             add_losses(parts, named)
         return total, parts
 
-    def discriminator_pass(self, source: Prediction, target: Prediction, passes: Passes, share: float, last: bool) -> Losses:
+    def discriminator_pass(
+        self, source: Prediction, target: Prediction, passes: Passes, share: float, last: bool
+    ) -> Losses:
         """Forward and backward of the discriminators on detached predictions, weighted by ``share``."""
         parts = Losses()
         for term in self._adversarial():
@@ -78,7 +80,8 @@ def probabilities(logits: Tensor) -> Tensor:
 class Adversarial:
     """A discriminator per head tells source maps from target maps; the segmenter makes target maps look like source.
 
-    ADVENT sees weighted self-information, AdaptSegNet the softmax itself. Domain labels as in the public code: source 0, target 1.
+    ADVENT sees weighted self-information, AdaptSegNet the softmax itself. Domain labels as in the public code: source
+    0, target 1.
     """
 
     discriminators: Mapping[str, nn.Module]
@@ -98,18 +101,25 @@ class Adversarial:
                 total = total + self.weights[head] * loss
         return total, parts
 
-    def discriminator_pass(self, source: Prediction, target: Prediction, passes: Passes, share: float, last: bool) -> Losses:
-        """Each D: half the loss on source labelled source, half on target labelled target, in one forward and one backward."""
+    def discriminator_pass(
+        self, source: Prediction, target: Prediction, passes: Passes, share: float, last: bool
+    ) -> Losses:
+        """Each D: half the loss on source labelled source, half on target labelled target, in one forward and one
+        backward.
+        """
         parts: Losses = {}
         for head, network in self.discriminators.items():
             maps_s, maps_t = source.view(head, self.view), target.view(head, self.view)
             with ddp.sync_if(network, last):
                 if maps_s.shape[2:] == maps_t.shape[2:]:
-                    judged_s, judged_t = passes.discriminate(network, torch.cat([maps_s, maps_t])).split([len(maps_s), len(maps_t)])
+                    judged_s, judged_t = passes.discriminate(network, torch.cat([maps_s, maps_t])).split(
+                        [len(maps_s), len(maps_t)]
+                    )
                     loss_s, loss_t = domain_loss(judged_s, SOURCE, self.gan), domain_loss(judged_t, TARGET, self.gan)
                     passes.backward(share * 0.5 * (loss_s + loss_t))
                 else:
-                    # Two sizes (1280x720 against 1024x512) cannot share a batch: the target, last, carries the all-reduce.
+                    # Two sizes (1280x720 against 1024x512) cannot share a batch: the target, last, carries the
+                    # all-reduce.
                     with ddp.sync_if(network, False):
                         loss_s = domain_loss(passes.discriminate(network, maps_s), SOURCE, self.gan)
                         passes.backward(share * 0.5 * loss_s)
@@ -141,9 +151,10 @@ class Direct:
 class Guidance:
     """MaxSquare's "Multi": the aux head learns what both heads are confident of together (self-produced guidance).
 
-    A mean over the guided pixels of all ranks, so N ranks equal one process with the same images. Of one micro-batch: how many
-    pixels guide is known only after its forward, and the gradient of the micro-batch before is taken by then. With
-    ``optim.accumulate`` the term is therefore the mean of the micro-batches' means, each weighing alike whatever it guides.
+    A mean over the guided pixels of all ranks, so N ranks equal one process with the same images. Of one micro-batch:
+    how many pixels guide is known only after its forward, and the gradient of the micro-batch before is taken by then.
+    With ``optim.accumulate`` the term is therefore the mean of the micro-batches' means, each weighing alike whatever
+    it guides.
     """
 
     weight: float
@@ -193,7 +204,9 @@ def reaches_aux(name: str, config: AlignConfig) -> bool:
     return any(term.weight_aux > 0 or ":" in term.objective for term in terms) or bool(terms and config.self_guidance)
 
 
-def build_objective(name: str, config: AlignConfig, multi_level: bool, discriminators: Mapping[str, nn.Module]) -> Objective | None:
+def build_objective(
+    name: str, config: AlignConfig, multi_level: bool, discriminators: Mapping[str, nn.Module]
+) -> Objective | None:
     """The objective that ``name`` and ``config`` mean (``none`` and ``bn`` mean no loss: None).
 
     Args:
@@ -208,7 +221,9 @@ def build_objective(name: str, config: AlignConfig, multi_level: bool, discrimin
     return Objective(terms) if terms else None
 
 
-def _term(term: TermConfig, config: AlignConfig, weights: Mapping[str, float], discriminators: Mapping[str, nn.Module]) -> Term:
+def _term(
+    term: TermConfig, config: AlignConfig, weights: Mapping[str, float], discriminators: Mapping[str, nn.Module]
+) -> Term:
     if term.adversarial:
         view = upsampled_information if term.objective == "advent" else upsampled_probabilities
         return Adversarial(discriminators, view, weights, config.gan)
@@ -226,5 +241,7 @@ def _import_function(name: str) -> Callable[[Tensor, Tensor | None], Tensor]:
     try:
         found: Callable[[Tensor, Tensor | None], Tensor] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"align.objective: cannot import {name!r}: {error}; the module must be on PYTHONPATH") from None
+        raise ValueError(
+            f"align.objective: cannot import {name!r}: {error}; the module must be on PYTHONPATH"
+        ) from None
     return found

@@ -46,7 +46,9 @@ class Passes:
 
     @phase("forward")
     def forward(self, network: nn.Module, images_u8: Tensor, features: bool = False) -> Prediction:
-        """What the network says of uint8 RGB ``[n, 3, H, W]``, with the features that further heads read; through DDP where it is wrapped."""
+        """What the network says of uint8 RGB ``[n, 3, H, W]``, with the features that further heads read; through DDP
+        where it is wrapped.
+        """
         like = next(ddp.inner(network).parameters())
         images = normalise(images_u8.to(self.runtime.device, non_blocking=True), self.mean, self.scale).to(like.dtype)
         images = images.contiguous(memory_format=torch.channels_last)
@@ -77,7 +79,9 @@ class Passes:
         """Pixel weights 0-1, float32, from their 255ths."""
         return None if weights_u8 is None else self.labels(weights_u8).float().div_(255)
 
-    def globally_valid(self, labels: Iterable[Tensor], num_classes: int, weights: Iterable[Tensor | None] = repeat(None)) -> Tensor:
+    def globally_valid(
+        self, labels: Iterable[Tensor], num_classes: int, weights: Iterable[Tensor | None] = repeat(None)
+    ) -> Tensor:
         """Valid pixels of the whole global batch divided by the world size, 0-dim float64.
 
         DDP averages gradients over ranks, so a sum over this rank's pixels divided by this number becomes, after the
@@ -93,10 +97,11 @@ class Passes:
 
 
 class Prediction:
-    """What a network says of a batch: both heads' logits at output stride 8, and the size ``(H, W)`` of the crop, where every loss is taken.
+    """What a network says of a batch: both heads' logits at output stride 8, and the size ``(H, W)`` of the crop, where
+    every loss is taken.
 
-    The losses that every method shares read the logits and upsample them band by band; ``upsampled`` holds them whole for any other.
-    ``features``: what the main head read, for a further head on the base (None unless asked for).
+    The losses that every method shares read the logits and upsample them band by band; ``upsampled`` holds them whole
+    for any other. ``features``: what the main head read, for a further head on the base (None unless asked for).
     """
 
     def __init__(self, logits: Outputs, size_hw: tuple[int, int], features: Tensor | None = None) -> None:
@@ -110,10 +115,15 @@ class Prediction:
     @cached_property
     def upsampled(self) -> Outputs:
         """Both heads' logits at the size of the crop, float32 (float64 stays)."""
-        return Outputs(upsample(self.logits.main, self.size_hw), None if self.logits.aux is None else upsample(self.logits.aux, self.size_hw))
+        return Outputs(
+            upsample(self.logits.main, self.size_hw),
+            None if self.logits.aux is None else upsample(self.logits.aux, self.size_hw),
+        )
 
     def view(self, head: str, make: Callable[[Tensor, tuple[int, int]], Tensor]) -> Tensor:
-        """``make(logits of head, size)``, made once: what the segmenter's pass shows a discriminator is what the discriminator learns from."""
+        """``make(logits of head, size)``, made once: what the segmenter's pass shows a discriminator is what the
+        discriminator learns from.
+        """
         if head not in self._views:
             self._views[head] = make(head_of(self.logits, head), self.size_hw)
         return self._views[head]
@@ -121,7 +131,9 @@ class Prediction:
     def detached(self) -> Prediction:
         """The same without its graph, views included."""
         logits = self.logits
-        found = Prediction(Outputs(logits.main.detach(), None if logits.aux is None else logits.aux.detach()), self.size_hw)
+        found = Prediction(
+            Outputs(logits.main.detach(), None if logits.aux is None else logits.aux.detach()), self.size_hw
+        )
         found._views = {head: view.detach() for head, view in self._views.items()}
         return found
 
@@ -134,9 +146,16 @@ def head_of(logits: Outputs, name: str) -> Tensor:
 
 
 def cross_entropy(
-    prediction: Prediction, labels: Tensor, valid: Tensor, weights: tuple[float, float], name: str, pixel_weights: Tensor | None = None
+    prediction: Prediction,
+    labels: Tensor,
+    valid: Tensor,
+    weights: tuple[float, float],
+    name: str,
+    pixel_weights: Tensor | None = None,
 ) -> tuple[Tensor, Losses]:
-    """``w_main * CE(main) + w_aux * CE(aux)`` over ``valid`` pixels, and its parts without the heads' weights as ``<name>_main`` and ``<name>_aux``."""
+    """``w_main * CE(main) + w_aux * CE(aux)`` over ``valid`` pixels, and its parts without the heads' weights as
+    ``<name>_main`` and ``<name>_aux``.
+    """
     main = upsampled_segmentation_loss(prediction.logits.main, labels, valid, pixel_weights)
     parts = {f"{name}_main": main.detach()}
     total = weights[0] * main

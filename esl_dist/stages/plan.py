@@ -22,11 +22,15 @@ class StagePlan:
     objective: str = "none"
     """Alignment objective (align, selftrain)."""
     init: str = ""
-    """Folder of the stage whose final weights it starts from; empty: ``model.checkpoint``, or weights drawn from the seed."""
+    """Folder of the stage whose final weights it starts from; empty: ``model.checkpoint``, or weights drawn from the
+    seed.
+    """
     rule: str = ""
     """Pseudo-label rule (selftrain)."""
     teacher: str = ""
-    """Folder of the stage that makes its pseudo-labels (selftrain), or judges its translations (translate; empty: none does)."""
+    """Folder of the stage that makes its pseudo-labels (selftrain), or judges its translations (translate; empty: none
+    does).
+    """
     round: int = 1
     """Round of self-training, from 1."""
     images: str = ""
@@ -67,10 +71,22 @@ def plan(config: Config) -> list[StagePlan]:
             init = "" if kind == "initial" else _initial(stages)
             stages.append(StagePlan(word, folder, kind, getattr(config, kind).steps, init=init, images=images))
         elif kind == "translate":
-            stages.append(StagePlan(word, folder, kind, config.translate.steps, teacher=_judge(stages) if config.translate.perceptual else ""))
+            stages.append(
+                StagePlan(
+                    word,
+                    folder,
+                    kind,
+                    config.translate.steps,
+                    teacher=_judge(stages) if config.translate.perceptual else "",
+                )
+            )
         elif kind == "align":
             init = _last(stages, "source") if config.align.init == "source" else _initial(stages)
-            stages.append(StagePlan(word, folder, kind, config.align.steps, variant or config.align.objective, init, images=images))
+            stages.append(
+                StagePlan(
+                    word, folder, kind, config.align.steps, variant or config.align.objective, init, images=images
+                )
+            )
         else:
             stages += _rounds(config, word, folder, variant or config.pseudo_labels.rule, stages, images)
     return stages
@@ -85,21 +101,34 @@ def _repeated(config: Config) -> list[str]:
 
 def _judge(before: list[StagePlan]) -> str:
     """The newest segmenter that was trained for its own sake, without target labels."""
-    return next((s.folder for s in reversed(before) if s.kind in ("source", "selftrain") or (s.kind == "align" and s.objective not in ("none", "bn"))), "")
+    return next(
+        (
+            s.folder
+            for s in reversed(before)
+            if s.kind in ("source", "selftrain") or (s.kind == "align" and s.objective not in ("none", "bn"))
+        ),
+        "",
+    )
 
 
-def _rounds(config: Config, entry: str, folder: str, rule: str, before: list[StagePlan], images: str) -> list[StagePlan]:
+def _rounds(
+    config: Config, entry: str, folder: str, rule: str, before: list[StagePlan], images: str
+) -> list[StagePlan]:
     aligned = _last_aligned(before)
     objective = config.selftrain.objective
     if objective == "same":
         objective = next((s.objective for s in before if s.folder == aligned), "none")
-    start = {"initial": _initial(before), "source": _last(before, "source"), "align": aligned}.get(config.selftrain.init)
+    start = {"initial": _initial(before), "source": _last(before, "source"), "align": aligned}.get(
+        config.selftrain.init
+    )
     teacher = aligned or _last(before, "source") or _initial(before)
     rounds = []
     for number in range(1, config.selftrain.rounds + 1):
         name = folder + (f"-r{number}" if number > 1 else "")
         init = teacher if start is None else start
-        rounds.append(StagePlan(entry, name, "selftrain", config.selftrain.steps, objective, init, rule, teacher, number, images))
+        rounds.append(
+            StagePlan(entry, name, "selftrain", config.selftrain.steps, objective, init, rule, teacher, number, images)
+        )
         teacher = name
     return rounds
 

@@ -27,13 +27,17 @@ class Supervised:
 
     def step(self, micro: Sequence[Pair]) -> Losses:
         """Gradients of one optimiser step, summed over its micro-batches."""
-        valid = self.passes.globally_valid((pair.source.labels for pair in micro if pair.source.labels is not None), self.num_classes)
+        valid = self.passes.globally_valid(
+            (pair.source.labels for pair in micro if pair.source.labels is not None), self.num_classes
+        )
         losses: Losses = {}
         for pair in micro:
             assert pair.source.labels is not None
             with ddp.sync_if(self.segmenter, pair is micro[-1]):
                 prediction = self.passes.forward(self.segmenter, pair.source.images)
-                loss, parts = cross_entropy(prediction, self.passes.labels(pair.source.labels), valid, (1.0, self.aux_weight), "source")
+                loss, parts = cross_entropy(
+                    prediction, self.passes.labels(pair.source.labels), valid, (1.0, self.aux_weight), "source"
+                )
                 self.passes.backward(loss)
             add_losses(losses, parts)
         return losses

@@ -2,13 +2,15 @@
 
 One step:
 
-1. source -> target look -> back, target -> source look -> back, and each generator on its own output domain: deceive the
-   discriminators (frozen), come back to the image, leave alone what needs no translation, keep the segmenter's view; one backward for
-   both generators;
+1. source -> target look -> back, target -> source look -> back, and each generator on its own output domain: deceive
+the
+   discriminators (frozen), come back to the image, leave alone what needs no translation, keep the segmenter's view;
+   one backward for both generators;
 2. each discriminator on real images and on made ones, some of them from earlier steps, backward;
 3. every optimiser steps (in ``engine/update.py``).
 
-Normalisation is per image and every loss a mean over crops of one size, so N ranks are one process with the same images.
+Normalisation is per image and every loss a mean over crops of one size, so N ranks are one process with the same
+images.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class Translation:
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        return {f"to_{domain}": network for domain, network in self.generators.items()} | {f"d_{domain}": network for domain, network in self.discriminators.items()}
+        return {f"to_{domain}": network for domain, network in self.generators.items()} | {
+            f"d_{domain}": network for domain, network in self.discriminators.items()
+        }
 
     def memory(self) -> dict[str, Tensor]:
         """What the next step depends on beside the networks, of all ranks. Collective."""
@@ -68,50 +72,77 @@ class Translation:
         assert pair.target is not None
         batches = {SOURCE: pair.source, TARGET: pair.target}
         real = {domain: self._images(batch) for domain, batch in batches.items()}
-        with ddp.sync_if(self.generators[SOURCE], last), ddp.sync_if(self.generators[TARGET], last), frozen(self.discriminators.values()):
+        with (
+            ddp.sync_if(self.generators[SOURCE], last),
+            ddp.sync_if(self.generators[TARGET], last),
+            frozen(self.discriminators.values()),
+        ):
             made, loss, losses = self._generator_pass(real)
             self.passes.backward(share * loss)
         for domain, other in ((TARGET, SOURCE), (SOURCE, TARGET)):
             shown = self.history[domain].exchange(made[domain], batches[other].positions)
-            losses[f"d_{domain}"] = self._discriminator_pass(self.discriminators[domain], real[domain], shown, share, last)
+            losses[f"d_{domain}"] = self._discriminator_pass(
+                self.discriminators[domain], real[domain], shown, share, last
+            )
         return {name: value * share for name, value in losses.items()}
 
     def _generator_pass(self, real: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor, Losses]:
-        """The translations (by the domain they look like, detached), the loss of both generators and its unweighted parts."""
+        """The translations (by the domain they look like, detached), the loss of both generators and its unweighted
+        parts.
+        """
         options = self.options
         made, same = {}, {}
         for domain, other in ((TARGET, SOURCE), (SOURCE, TARGET)):
-            made[domain], same[domain] = self._run(self.generators[domain], torch.cat([real[other], real[domain]])).split([len(real[other]), len(real[domain])])
-        back = {domain: self._run(self.generators[domain], made[other]) for domain, other in ((SOURCE, TARGET), (TARGET, SOURCE))}
+            made[domain], same[domain] = self._run(
+                self.generators[domain], torch.cat([real[other], real[domain]])
+            ).split([len(real[other]), len(real[domain])])
+        back = {
+            domain: self._run(self.generators[domain], made[other])
+            for domain, other in ((SOURCE, TARGET), (TARGET, SOURCE))
+        }
         total, losses = real[SOURCE].new_zeros(()), Losses()
         for domain in (TARGET, SOURCE):
             parts = {
-                "adv": (1.0, realism_loss(self.passes.discriminate(ddp.inner(self.discriminators[domain]), made[domain]), real=True)),
+                "adv": (
+                    1.0,
+                    realism_loss(
+                        self.passes.discriminate(ddp.inner(self.discriminators[domain]), made[domain]), real=True
+                    ),
+                ),
                 "cycle": (options.cycle, reconstruction_loss(back[domain], real[domain])),
                 "identity": (options.cycle * options.identity, reconstruction_loss(same[domain], real[domain])),
             }
             if self.judge is not None:
-                parts |= self._perceptual(self.judge, real[domain], made[TARGET if domain == SOURCE else SOURCE], back[domain])
+                parts |= self._perceptual(
+                    self.judge, real[domain], made[TARGET if domain == SOURCE else SOURCE], back[domain]
+                )
             for name, (weight, value) in parts.items():
                 total = total + weight * value
                 losses[f"{name}_{domain}"] = value.detach()
         return {domain: image.detach() for domain, image in made.items()}, total, losses
 
-    def _perceptual(self, judge: nn.Module, real: Tensor, made: Tensor, back: Tensor) -> dict[str, tuple[float, Tensor]]:
+    def _perceptual(
+        self, judge: nn.Module, real: Tensor, made: Tensor, back: Tensor
+    ) -> dict[str, tuple[float, Tensor]]:
         """What the segmenter sees in an image of a domain, in its translation, and after the way back."""
         weight = self.options.perceptual
         with torch.no_grad():
             seen = self._seen(judge, real)
         return {
             "perceptual": (weight, perceptual_loss(self._seen(judge, made), seen)),
-            "perceptual_cycle": (weight * self.options.perceptual_cycle, perceptual_loss(self._seen(judge, back), seen)),
+            "perceptual_cycle": (
+                weight * self.options.perceptual_cycle,
+                perceptual_loss(self._seen(judge, back), seen),
+            ),
         }
 
     @phase("discriminator")
     def _discriminator_pass(self, network: nn.Module, real: Tensor, made: Tensor, share: float, last: bool) -> Tensor:
         """Half the loss on real images, half on made ones, in one forward and one backward."""
         with ddp.sync_if(network, last):
-            judged_real, judged_made = self.passes.discriminate(network, torch.cat([real, made])).split([len(real), len(made)])
+            judged_real, judged_made = self.passes.discriminate(network, torch.cat([real, made])).split(
+                [len(real), len(made)]
+            )
             loss = 0.5 * (realism_loss(judged_real, real=True) + realism_loss(judged_made, real=False))
             self.passes.backward(share * loss)
         return loss.detach()
@@ -129,7 +160,9 @@ class Translation:
         return wide(made)
 
     def _seen(self, judge: nn.Module, images: Tensor) -> Tensor:
-        """Main-head logits of images in [-1, 1], put as the segmenter knows them: B, G, R, 0-255, minus mean, by scale."""
+        """Main-head logits of images in [-1, 1], put as the segmenter knows them: B, G, R, 0-255, minus
+        mean, by scale.
+        """
         mean = images.new_tensor(self.passes.mean).view(1, 3, 1, 1)
         with self.passes.runtime.autocast():
             logits: Tensor = judge(((images.flip(1) + 1) * 127.5 - mean) / self.passes.scale).main

@@ -1,4 +1,6 @@
-"""A training as a child process: ``torchrun`` of an entry, its output in a file, ended by a signal that lets it save."""
+"""A training as a child process: ``torchrun`` of an entry, its output in a file, ended by a signal that
+lets it save.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,16 @@ _REASONS = (
 class Child:
     """A running ``torchrun --standalone -m MODULE ARGUMENTS`` of ``world`` ranks."""
 
-    def __init__(self, world: int, module: str, arguments: Sequence[str], run_dir: Path, log: Path, cwd: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        world: int,
+        module: str,
+        arguments: Sequence[str],
+        run_dir: Path,
+        log: Path,
+        cwd: str,
+        environment: Mapping[str, str],
+    ) -> None:
         command = [
             sys.executable,
             "-m",
@@ -70,7 +81,9 @@ class Child:
                 self._process.wait()
 
     def reason(self) -> str:
-        """Why it failed, in one line: what the program said, the first exception or signal that torchrun tells of, or the last line of its output."""
+        """Why it failed, in one line: what the program said, the first exception or signal that torchrun tells of, or
+        the last line of its output.
+        """
         lines = [line for line in log_tail(self._log, 200) if line.strip()]
         for pattern in _REASONS:
             found = [match.group(1) for line in lines if (match := pattern.match(line))]

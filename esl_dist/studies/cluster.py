@@ -64,7 +64,9 @@ def connected(study: StudyConfig) -> Iterator[Any]:
         try:
             ray.init(num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         except Exception as error:  # whatever it was, nothing was trained
-            raise RunFailure(f"Ray does not start on this machine ({str(error).splitlines()[0]}); the same command goes on from here") from None
+            raise RunFailure(
+                f"Ray does not start on this machine ({str(error).splitlines()[0]}); the same command goes on from here"
+            ) from None
     try:
         _check_room(study, ray.nodes())
         yield ray
@@ -79,15 +81,22 @@ def resources(study: StudyConfig) -> dict[str, float]:
 
 def _check_room(study: StudyConfig, nodes: list[dict[str, Any]]) -> None:
     wanted = resources(study)
-    if not any(node["Alive"] and all(node["Resources"].get(key, 0) >= count for key, count in wanted.items()) for node in nodes):
-        has = "; ".join(", ".join(f"{node['Resources'].get(key, 0):.0f} {key}" for key in wanted) for node in nodes if node["Alive"])
+    if not any(
+        node["Alive"] and all(node["Resources"].get(key, 0) >= count for key, count in wanted.items()) for node in nodes
+    ):
+        has = "; ".join(
+            ", ".join(f"{node['Resources'].get(key, 0):.0f} {key}" for key in wanted) for node in nodes if node["Alive"]
+        )
         raise ConfigError(
-            f"a trial needs {', '.join(f'{count:.0f} {key}' for key, count in wanted.items())} on one node, but nodes have {has}; set study.ranks or study.gpus"
+            f"a trial needs {', '.join(f'{count:.0f} {key}' for key, count in wanted.items())} on one node, but nodes"
+            f" have {has}; set study.ranks or study.gpus"
         )
 
 
 def _token() -> None:
-    """Ray keeps strangers out of the ports it opens by a token in the home folder; where that cannot be written, by one of this study alone."""
+    """Ray keeps strangers out of the ports it opens by a token in the home folder; where that cannot be written, by one
+    of this study alone.
+    """
     if {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         return
     folder = Path.home() / ".ray"

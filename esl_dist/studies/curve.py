@@ -33,27 +33,38 @@ def scored_stage(study: StudyConfig, config: Config) -> StagePlan:
         raise ValueError("eval.split is empty, so no trial gets a score; name a labelled split")
     named = [s for s in stages if (s.folder == study.stage if study.stage else s.kind != "oracle")]
     if not named:
-        raise ValueError(f"study.stage: no stage {study.stage!r} in this trial; its stages are {', '.join(s.folder for s in stages)}")
+        raise ValueError(
+            f"study.stage: no stage {study.stage!r} in this trial; its stages are {', '.join(s.folder for s in stages)}"
+        )
     statistics = study.bn_statistics or config.eval.bn_statistics[0]
     if statistics not in config.eval.bn_statistics:
-        raise ValueError(f"study.bn_statistics: {statistics} is not among eval.bn_statistics={list(config.eval.bn_statistics)}")
+        raise ValueError(
+            f"study.bn_statistics: {statistics} is not among eval.bn_statistics={list(config.eval.bn_statistics)}"
+        )
     if study.scheduler != "none" and not config.eval.every:
         raise ValueError(f"study.scheduler: {study.scheduler} needs scores while a trial trains; set eval.every=STEPS")
     if study.scheduler != "none" and statistics != config.eval.bn_statistics[0]:
-        raise ValueError("study.bn_statistics: scores while training are with the first of eval.bn_statistics; put this one first, or set scheduler=none")
+        raise ValueError(
+            "study.bn_statistics: scores while training are with the first of eval.bn_statistics; put this one first,"
+            " or set scheduler=none"
+        )
     return named[-1]
 
 
 def final_score(study: StudyConfig, config: Config, run_dir: Path) -> float | None:
     """The trial's score after its last step; None where the class is absent."""
     statistics = study.bn_statistics or config.eval.bn_statistics[0]
-    metrics = json.loads((run_dir / scored_stage(study, config).folder / f"metrics-{statistics}.json").read_text(encoding="utf-8"))
+    metrics = json.loads(
+        (run_dir / scored_stage(study, config).folder / f"metrics-{statistics}.json").read_text(encoding="utf-8")
+    )
     value = metrics["miou"] if study.metric == "miou" else metrics["iou"].get(study.metric.removeprefix("iou/"))
     return None if value is None else float(value)
 
 
 class Curve:
-    """Follows ``metrics.jsonl`` of a run: its scores while training, each step once, and the label set that it has made."""
+    """Follows ``metrics.jsonl`` of a run: its scores while training, each step once, and the label set that it has
+    made.
+    """
 
     def __init__(self, config: Config, world: int, run_dir: Path) -> None:
         self._path = run_dir / METRICS
@@ -80,7 +91,11 @@ class Curve:
             for self._offset, event in read_with_offsets(self._path, self._offset):  # noqa: B020 - how far it was read
                 if event.get("event") == "labels":
                     self.labels = str(event.get("labels", ""))
-                elif event.get("event") == "eval" and event.get("stage") in self._before and event.get("bn_statistics") == self._statistics:
+                elif (
+                    event.get("event") == "eval"
+                    and event.get("stage") in self._before
+                    and event.get("bn_statistics") == self._statistics
+                ):
                     step = self._before[event["stage"]] + int(event["step"])
                     if event.get("miou") is not None and step > self._last:
                         self._last = step

@@ -38,7 +38,8 @@ DONE_CODE, FAILED_CODE, STOPPED_CODE = 0, 1, 130
 
 
 def run_study(study: StudyConfig) -> int:
-    """Run every trial that is not finished yet; 0 when the study is complete, 1 when no trial has a score, 130 when it was stopped.
+    """Run every trial that is not finished yet; 0 when the study is complete, 1 when no trial has a score, 130 when it
+    was stopped.
 
     Raises:
         ValueError: it cannot be run as it is; nothing was trained.
@@ -65,7 +66,11 @@ class Driver:
         self._suggestions: Suggestions | None = None
         self._cwd = os.getcwd()
         tracking = prepared.base.tracking
-        self._runs = StudyRuns(self._dir, tracking_uri(tracking, self._study.folder.parent), tracking.experiment) if tracking.mlflow else None
+        self._runs = (
+            StudyRuns(self._dir, tracking_uri(tracking, self._study.folder.parent), tracking.experiment)
+            if tracking.mlflow
+            else None
+        )
         records = prepared.records()
         self._total = self._study.trials if self._study.search == "optuna" else len(records)
         for record in records:
@@ -73,7 +78,9 @@ class Driver:
             if record.status == "failed":
                 log.warning("trial %s cannot run: %s", record.id, record.reason)
         if any(record.is_final for record in records):
-            log.info("%s: %d of %d trials are done already", self._study.name, sum(r.is_final for r in records), self._total)
+            log.info(
+                "%s: %d of %d trials are done already", self._study.name, sum(r.is_final for r in records), self._total
+            )
 
     def left(self) -> int:
         """Trials that are still to be run."""
@@ -82,7 +89,9 @@ class Driver:
     # -- shared work -----------------------------------------------------------------------------------------------
 
     def make_shared(self, ray: Any) -> None:
-        """Make what trials share, each part as soon as its parent is there. Trials whose part fails fail with it, the others go on."""
+        """Make what trials share, each part as soon as its parent is there. Trials whose part fails fail with it, the
+        others go on.
+        """
         made = parts(self._prepared)
         self._make_data()
         todo = [part for part in made if shared.missing(self._dir, part)]
@@ -93,7 +102,12 @@ class Driver:
         make = ray.remote(num_cpus=need["CPU"], num_gpus=need.get("GPU", 0), max_retries=0)(_make)
         running: dict[str, Any] = {}
         for part in todo:
-            log.info("shared %s (%s%s): being made", part.key, ", ".join(part.entries), f" and {len(part.spools)} spool(s)" if part.spools else "")
+            log.info(
+                "shared %s (%s%s): being made",
+                part.key,
+                ", ".join(part.entries),
+                f" and {len(part.spools)} spool(s)" if part.spools else "",
+            )
             running[part.key] = make.remote(self._dir, part, self._study, self._cwd, running.get(part.parent, ""))
         failed: dict[str, str] = {}
         for part in todo:
@@ -105,13 +119,17 @@ class Driver:
                 failed[part.key] = reason
                 log.warning("shared %s failed: %s", part.key, reason)
         if failed and self._study.search == "optuna":
-            raise RunFailure(f"the shared stages failed: {next(iter(failed.values()))}")  # every point that might be proposed needs them
+            raise RunFailure(
+                f"the shared stages failed: {next(iter(failed.values()))}"
+            )  # every point that might be proposed needs them
         for record in self._prepared.records():
             chain = self._prepared.chains.get(record.id)
             if chain is not None and chain.part in failed and not record.is_final:
                 folder = self._dir / "trials" / record.id
                 record.end(
-                    "failed", reason=f"the shared stages failed: {failed[chain.part]}", log_tail=log_tail(shared.folder_of(self._dir, chain.part) / "child.txt")
+                    "failed",
+                    reason=f"the shared stages failed: {failed[chain.part]}",
+                    log_tail=log_tail(shared.folder_of(self._dir, chain.part) / "child.txt"),
                 )
                 record.save(folder)
         self._look()
@@ -119,7 +137,9 @@ class Driver:
     def _make_data(self) -> None:
         """The embedded pair, before two trials would draw it at a time."""
         configs = [self._prepared.base, *(chain.config for chain in self._prepared.chains.values())]
-        for root, streets in {(config.data.root, config.data.streets) for config in configs if config.data.streets.make}:
+        for root, streets in {
+            (config.data.root, config.data.streets) for config in configs if config.data.streets.make
+        }:
             ensure_pair(Path(root), streets, log.info)
 
     # -- trials ----------------------------------------------------------------------------------------------------
@@ -140,7 +160,9 @@ class Driver:
                 self._suggestions.resume(record.id, record.params)
                 if record.is_final:
                     self._suggestions.tell(record.id, record.score)
-        runner = tune.with_resources(trainable.TrialRunner, {key.lower(): count for key, count in cluster.resources(self._study).items()})
+        runner = tune.with_resources(
+            trainable.TrialRunner, {key.lower(): count for key, count in cluster.resources(self._study).items()}
+        )
         scratch = self._dir / ".ray"
         shutil.rmtree(scratch, ignore_errors=True)
         tuner = tune.Tuner(
@@ -153,7 +175,13 @@ class Driver:
                 max_concurrent_trials=self._study.concurrent or None,
                 reuse_actors=True,
             ),
-            run_config=tune.RunConfig(name="tune", storage_path=str(scratch), verbose=0, callbacks=[self._callback(tune)], stop=self._stopper(tune)),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(scratch),
+                verbose=0,
+                callbacks=[self._callback(tune)],
+                stop=self._stopper(tune),
+            ),
         )
         tuner.fit()
         self._wait_for_the_last()
@@ -161,7 +189,9 @@ class Driver:
         shutil.rmtree(scratch, ignore_errors=True)
 
     def _wait_for_the_last(self) -> None:
-        """Tune returns while the trials that it stopped last are still leaving; one that does not leave in time is written down for it."""
+        """Tune returns while the trials that it stopped last are still leaving; one that does not leave in time is
+        written down for it.
+        """
         end = time.monotonic() + STOP_S
         while (left := [r for r in self._prepared.records() if r.status == "running"]) and time.monotonic() < end:
             time.sleep(shared.POLL_S)
@@ -180,7 +210,12 @@ class Driver:
         if self._runs is not None:
             self._runs.finish("KILLED" if self.left() else "FINISHED", paths)
         if self.left():
-            log.info("%s: stopped with %d of %d trials done; the same command goes on", self._study.name, self._total - self.left(), self._total)
+            log.info(
+                "%s: stopped with %d of %d trials done; the same command goes on",
+                self._study.name,
+                self._total - self.left(),
+                self._total,
+            )
             return STOPPED_CODE
         return DONE_CODE if any(record.score is not None for record in records) else FAILED_CODE
 
@@ -245,8 +280,14 @@ class Driver:
             record.save(folder)
 
     def _look(self) -> None:
-        """Say which trials have ended since the last look. (One that a scheduler stops has yet to leave when Ray calls it complete.)"""
-        ended = [record for record in self._prepared.records() if record.is_final and self._said.get(record.id) != record.status]
+        """Say which trials have ended since the last look. (One that a scheduler stops has yet to leave when Ray calls
+        it complete.)
+        """
+        ended = [
+            record
+            for record in self._prepared.records()
+            if record.is_final and self._said.get(record.id) != record.status
+        ]
         for record in ended:
             self._said[record.id] = record.status
             log.info("%s", line(record, self._total))
@@ -280,7 +321,9 @@ def _make(study_dir: Path, part: shared.Part, study: StudyConfig, cwd: str, pare
 
 @contextlib.contextmanager
 def _stop_on_signal(study_dir: Path) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) lets trials save and leave, the second ends this process; what then is left of it ends by itself."""
+    """The first Ctrl-C (or SIGTERM) lets trials save and leave, the second ends this process; what then is left of it
+    ends by itself.
+    """
 
     def handle(number: int, frame: FrameType | None) -> None:
         if (study_dir / shared.STOP).exists():

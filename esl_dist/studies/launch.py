@@ -1,4 +1,6 @@
-"""What a trial's process begins with: ``python -m esl_dist.studies.launch PARENT RUN_DIR …`` is ``torchrun …`` that does not outlive its parent."""
+"""What a trial's process begins with: ``python -m esl_dist.studies.launch PARENT RUN_DIR …`` is ``torchrun …`` that
+does not outlive its parent.
+"""
 
 from __future__ import annotations
 

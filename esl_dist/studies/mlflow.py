@@ -1,7 +1,7 @@
 """A study in MLflow: a parent run, a child run per trial, the best checkpoint as a version of a model.
 
-What is on disk is the truth, as everywhere: :meth:`StudyRuns.settle` makes the server say what ``trials/*/trial.json`` say. So a server
-that was away, a driver that was killed and a study that is gone on with all come to the same runs.
+What is on disk is the truth, as everywhere: :meth:`StudyRuns.settle` makes the server say what ``trials/*/trial.json``
+say. So a server that was away, a driver that was killed and a study that is gone on with all come to the same runs.
 """
 
 from __future__ import annotations
@@ -28,13 +28,22 @@ from esl_dist.tracking.state import METRICS, STATE, MirrorState, only_sender, wi
 log = logging.getLogger(__name__)
 
 PARENT_TAG, ALIAS = "mlflow.parentRunId", "best"
-STATUS = {"queued": "SCHEDULED", "running": "RUNNING", "finished": "FINISHED", "reused": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+STATUS = {
+    "queued": "SCHEDULED",
+    "running": "RUNNING",
+    "finished": "FINISHED",
+    "reused": "FINISHED",
+    "stopped": "KILLED",
+    "failed": "FAILED",
+}
 PAUSE_S = 60.0
 """After a call that failed the server is left alone for so long: a call to a dead one blocks for seconds."""
 
 
 class StudyRuns:
-    """The runs of one study, for the driver. Nothing here raises for a server that fails, and a dead one costs a short call a minute."""
+    """The runs of one study, for the driver. Nothing here raises for a server that fails, and a dead one costs a short
+    call a minute.
+    """
 
     def __init__(self, study_dir: Path, uri: str, experiment: str) -> None:
         self._dir, self._shown, self._experiment = study_dir, without_password(uri), experiment
@@ -42,18 +51,25 @@ class StudyRuns:
         self._not_before = 0.0
         self._failing = False
         if importlib.util.find_spec("mlflow") is None:
-            log.info("tracking: mlflow is not installed, so the study's folder is the only record (pip install 'esl_dist[track]')")
+            log.info(
+                "tracking: mlflow is not installed, so the study's folder is the only record (pip install"
+                " 'esl_dist[track]')"
+            )
         else:
             self._backend = MlflowBackend(uri, experiment, study_dir.name)
 
     def settle(self) -> None:
-        """Tell the server what is new in the trials' records. Then every trial has its run, named in ``trials/<id>/mlflow.json``: ``run_id``, ``uri``."""
+        """Tell the server what is new in the trials' records. Then every trial has its run, named in
+        ``trials/<id>/mlflow.json``: ``run_id``, ``uri``.
+        """
         if self._backend is not None and time.monotonic() >= self._not_before:
             with self._forgiving():
                 self._settle(self._backend, read_study(self._dir))
 
     def finish(self, status: str, artifacts: Sequence[Path] = ()) -> None:
-        """End the parent run with ``status`` FINISHED, KILLED or FAILED; ``artifacts`` and the best checkpoint go with it."""
+        """End the parent run with ``status`` FINISHED, KILLED or FAILED; ``artifacts`` and the best checkpoint go with
+        it.
+        """
         if self._backend is None:
             return
         with self._forgiving():
@@ -72,8 +88,16 @@ class StudyRuns:
         if not parent:
             parent = backend.create(config.name, {"study": config.name})
             self._remember(self._dir, parent)
-            about = {"base": config.base, "options": " ".join(config.options), "space": json.dumps(config.space), "seeds": str(list(config.seeds))}
-            backend.params(parent, {**about, **{name: str(getattr(config, name)) for name in ("metric", "mode", "search", "scheduler")}})
+            about = {
+                "base": config.base,
+                "options": " ".join(config.options),
+                "space": json.dumps(config.space),
+                "seeds": str(list(config.seeds)),
+            }
+            backend.params(
+                parent,
+                {**about, **{name: str(getattr(config, name)) for name in ("metric", "mode", "search", "scheduler")}},
+            )
         for trial in study.trials:
             self._settle_trial(backend, study, trial, parent)
         return parent
@@ -82,14 +106,21 @@ class StudyRuns:
         client, folder = backend.client(), self._dir / "trials" / trial.id
         run_id = self._run_of(folder)
         if not run_id:
-            run_id = backend.create(_name(trial), {PARENT_TAG: parent, "study": study.config.name, "trial": trial.id, "seed": str(trial.seed)})
+            run_id = backend.create(
+                _name(trial),
+                {PARENT_TAG: parent, "study": study.config.name, "trial": trial.id, "seed": str(trial.seed)},
+            )
             self._remember(folder, run_id)
         # One that was worked on and waits again was interrupted, with the whole study.
         interrupted = trial.status == "queued" and trial.started is not None
         told = f"{trial.status} {trial.stopped_by or ''}{'interrupted' if interrupted else ''}".strip()
         if read_state(folder / STATE).get("told") == told:
             return
-        tags = {"stopped_by": "user" if interrupted else trial.stopped_by, "reason": trial.reason, "same_as": trial.same_as}
+        tags = {
+            "stopped_by": "user" if interrupted else trial.stopped_by,
+            "reason": trial.reason,
+            "same_as": trial.same_as,
+        }
         known = client.get_run(run_id).data
         for name, value in tags.items():
             if value:
@@ -98,7 +129,9 @@ class StudyRuns:
                 client.delete_tag(run_id, name)
         if trial.is_final:
             # The trial's own mirror sent every option, if it came so far; a parameter can be set once.
-            backend.params(run_id, {name: str(value) for name, value in trial.params.items() if name not in known.params})
+            backend.params(
+                run_id, {name: str(value) for name, value in trial.params.items() if name not in known.params}
+            )
             self._outcome(backend, study, trial, run_id)
         if trial.is_final or interrupted:
             ended = None if trial.ended is None else int(1000 * trial.ended)
@@ -116,12 +149,18 @@ class StudyRuns:
         for path in sorted((run_dir / "pseudo_labels").glob("*/thresholds.json")):
             client.log_artifact(run_id, str(path), f"pseudo_labels/{path.parent.name}")
             rows = json.loads(path.read_text(encoding="utf-8"))["classes"]
-            values = [(f"labels/{path.parent.name}/threshold/{row['name']}", row["threshold"]) for row in rows if row["threshold"] is not None]
+            values = [
+                (f"labels/{path.parent.name}/threshold/{row['name']}", row["threshold"])
+                for row in rows
+                if row["threshold"] is not None
+            ]
             client.log_batch(run_id, metrics=[metric(name, value, now, 0) for name, value in values])
         if (run_dir / METRICS).is_file():
             state = MirrorState.load(run_dir)
             if state is None or state.run_id != run_id:
-                state = MirrorState(self._shown, self._experiment, _name(trial), run_id=run_id, owned=False, params_sent=True)
+                state = MirrorState(
+                    self._shown, self._experiment, _name(trial), run_id=run_id, owned=False, params_sent=True
+                )
             with only_sender(run_dir) as alone:
                 if alone:
                     Follower(run_dir, state, backend).poll(patient=False)
@@ -141,7 +180,9 @@ class StudyRuns:
             client.create_registered_model(name)
         client.log_artifact(run_id, str(weights), "checkpoint")
         source = f"{client.get_run(run_id).info.artifact_uri}/checkpoint"
-        version = client.create_model_version(name, source, run_id, description=f"{_name(best)}: {study.title} {100 * (best.score or 0):.2f}")
+        version = client.create_model_version(
+            name, source, run_id, description=f"{_name(best)}: {study.title} {100 * (best.score or 0):.2f}"
+        )
         client.set_registered_model_alias(name, ALIAS, version.version)
 
     # -- what is remembered beside the trials ----------------------------------------------------------------------
@@ -149,7 +190,11 @@ class StudyRuns:
     def _run_of(self, folder: Path) -> str:
         """Id of the run that stands for a folder; empty where there is none on this server."""
         found = read_state(folder / STATE)
-        return str(found["run_id"]) if (found.get("uri"), found.get("experiment")) == (self._shown, self._experiment) else ""
+        return (
+            str(found["run_id"])
+            if (found.get("uri"), found.get("experiment")) == (self._shown, self._experiment)
+            else ""
+        )
 
     def _remember(self, folder: Path, run_id: str, told: str = "") -> None:
         write_json(folder / STATE, {"run_id": run_id, "uri": self._shown, "experiment": self._experiment, "told": told})
@@ -162,7 +207,10 @@ class StudyRuns:
         except Exception as error:
             if not self._failing:
                 log.warning(
-                    "tracking: %s failed (%s); the study goes on, its folder keeps everything, and the same command sends it later", self._shown, reason(error)
+                    "tracking: %s failed (%s); the study goes on, its folder keeps everything, and the same command"
+                    " sends it later",
+                    self._shown,
+                    reason(error),
                 )
             self._failing, self._not_before = True, time.monotonic() + PAUSE_S
         else:
@@ -172,4 +220,6 @@ class StudyRuns:
 def _name(trial: TrialRecord) -> str:
     """``003 nu=0.1 seed=2``."""
     names = short_names(trial.params)
-    return " ".join([trial.id, *(f"{names[option]}={text(value)}" for option, value in trial.params.items()), f"seed={trial.seed}"])
+    return " ".join(
+        [trial.id, *(f"{names[option]}={text(value)}" for option, value in trial.params.items()), f"seed={trial.seed}"]
+    )

@@ -36,7 +36,9 @@ class Labels:
         self._known: dict[str, float | None] = {}
 
     def of(self, run_dir: Path, stage: str = "") -> LabelFigures | None:
-        """Of the labels that ``stage`` trained on (empty: the last stage that trained on any); None where there are none to read."""
+        """Of the labels that ``stage`` trained on (empty: the last stage that trained on any); None where there are
+        none to read.
+        """
         if not (run_dir / "config.yaml").is_file():
             return None  # it was never started
         try:
@@ -66,7 +68,11 @@ def _counted(path: Path, content: dict[str, Any]) -> tuple[bool, float | None]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         kept = [entry["kept"] for entry in content["classes"]]
-        same = next(entry for entry in found["sets"] if entry["rule"] == content["rule"] and [row["kept"] for row in entry["classes"]] == kept)
+        same = next(
+            entry
+            for entry in found["sets"]
+            if entry["rule"] == content["rule"] and [row["kept"] for row in entry["classes"]] == kept
+        )
         return True, same["wrong"]
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return False, None

@@ -28,7 +28,9 @@ Figures = Mapping[str, LabelFigures]
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing over one option; the legend is empty where all other options are the same, or too many to tell apart."""
+    """A drawing over one option; the legend is empty where all other options are the same, or too many to
+    tell apart.
+    """
 
     title: str
     drawing: Markup
@@ -53,18 +55,34 @@ def page(study: StudyFolder, figures: Figures) -> str:
         "failed": [trial for trial in study.trials if trial.status == "failed"],
         "resolved": (study.path / STUDY).read_text(encoding="utf-8"),
     }
-    return environment("esl_dist.studies").get_template("sweep.html.j2").render(**content, text=text, spread_text=spread_text)
+    return (
+        environment("esl_dist.studies")
+        .get_template("sweep.html.j2")
+        .render(**content, text=text, spread_text=spread_text)
+    )
 
 
 def _facts(study: StudyFolder) -> list[tuple[str, str]]:
     config, counts = study.config, Counter(trial.status for trial in study.trials)
-    spans = [(trial.started, trial.ended) for trial in study.trials if trial.started is not None and trial.ended is not None]
+    spans = [
+        (trial.started, trial.ended) for trial in study.trials if trial.started is not None and trial.ended is not None
+    ]
     seeds = f"{len(config.seeds)} seed{'s' if len(config.seeds) > 1 else ''} ({', '.join(map(str, config.seeds))})"
-    place = f"{config.gpus} GPU{'s' if config.gpus > 1 else ''}" if config.gpus else f"{config.ranks} CPU rank{'s' if config.ranks > 1 else ''}"
+    place = (
+        f"{config.gpus} GPU{'s' if config.gpus > 1 else ''}"
+        if config.gpus
+        else f"{config.ranks} CPU rank{'s' if config.ranks > 1 else ''}"
+    )
     facts = [
         ("Base", " ".join([config.base or "the embedded pair", *config.options])),
         *(("Options", f"{option}: {_range(axis)}") for option, axis in config.space.items()),
-        ("Score", f"{study.title} of {config.stage or 'the last stage'}, the {'higher' if config.mode == 'max' else 'lower'} the better"),
+        (
+            "Score",
+            (
+                f"{study.title} of {config.stage or 'the last stage'}, the"
+                f" {'higher' if config.mode == 'max' else 'lower'} the better"
+            ),
+        ),
         ("How", f"search {config.search}, scheduler {config.scheduler}, {seeds}, a trial on {place}"),
         ("Trials", f"{len(study.trials)}: {', '.join(f'{count} {status}' for status, count in counts.items())}"),
     ]
@@ -73,7 +91,13 @@ def _facts(study: StudyFolder) -> list[tuple[str, str]]:
     if spans:
         wall = max(end for _, end in spans) - min(start for start, _ in spans)
         facts.append(
-            ("Time", f"{_minutes(wall)} from the first trial's start to the last one's end, {_minutes(sum(trial.seconds for trial in study.trials))} of trials")
+            (
+                "Time",
+                (
+                    f"{_minutes(wall)} from the first trial's start to the last one's end,"
+                    f" {_minutes(sum(trial.seconds for trial in study.trials))} of trials"
+                ),
+            )
         )
     return facts
 
@@ -133,12 +157,15 @@ def _label_charts(study: StudyFolder, figures: Figures) -> list[Chart]:
     for option, symbol in LABEL_OPTIONS.items():
         if option in study.options:
             made += [
-                _chart(study.trials, option, f"{what} over {symbol}", of) for what, of in (("pixels with a label, %", coverage), ("wrong labels, %", wrong))
+                _chart(study.trials, option, f"{what} over {symbol}", of)
+                for what, of in (("pixels with a label, %", coverage), ("wrong labels, %", wrong))
             ]
     return [chart for chart in made if chart is not None]
 
 
-def _chart(trials: Sequence[TrialRecord], option: str, title: str, figure: Callable[[TrialRecord], float | None]) -> Chart | None:
+def _chart(
+    trials: Sequence[TrialRecord], option: str, title: str, figure: Callable[[TrialRecord], float | None]
+) -> Chart | None:
     shown = [(trial, value) for trial in trials if (value := figure(trial)) is not None]
     if len({text(trial.params[option]) for trial, _ in shown}) < 2:
         return None
@@ -146,27 +173,50 @@ def _chart(trials: Sequence[TrialRecord], option: str, title: str, figure: Calla
     lines: dict[str, dict[tuple[str, bool], list[tuple[TrialRecord, float]]]] = {}
     for trial, value in shown:
         others = ", ".join(f"{names[name]} {text(v)}" for name, v in trial.params.items() if name != option)
-        lines.setdefault(others, {}).setdefault((key(trial.params), trial.status != "stopped"), []).append((trial, value))
+        lines.setdefault(others, {}).setdefault((key(trial.params), trial.status != "stopped"), []).append(
+            (trial, value)
+        )
     told_apart = 1 < len(lines) <= len(COLOURS)
     colours = {others: COLOURS[i] if told_apart else COLOURS[1] for i, others in enumerate(lines)}
-    drawn = [Line(colours[others], [_mark(option, members, ended) for (_, ended), members in settings.items()]) for others, settings in lines.items()]
+    drawn = [
+        Line(colours[others], [_mark(option, members, ended) for (_, ended), members in settings.items()])
+        for others, settings in lines.items()
+    ]
     across = axis([trial.params[option] for trial, _ in shown])
-    return Chart(title, Markup(spread_chart(drawn, across)), [(colours[others], others) for others in lines] if told_apart else [])
+    return Chart(
+        title,
+        Markup(spread_chart(drawn, across)),
+        [(colours[others], others) for others in lines] if told_apart else [],
+    )
 
 
 def _mark(option: str, members: Sequence[tuple[TrialRecord, float]], ended: bool) -> Mark:
     params, values = members[0][0].params, [value for _, value in members]
     when = "" if ended else " when it was stopped"
-    return Mark(params[option], values, f"{_pairs(params)}: {', '.join(f'{value:.2f}' for value in values)}{when}", ended)
+    return Mark(
+        params[option], values, f"{_pairs(params)}: {', '.join(f'{value:.2f}' for value in values)}{when}", ended
+    )
 
 
 def _parallel(study: StudyFolder) -> Markup | None:
-    """Settings across all options, and trials that were stopped with the score that they had; None for fewer than two options."""
-    threads = [Thread([s.params[o] for o in study.options], s.score.mean, f"{_pairs(s.params)}: {spread_text(s.score)}", True) for s in study.settings()]
+    """Settings across all options, and trials that were stopped with the score that they had; None for fewer than two
+    options.
+    """
+    threads = [
+        Thread([s.params[o] for o in study.options], s.score.mean, f"{_pairs(s.params)}: {spread_text(s.score)}", True)
+        for s in study.settings()
+    ]
     for trial in study.trials:
         if trial.status == "stopped" and trial.score is not None:
             score = 100 * trial.score
-            threads.append(Thread([trial.params[o] for o in study.options], score, f"{_pairs(trial.params)}: {score:.2f} when it was stopped", False))
+            threads.append(
+                Thread(
+                    [trial.params[o] for o in study.options],
+                    score,
+                    f"{_pairs(trial.params)}: {score:.2f} when it was stopped",
+                    False,
+                )
+            )
     if len(study.options) < 2 or len(threads) < 2:
         return None
     axes = [axis([thread.params[i] for thread in threads]) for i in range(len(study.options))]
@@ -194,8 +244,18 @@ def _trials(study: StudyFolder, figures: Figures) -> list[_TrialRow]:
     rows = []
     for trial in study.trials:
         began, ended = trial.started, trial.ended
-        left, width = (100 * (began - first) / span, 100 * (ended - began) / span) if began is not None and ended is not None else (0.0, 0.0)
+        left, width = (
+            (100 * (began - first) / span, 100 * (ended - began) / span)
+            if began is not None and ended is not None
+            else (0.0, 0.0)
+        )
         rows.append(
-            _TrialRow(trial, None if trial.score is None else 100 * trial.score, figures.get(trial.id), left, max(width, 0.4) if ended is not None else 0.0)
+            _TrialRow(
+                trial,
+                None if trial.score is None else 100 * trial.score,
+                figures.get(trial.id),
+                left,
+                max(width, 0.4) if ended is not None else 0.0,
+            )
         )
     return rows

@@ -1,4 +1,6 @@
-"""A study's folder before its first trial: every trial with its complete, checked configuration, and what the trials share."""
+"""A study's folder before its first trial: every trial with its complete, checked configuration, and what the trials
+share.
+"""
 
 from __future__ import annotations
 
@@ -79,25 +81,40 @@ def prepare(study: StudyConfig) -> Prepared:
         raise ConfigError(f"no trial of this study can run: {records[0].reason}")
     unused = set(study.shared) - {entry for chain in _all_chains(prepared) for entry in chain.entries}
     if unused:
-        raise ConfigError(f"shared: no trial has the stage {', '.join(sorted(unused))}; run.stages is {list(base.run.stages)}")
+        raise ConfigError(
+            f"shared: no trial has the stage {', '.join(sorted(unused))}; run.stages is {list(base.run.stages)}"
+        )
     return prepared
 
 
-def trial_config(study: StudyConfig, point: Mapping[str, Any], seed: int, folder: Path, base_seed: int) -> tuple[Config, Chain]:
+def trial_config(
+    study: StudyConfig, point: Mapping[str, Any], seed: int, folder: Path, base_seed: int
+) -> tuple[Config, Chain]:
     """The complete configuration of a trial, and what it shares with others.
 
     Raises:
         ValueError: it cannot be run.
     """
     words = [f"{key}={json.dumps(value)}" for key, value in options_of(study.space, point).items()]
-    own = [f"run.seed={seed}", f"run.name={study.name}-{_label(study.space, point)}-seed{seed}", f"run.dir={folder / RUN}"]
+    own = [
+        f"run.seed={seed}",
+        f"run.name={study.name}-{_label(study.space, point)}-seed{seed}",
+        f"run.dir={folder / RUN}",
+    ]
     config = load.load_config(study.base or None, [*study.options, *words, *own])
     if not study.gpus and not config.run.threads:
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, threads=1))  # a rank has one core
     scored_stage(study, config)
     chain = shared.chain_of(study, config, base_seed)
-    extract = dataclasses.replace(config.extract, from_spool=str(shared.spool_of(study.folder, chain)), spool_dir="") if chain.spool else config.extract
-    return dataclasses.replace(config, run=dataclasses.replace(config.run, adopted=chain.entries), extract=extract), chain
+    extract = (
+        dataclasses.replace(config.extract, from_spool=str(shared.spool_of(study.folder, chain)), spool_dir="")
+        if chain.spool
+        else config.extract
+    )
+    return (
+        dataclasses.replace(config, run=dataclasses.replace(config.run, adopted=chain.entries), extract=extract),
+        chain,
+    )
 
 
 def parts(prepared: Prepared) -> list[shared.Part]:
@@ -120,7 +137,9 @@ def _variants(prepared: Prepared) -> list[Chain]:
     for point in discrete(study.space):
         for end in (0, 1):
             whole = {**point, **{key: values[end] for key, values in ends.items()}}
-            found.append(trial_config(study, whole, study.seeds[0], prepared.dir / "trials" / "check", prepared.base.run.seed)[1])
+            found.append(
+                trial_config(study, whole, study.seeds[0], prepared.dir / "trials" / "check", prepared.base.run.seed)[1]
+            )
     return found
 
 
@@ -133,7 +152,8 @@ def _check_suggestions(prepared: Prepared) -> None:
     for low, high in zip(variants[::2], variants[1::2], strict=True):
         if (low.part, low.spool) != (high.part, high.spool):
             raise ConfigError(
-                f"shared: {', '.join(prepared.study.shared)} depend on an option that is drawn from a range, so no two trials share them; share fewer stages"
+                f"shared: {', '.join(prepared.study.shared)} depend on an option that is drawn from a range, so no two"
+                " trials share them; share fewer stages"
             )
 
 
@@ -148,7 +168,10 @@ def _draw(study: StudyConfig, seed: int) -> list[dict[str, Any]]:
             return values[0] * (values[1] / values[0]) ** dice.random()
         return dice.choice(list(values))
 
-    return [{key: draw(kind, values) for key, axis in study.space.items() for kind, values in axis.items()} for _ in range(study.trials)]
+    return [
+        {key: draw(kind, values) for key, axis in study.space.items() for kind, values in axis.items()}
+        for _ in range(study.trials)
+    ]
 
 
 def _check_same(study: StudyConfig) -> None:
@@ -159,7 +182,10 @@ def _check_same(study: StudyConfig) -> None:
         changed = [key for key in now if key not in FREE and before[key] != now[key]]
         if changed:
             key = changed[0]
-            raise ConfigError(f"{study.folder}: was made with {key}={before[key]}, now it is {now[key]}; choose another study.name, or delete that folder")
+            raise ConfigError(
+                f"{study.folder}: was made with {key}={before[key]}, now it is {now[key]}; choose another study.name,"
+                " or delete that folder"
+            )
     write_text(path, dump_study(study))
 
 

@@ -1,4 +1,6 @@
-"""``trials/<id>/trial.json``: what became of a trial. Written by whoever has the trial in hand, whole at every change."""
+"""``trials/<id>/trial.json``: what became of a trial. Written by whoever has the trial in hand, whole at
+every change.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ class TrialRecord:
             known = {f.name for f in dataclasses.fields(cls)}
             return cls(**{key: value for key, value in content.items() if key in known})
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: cannot be read ({error}); delete {folder} and start the study again to repeat that trial") from None
+            raise ValueError(
+                f"{path}: cannot be read ({error}); delete {folder} and start the study again to repeat that trial"
+            ) from None
 
     def begin(self) -> None:
         """Work on it starts, or goes on."""
@@ -96,7 +100,9 @@ def short_names(options: Iterable[str]) -> dict[str, str]:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that is only a note of what was done: nothing where it is missing or damaged, and then that is done again."""
+    """The JSON object in a file that is only a note of what was done: nothing where it is missing or damaged, and then
+    that is done again.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

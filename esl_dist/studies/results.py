@@ -1,4 +1,6 @@
-"""What a study found: ``study.csv``, ``study.html`` and a table for the terminal, from its folder alone and at any moment."""
+"""What a study found: ``study.csv``, ``study.html`` and a table for the terminal, from its folder alone and at any
+moment.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,11 @@ def write(study_dir: Path) -> list[Path]:
         ValueError: the folder is not a study's.
     """
     study, labels = read_study(study_dir), Labels()
-    figures = {trial.id: found for trial in study.trials if (found := labels.of(study.run(trial), study.config.stage)) is not None}
+    figures = {
+        trial.id: found
+        for trial in study.trials
+        if (found := labels.of(study.run(trial), study.config.stage)) is not None
+    }
     paths = [study_dir / "study.csv", study_dir / "study.html"]
     for path, content in zip(paths, (to_csv(study, figures), page(study, figures)), strict=True):
         write_text(path, content)
@@ -47,10 +53,14 @@ def to_csv(study: StudyFolder, figures: Mapping[str, LabelFigures]) -> str:
     writer.writerow(["trial", "id", *study.options, "seed", "status", "stopped_by", study.config.metric, *COLUMNS])
     for trial in study.trials:
         found = figures.get(trial.id)
-        values = [value if isinstance(value := trial.params[option], int | float) else text(value) for option in study.options]
+        values = [
+            value if isinstance(value := trial.params[option], int | float) else text(value) for option in study.options
+        ]
         shares = [found.name, found.coverage, found.wrong] if found else [None] * 3
         rest = [trial.seconds, trial.started, trial.ended, trial.same_as, trial.reason, trial.run]
-        writer.writerow([trial.number, trial.id, *values, trial.seed, trial.status, trial.stopped_by, trial.score, *shares, *rest])
+        writer.writerow(
+            [trial.number, trial.id, *values, trial.seed, trial.status, trial.stopped_by, trial.score, *shares, *rest]
+        )
     return buffer.getvalue()
 
 
@@ -65,20 +75,39 @@ def table(study_dir: Path) -> str:
     for trial in study.trials:
         point = [text(trial.params[option]) for option in study.options]
         score = "" if trial.score is None else f"{100 * trial.score:.2f}"
-        rows.append([trial.id, *point, str(trial.seed), trial.status, score, duration(trial.seconds) if trial.seconds else "", _remark(study, trial)])
+        rows.append(
+            [
+                trial.id,
+                *point,
+                str(trial.seed),
+                trial.status,
+                score,
+                duration(trial.seconds) if trial.seconds else "",
+                _remark(study, trial),
+            ]
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    lines = ["  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
+    lines = [
+        "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in rows
+    ]
     return "\n".join([*lines, _summary(study)])
 
 
 def _summary(study: StudyFolder) -> str:
     counts, settings = Counter(trial.status for trial in study.trials), study.settings()
-    said = f"{study.config.name}: {', '.join(f'{counts[status]} {status}' for status in STATUSES if counts[status]) or 'no trial yet'}"
+    said = (
+        f"{study.config.name}:"
+        f" {', '.join(f'{counts[status]} {status}' for status in STATUSES if counts[status]) or 'no trial yet'}"
+    )
     if not settings:
         return said
     best = settings[0]
     point = ", ".join(f"{option}={text(value)}" for option, value in best.params.items())
-    return f"{said}; best {study.title}: {spread_text(best.score)} ({best.score.n} seed{'s' if best.score.n > 1 else ''}) with {point}"
+    return (
+        f"{said}; best {study.title}: {spread_text(best.score)} ({best.score.n} seed{'s' if best.score.n > 1 else ''})"
+        f" with {point}"
+    )
 
 
 def _remark(study: StudyFolder, trial: TrialRecord) -> str:

@@ -1,4 +1,6 @@
-"""What several trials need is made once: which trial needs which stages and which spool, and how they come into a trial's run folder."""
+"""What several trials need is made once: which trial needs which stages and which spool, and how they come into a
+trial's run folder.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class Chain:
-    """The shared stages of a trial, each by the hash of everything that decides its weights, and the spool of the network that labels for it."""
+    """The shared stages of a trial, each by the hash of everything that decides its weights, and the spool of the
+    network that labels for it.
+    """
 
     entries: tuple[str, ...]
     keys: tuple[str, ...]
@@ -72,16 +76,31 @@ def chain_of(study: StudyConfig, config: Config, base_seed: int) -> Chain:
     if not shares:
         return Chain((), (), config)
     seed = base_seed if study.shared_seed == "base" else config.run.seed
-    own = dataclasses.replace(config, run=dataclasses.replace(config.run, stages=shares, seed=seed), extract=dataclasses.replace(config.extract, spool_dir=""))
+    own = dataclasses.replace(
+        config,
+        run=dataclasses.replace(config.run, stages=shares, seed=seed),
+        extract=dataclasses.replace(config.extract, spool_dir=""),
+    )
     stages = plan(own)
     if stages != [stage for stage in plan(config) if stage.entry in shares]:
-        raise ValueError(f"study.shared: {', '.join(shares)} start from stages that are not shared; add those, or share less")
+        raise ValueError(
+            f"study.shared: {', '.join(shares)} start from stages that are not shared; add those, or share less"
+        )
     hashes: dict[str, str] = {}
     for stage in stages:
         weights = {folder: hashes[folder] for folder in (stage.init, stage.teacher, stage.images) if folder}
-        hashes[stage.folder] = key_of([stage.folder, result_options(own, stage, own.run.precision, study.world, weights)])
+        hashes[stage.folder] = key_of(
+            [stage.folder, result_options(own, stage, own.run.precision, study.world, weights)]
+        )
     keys = tuple(key_of([hashes[s.folder] for s in stages if s.entry == entry]) for entry in shares)
-    teacher = next((s.teacher for s in plan(config) if s.kind == "selftrain" and s.entry not in shares and s.round == 1 and s.teacher in hashes), "")
+    teacher = next(
+        (
+            s.teacher
+            for s in plan(config)
+            if s.kind == "selftrain" and s.entry not in shares and s.round == 1 and s.teacher in hashes
+        ),
+        "",
+    )
     if not teacher or config.extract.spool == "none":
         return Chain(shares, keys, own)
     extraction = {key: value for key, value in load.flat(config, "extract").items() if key not in WITHOUT_EFFECT}
@@ -89,7 +108,9 @@ def chain_of(study: StudyConfig, config: Config, base_seed: int) -> Chain:
 
 
 def parts_of(chains: Sequence[Chain]) -> list[Part]:
-    """The runs that make all chains, parents first: what a set of trials has in common in front is one run, what follows another one on top."""
+    """The runs that make all chains, parents first: what a set of trials has in common in front is one run, what
+    follows another one on top.
+    """
     users = Counter(chain.keys[:length] for chain in chains for length in range(1, len(chain.keys) + 1))
     parts: dict[str, Part] = {}
     for chain in chains:
@@ -122,7 +143,9 @@ def missing(study_dir: Path, part: Part) -> list[str]:
 
 
 def make(study_dir: Path, part: Part, world: int, cwd: str, environment: Mapping[str, str]) -> str:
-    """Train a part's stages and run its extractions, going on where an earlier call was cut off; returns why it failed, or an empty string."""
+    """Train a part's stages and run its extractions, going on where an earlier call was cut off; returns why it failed,
+    or an empty string.
+    """
     folder, left = folder_of(study_dir, part.key), missing(study_dir, part)
     made = [what for what in ("stages", *part.spools) if what not in left]
     if part.parent:
@@ -152,8 +175,18 @@ def _stages(folder: Path, part: Part) -> tuple[str, list[str]]:
 def _extraction(folder: Path, key: str, chain: Chain) -> tuple[str, list[str]]:
     """Logits serve every rule; scores would serve the first one that was asked for."""
     out = folder / f"{LABELS}-{key}"
-    write_text(out / "given.yaml", load.dump(dataclasses.replace(chain.config, extract=dataclasses.replace(chain.config.extract, spool="logits"))))
-    return "esl_dist.extract", ["--config", str(out / "given.yaml"), "--checkpoint", str(final_checkpoint(folder / chain.teacher)), "--out", str(out)]
+    write_text(
+        out / "given.yaml",
+        load.dump(dataclasses.replace(chain.config, extract=dataclasses.replace(chain.config.extract, spool="logits"))),
+    )
+    return "esl_dist.extract", [
+        "--config",
+        str(out / "given.yaml"),
+        "--checkpoint",
+        str(final_checkpoint(folder / chain.teacher)),
+        "--out",
+        str(out),
+    ]
 
 
 def adopt(source: Path, run_dir: Path, config: Config, entries: Sequence[str]) -> None:
@@ -168,7 +201,9 @@ def adopt(source: Path, run_dir: Path, config: Config, entries: Sequence[str]) -
 
 
 def _link(source: str, target: str) -> None:
-    """A second name for the same bytes: files of a run are replaced, never written over. A copy where the disk has no such names."""
+    """A second name for the same bytes: files of a run are replaced, never written over. A copy where the disk has no
+    such names.
+    """
     try:
         os.link(source, target)
     except OSError:

@@ -96,7 +96,14 @@ def _asha(study: StudyConfig, study_dir: Path) -> AsyncHyperBandScheduler:
             return _note(study_dir, "asha", trial, super().on_trial_result(tune_controller, trial, result))
 
     # No trial is stopped for its length: it ends by itself.
-    return Asha(time_attr="step", metric="score", mode=study.mode, grace_period=study.grace, reduction_factor=study.reduction, max_t=10**9)
+    return Asha(
+        time_attr="step",
+        metric="score",
+        mode=study.mode,
+        grace_period=study.grace,
+        reduction_factor=study.reduction,
+        max_t=10**9,
+    )
 
 
 def _median(study: StudyConfig, study_dir: Path) -> MedianStoppingRule:

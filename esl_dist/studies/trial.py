@@ -1,4 +1,6 @@
-"""A trial in somebody's hands: its training is started, followed, stopped, and its record kept. Knows nothing of Ray."""
+"""A trial in somebody's hands: its training is started, followed, stopped, and its record kept. Knows
+nothing of Ray.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class TrialFailed(Exception):
 
 
 def environment(study: StudyConfig) -> dict[str, str]:
-    """What a child's environment must say beside what it inherits: a trial on the CPU sees no GPU. (Ray shows the others those that it gave them.)"""
+    """What a child's environment must say beside what it inherits: a trial on the CPU sees no GPU. (Ray shows the
+    others those that it gave them.)
+    """
     return {} if study.gpus else {"CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -77,7 +81,9 @@ class Work:
             time.sleep(shared.POLL_S)
 
     def leave(self) -> None:
-        """Stop the training where it is; what the record says then is what the scheduler has decided, or that the trial is to go on later."""
+        """Stop the training where it is; what the record says then is what the scheduler has decided, or that the trial
+        is to go on later.
+        """
         if self._child is None or self._record.is_final:
             return
         self._child.stop()
@@ -93,21 +99,30 @@ class Work:
             try:
                 shared.adopt(source, self._run_dir, self._config, entries)
             except OSError as error:
-                self._finish("failed", reason=f"the shared stages cannot be taken over ({error}); delete {source} and start the study again")
+                self._finish(
+                    "failed",
+                    reason=(
+                        f"the shared stages cannot be taken over ({error}); delete {source} and start the study again"
+                    ),
+                )
                 raise TrialFailed(self._record.reason) from None
         words = ["--config", str(self._folder / CONFIG)]
         variables = environment(self._study)
         opened = read_state(self._folder / STATE)
         self._record.mlflow_run_id = opened.get("run_id") or None
         if not self._record.mlflow_run_id:
-            words.append("tracking.mlflow=false")  # the study did not reach the server: a run of the trial's own would stand beside it
+            words.append(
+                "tracking.mlflow=false"
+            )  # the study did not reach the server: a run of the trial's own would stand beside it
         else:
             variables["MLFLOW_RUN_ID"] = self._record.mlflow_run_id
             if not self._config.tracking.uri and not os.environ.get("MLFLOW_TRACKING_URI"):
                 words.append(f"tracking.uri={opened['uri']}")
         self._record.begin()
         self._save()
-        self._child = Child(self._study.world, "esl_dist.train", words, self._run_dir, self._folder / LOG, self._cwd, variables)
+        self._child = Child(
+            self._study.world, "esl_dist.train", words, self._run_dir, self._folder / LOG, self._cwd, variables
+        )
 
     def _end(self, code: int) -> dict[str, Any]:
         if code:
@@ -137,7 +152,9 @@ class Work:
     # -- trials that would train on the very same labels -----------------------------------------------------------
 
     def _twin(self) -> str:
-        """Id of the trial that came first to this label set with everything else the same; empty if it is this one, or if there is more to compare."""
+        """Id of the trial that came first to this label set with everything else the same; empty if it is this one, or
+        if there is more to compare.
+        """
         self._compared = self._curve.labels
         if len([stage for stage in plan(self._config) if stage.kind == "selftrain"]) != 1:
             return ""  # a later round depends on the rule again

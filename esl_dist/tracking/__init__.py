@@ -20,10 +20,13 @@ __all__ = ["Tracker"]
 class Tracker:
     """Records the events of a run on rank 0; on other ranks every call returns at once.
 
-    ``params`` (option → text) describe the run on the tracking server. Nothing here raises for a server or a disk that fails.
+    ``params`` (option → text) describe the run on the tracking server. Nothing here raises for a server or a disk that
+    fails.
     """
 
-    def __init__(self, run_dir: Path, config: TrackingConfig, run_name: str, params: dict[str, str], is_main: bool) -> None:
+    def __init__(
+        self, run_dir: Path, config: TrackingConfig, run_name: str, params: dict[str, str], is_main: bool
+    ) -> None:
         self._log: MetricsLog | None = None
         self._mirror: Mirror | None = None
         self._progress = Progress()
@@ -39,7 +42,13 @@ class Tracker:
         if event == "train":
             self._progress.train(record)
         elif event == "eval" and record.get("miou") is not None:
-            log.info("%s: mIoU %.2f %% on %s, %s BN statistics", record.get("stage"), 100 * record["miou"], record.get("split"), record.get("bn_statistics"))
+            log.info(
+                "%s: mIoU %.2f %% on %s, %s BN statistics",
+                record.get("stage"),
+                100 * record["miou"],
+                record.get("split"),
+                record.get("bn_statistics"),
+            )
         elif event == "stage":
             self._progress.clear()
             self._log.sync()

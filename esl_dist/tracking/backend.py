@@ -1,4 +1,6 @@
-"""MLflow behind four calls. Imported only in a process of its own: ``import mlflow`` takes seconds and its calls block."""
+"""MLflow behind four calls. Imported only in a process of its own: ``import mlflow`` takes seconds and its
+calls block.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from esl_dist.tracking.points import Point
 
 log = logging.getLogger(__name__)
 
-# Read when mlflow is imported. At MLflow's defaults one call to a dead server blocks for minutes, and usage figures are sent to its makers.
+# Read when mlflow is imported. At MLflow's defaults one call to a dead server blocks for minutes, and usage figures are
+# sent to its makers.
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
@@ -116,7 +119,9 @@ class MlflowBackend:
         return self._client
 
     def _artifacts(self) -> str | None:
-        """Beside a local database; a server knows its own place. (MLflow's default is a folder in the working directory.)"""
+        """Beside a local database; a server knows its own place. (MLflow's default is a folder in the working
+        directory.)
+        """
         if not self._uri.startswith("sqlite:///"):
             return None
         return (Path(self._uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()

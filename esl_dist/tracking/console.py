@@ -44,7 +44,9 @@ class Console(logging.StreamHandler[TextIO]):
 
 
 def setup_logging(is_main: bool, run_dir: Path | None) -> None:
-    """Log lines of rank 0 to stderr (and ``run_dir/log.txt``); of other ranks warnings only, with their number in front."""
+    """Log lines of rank 0 to stderr (and ``run_dir/log.txt``); of other ranks warnings only, with their number in
+    front.
+    """
     package = logging.getLogger(ROOT)
     for old in list(package.handlers):
         package.removeHandler(old)
@@ -87,7 +89,9 @@ class Progress:
         elif steps and step > self._began[0]:
             seconds = (now - self._began[1]) / (step - self._began[0]) * (steps - step)
             left = f"  {duration(seconds)} left"
-        losses = "  ".join(f"{key.removeprefix('loss/')} {_number(value)}" for key, value in record.items() if key.startswith("loss/"))
+        losses = "  ".join(
+            f"{key.removeprefix('loss/')} {_number(value)}" for key, value in record.items() if key.startswith("loss/")
+        )
         of = f"/{steps}" if steps else ""
         rate = f"  {record['images_per_second']:.1f} img/s" if record.get("images_per_second") is not None else ""
         waiting = float(record.get("data_wait") or 0)
@@ -103,7 +107,9 @@ class Progress:
     def _bar(self, stage: str, step: int, steps: int, left: str) -> None:
         filled = 30 * step // steps if steps else 0
         for console in self._consoles():
-            console.bar(f"{stage} [{'#' * filled}{'.' * (30 - filled)}] {step}/{steps}{left}" if 0 < step < steps else "")
+            console.bar(
+                f"{stage} [{'#' * filled}{'.' * (30 - filled)}] {step}/{steps}{left}" if 0 < step < steps else ""
+            )
 
     @staticmethod
     def _consoles() -> list[Console]:

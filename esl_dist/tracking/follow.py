@@ -1,7 +1,8 @@
-"""The process that mirrors ``metrics.jsonl``: it follows the file, so the queue is the file itself and memory stays flat.
+"""The process that mirrors ``metrics.jsonl``: it follows the file, so the queue is the file itself and memory stays
+flat.
 
-It is a process of its own, not a thread: nothing that MLflow does (seconds of imports, blocking calls, its own threads) can reach the
-training step, the loader's forks or the end of the program.
+It is a process of its own, not a thread: nothing that MLflow does (seconds of imports, blocking calls, its own threads)
+can reach the training step, the loader's forks or the end of the program.
 """
 
 from __future__ import annotations
@@ -33,10 +34,13 @@ ARTIFACTS = ("config.yaml", "report.html", "log.txt")
 class Follower:
     """Sends what a run's file holds and the server has not: every point once and in order, whatever happens in between.
 
-    A step that a resume repeats is sent once: its first value stays (the resumed run is bit-identical where arithmetic allows it).
+    A step that a resume repeats is sent once: its first value stays (the resumed run is bit-identical where arithmetic
+    allows it).
     """
 
-    def __init__(self, run_dir: Path, state: MirrorState, backend: Backend, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, run_dir: Path, state: MirrorState, backend: Backend, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._run_dir, self._state, self._backend, self._clock = run_dir, state, backend, clock
         self._path = run_dir / METRICS
         self._offset = 0
@@ -46,7 +50,9 @@ class Follower:
         self._not_before = 0.0
 
     def poll(self, patient: bool = True) -> bool:
-        """Send what is new, in batches; False if the server refused (it is asked again after a growing pause, unless not ``patient``)."""
+        """Send what is new, in batches; False if the server refused (it is asked again after a growing pause, unless
+        not ``patient``).
+        """
         if patient and self._clock() < self._not_before:
             return False
         try:
@@ -68,7 +74,11 @@ class Follower:
         if not self._state.owned:
             return True
         try:
-            self._backend.finish(self._state.run_id, status, [self._run_dir / name for name in ARTIFACTS if (self._run_dir / name).is_file()])
+            self._backend.finish(
+                self._state.run_id,
+                status,
+                [self._run_dir / name for name in ARTIFACTS if (self._run_dir / name).is_file()],
+            )
         except Exception as error:
             self._refused(error)
             return False
@@ -123,7 +133,9 @@ class Follower:
         return place.mark <= self._state.sent.get(place.key, -1.0)
 
     def _notice_rewrite(self) -> None:
-        """A resume rewrites the file without the lines beyond its checkpoint: read it from the start, the marks know what was sent."""
+        """A resume rewrites the file without the lines beyond its checkpoint: read it from the start, the marks know
+        what was sent.
+        """
         try:
             now = os.stat(self._path)
         except FileNotFoundError:
@@ -139,7 +151,12 @@ class Follower:
 
     def _refused(self, error: Exception) -> None:
         if not self._backoff:
-            log.warning("tracking: %s does not take points (%s); metrics.jsonl keeps them all and they are sent when it answers", self._state.uri, reason(error))
+            log.warning(
+                "tracking: %s does not take points (%s); metrics.jsonl keeps them all and they are sent when it"
+                " answers",
+                self._state.uri,
+                reason(error),
+            )
         self._backoff = min(max(2 * self._backoff, FIRST_BACKOFF_S), LONGEST_BACKOFF_S)
         self._not_before = self._clock() + self._backoff
 
@@ -156,7 +173,11 @@ def main() -> int:
     state = MirrorState.load(run_dir)
     if state is None:
         return 1
-    follower = Follower(run_dir, state, MlflowBackend(os.environ.get("MLFLOW_TRACKING_URI") or state.uri, state.experiment, state.run_name))
+    follower = Follower(
+        run_dir,
+        state,
+        MlflowBackend(os.environ.get("MLFLOW_TRACKING_URI") or state.uri, state.experiment, state.run_name),
+    )
     while True:
         with only_sender(run_dir) as alone:
             while alone:

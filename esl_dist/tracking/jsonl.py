@@ -1,4 +1,6 @@
-"""``metrics.jsonl``: the truth about a run, one JSON object per line, complete after ``kill -9``, a full disk and any number of resumes."""
+"""``metrics.jsonl``: the truth about a run, one JSON object per line, complete after ``kill -9``, a full disk and any
+number of resumes.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,9 @@ MAX_WAITING = 10_000
 class MetricsLog:
     """Appends events to a file; opening it repairs a line that a kill cut short.
 
-    A line is handed to the operating system in one ``write`` (so it survives the process, not a power cut), and forced to the disk by
-    ``sync``. A disk that fails is reported once and stops nothing: lines wait in memory until it takes them again.
+    A line is handed to the operating system in one ``write`` (so it survives the process, not a power cut), and forced
+    to the disk by ``sync``. A disk that fails is reported once and stops nothing: lines wait in memory until it takes
+    them again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +44,9 @@ class MetricsLog:
             self._open()
 
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
-        """Write one line: ``event``, ``time`` (Unix seconds) and ``fields``; returns it. Numbers that are not finite become null."""
+        """Write one line: ``event``, ``time`` (Unix seconds) and ``fields``; returns it. Numbers that are not finite
+        become null.
+        """
         record = {"event": event, "time": round(time.time(), 3), **fields}
         self._lost += len(self._waiting) == MAX_WAITING
         self._waiting.append(_encode(record))
@@ -52,7 +57,11 @@ class MetricsLog:
                 self._write(self._waiting[0])
                 self._waiting.popleft()
             if self._failing:
-                log.warning("%s can be written again; %s", self.path, f"{self._lost} lines were lost" if self._lost else "every waiting line is in it")
+                log.warning(
+                    "%s can be written again; %s",
+                    self.path,
+                    f"{self._lost} lines were lost" if self._lost else "every waiting line is in it",
+                )
                 self._failing, self._lost = False, 0
         return record
 
@@ -63,7 +72,8 @@ class MetricsLog:
                 os.fsync(self._file)
 
     def truncate_after(self, stage: str, step: int) -> int:
-        """Drop the train, eval and gpu lines of ``stage`` beyond ``step``: they will be written again. Returns how many there were.
+        """Drop the train, eval and gpu lines of ``stage`` beyond ``step``: they will be written again. Returns how many
+        there were.
 
         The file is rewritten aside and renamed, so that a kill leaves the old or the new one.
         """
@@ -71,7 +81,9 @@ class MetricsLog:
         kept: list[bytes] = []
         with self._reporting():
             for line, record in _lines(self.path):
-                beyond = record.get("event") in STEP_EVENTS and record.get("stage") == stage and record.get("step", 0) > step
+                beyond = (
+                    record.get("event") in STEP_EVENTS and record.get("stage") == stage and record.get("step", 0) > step
+                )
                 dropped += beyond
                 if not beyond:
                     kept.append(line)
@@ -132,7 +144,12 @@ class MetricsLog:
             yield
         except OSError as error:
             if not self._failing:
-                log.warning("%s cannot be written (%s); training goes on, up to %d lines wait for the disk", self.path, error, MAX_WAITING)
+                log.warning(
+                    "%s cannot be written (%s); training goes on, up to %d lines wait for the disk",
+                    self.path,
+                    error,
+                    MAX_WAITING,
+                )
             self._failing = True
 
 
@@ -143,7 +160,9 @@ def read(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def read_with_offsets(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Complete lines from byte ``start``: the offset after each, and its event. Stops before a line that is still being written."""
+    """Complete lines from byte ``start``: the offset after each, and its event. Stops before a line that is still being
+    written.
+    """
     offset = start
     for line, record in _lines(path, start, complete=True):
         offset += len(line)

@@ -22,7 +22,9 @@ class Point(NamedTuple):
 
 
 class Series(NamedTuple):
-    """Where a line belongs: lines of one ``key`` arrive with a growing ``mark``, so a mark says how far a key was sent."""
+    """Where a line belongs: lines of one ``key`` arrive with a growing ``mark``, so a mark says how far a
+    key was sent.
+    """
 
     key: str
     mark: float
@@ -36,7 +38,9 @@ def series(record: Mapping[str, Any]) -> Series | None:
         if event == "train":
             return Series(f"train/{stage}", float(record["step"]))
         if event == "eval":
-            return Series(f"eval/{stage}/{record.get('split', '')}/{record.get('bn_statistics', '')}", float(record["step"]))
+            return Series(
+                f"eval/{stage}/{record.get('split', '')}/{record.get('bn_statistics', '')}", float(record["step"])
+            )
         if event == "gpu":
             return Series(f"gpu/{stage}/{record.get('rank', 0)}", float(record["step"]))
         if event == "labels":
@@ -47,7 +51,9 @@ def series(record: Mapping[str, Any]) -> Series | None:
 
 
 def points(record: Mapping[str, Any]) -> list[Point]:
-    """The numeric fields of a line that has a series, nested ones by path: ``source/loss/seg``, ``align/eval/running/iou/road``."""
+    """The numeric fields of a line that has a series, nested ones by path: ``source/loss/seg``,
+    ``align/eval/running/iou/road``.
+    """
     prefix = {
         "train": f"{record.get('stage')}",
         "eval": f"{record.get('stage')}/eval/{record.get('bn_statistics', 'running')}",

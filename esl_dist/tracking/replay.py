@@ -1,4 +1,6 @@
-"""``python -m esl_dist.tracking.replay RUN``: send what the tracking server has not seen of a run, from its ``metrics.jsonl``."""
+"""``python -m esl_dist.tracking.replay RUN``: send what the tracking server has not seen of a run, from its
+``metrics.jsonl``.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,19 @@ def replay(run_dir: Path, uri: str = "", status: str = "FINISHED") -> int:
     if not (run_dir / METRICS).is_file():
         raise ValueError(f"{run_dir}: holds no {METRICS}; name a run folder")
     before = MirrorState.load(run_dir)
-    target = uri or os.environ.get("MLFLOW_TRACKING_URI", "") or (before.uri if before else tracking_uri(TrackingConfig(), run_dir))
+    target = (
+        uri
+        or os.environ.get("MLFLOW_TRACKING_URI", "")
+        or (before.uri if before else tracking_uri(TrackingConfig(), run_dir))
+    )
     shown = without_password(target)
     state = before if before is not None and before.uri == shown else None
     if state is None:
-        name, params, experiment = (before.run_name, before.params, before.experiment) if before else (run_dir.resolve().name, {}, TrackingConfig().experiment)
+        name, params, experiment = (
+            (before.run_name, before.params, before.experiment)
+            if before
+            else (run_dir.resolve().name, {}, TrackingConfig().experiment)
+        )
         state = MirrorState(shown, experiment, name, params)
     with only_sender(run_dir) as alone:
         if not alone:
@@ -36,15 +46,24 @@ def replay(run_dir: Path, uri: str = "", status: str = "FINISHED") -> int:
         follower = Follower(run_dir, state, MlflowBackend(target, state.experiment, state.run_name))
         waiting = follower.left()
         if not follower.finish(status):
-            raise ValueError(f"{shown}: does not answer; {follower.left()} line(s) of {run_dir / METRICS} are still to be sent")
+            raise ValueError(
+                f"{shown}: does not answer; {follower.left()} line(s) of {run_dir / METRICS} are still to be sent"
+            )
     return waiting
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="esl_dist.tracking.replay", description="Send what the tracking server has not seen of a run.")
+    parser = argparse.ArgumentParser(
+        prog="esl_dist.tracking.replay", description="Send what the tracking server has not seen of a run."
+    )
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--uri", default="", help="tracking server (default: the one that the run was mirrored to)")
-    parser.add_argument("--status", default="FINISHED", choices=("FINISHED", "FAILED", "KILLED"), help="status that the MLflow run ends with")
+    parser.add_argument(
+        "--status",
+        default="FINISHED",
+        choices=("FINISHED", "FAILED", "KILLED"),
+        help="status that the MLflow run ends with",
+    )
     arguments = parser.parse_args()
     if importlib.util.find_spec("mlflow") is None:
         print("esl_dist: error: mlflow is not installed: pip install 'esl_dist[track]'", file=sys.stderr)

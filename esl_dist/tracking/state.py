@@ -1,4 +1,6 @@
-"""What the mirror knows about a run, in ``mlflow.json`` of its folder: enough to go on after any end, or to send everything later."""
+"""What the mirror knows about a run, in ``mlflow.json`` of its folder: enough to go on after any end, or to send
+everything later.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ STATE, LOCK, METRICS = "mlflow.json", ".mlflow.lock", "metrics.jsonl"
 
 @dataclass
 class MirrorState:
-    """``sent`` maps a series to its last mark that the server took (see ``points.Series``); ``uri`` holds no password."""
+    """``sent`` maps a series to its last mark that the server took (see ``points.Series``); ``uri`` holds
+    no password.
+    """
 
     uri: str
     experiment: str

@@ -41,7 +41,8 @@ def test_a_step_is_measured_beside_the_plain_loop(monkeypatch: pytest.MonkeyPatc
         assert all(ms > 0 for name, ms in phases.items() if name != "data")
         assert entry["times_faster"]["plain fp32"] == pytest.approx(plain["ms"] / entry["ms"])
         assert entry["mfu"] == pytest.approx(results["tflop_per_step_and_rank"] / (entry["ms"] / 1e3) / 0.1)
-    # Twice the forward of both, in fused multiply-adds, and twice that for the backward: known for the stem alone, so only bounded.
+    # Twice the forward of both, in fused multiply-adds, and twice that for the backward: known for the stem alone, so
+    # only bounded.
     stem = 2 * 4 * 3 * 49 * (24 * 32 + 16 * 32)
     assert results["tflop_per_step_and_rank"] * 1e12 > 2 * stem
     text = step.table(results)
@@ -50,7 +51,9 @@ def test_a_step_is_measured_beside_the_plain_loop(monkeypatch: pytest.MonkeyPatc
 
 def test_a_projection_is_arithmetic() -> None:
     one, four = projection.project(STEP, [1, 4], link_gb_s=10)
-    assert one["all_reduce_ms"] == 0 and one["images_per_s"] == pytest.approx(20)  # the fastest step: 2 images in 100 ms
+    assert one["all_reduce_ms"] == 0 and one["images_per_s"] == pytest.approx(
+        20
+    )  # the fastest step: 2 images in 100 ms
     assert one["hours"] == pytest.approx((2 * 120_000 * 0.1 + 2_975 * 0.015) / 3600)
     reduce_ms = 1.5 * 110 * 1.048576 / 10
     assert four["all_reduce_ms"] == pytest.approx(reduce_ms) and reduce_ms < 25  # less than the last backward: hidden

@@ -38,7 +38,11 @@ class Start:
         for pid in marked.processes(self.mark):
             try:
                 parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-                variables = dict(entry.split(b"=", 1) for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if b"=" in entry)
+                variables = dict(
+                    entry.split(b"=", 1)
+                    for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                    if b"=" in entry
+                )
             except OSError:
                 continue
             if parent == self.launcher.pid and b"RANK" in variables:
@@ -47,7 +51,11 @@ class Start:
 
     def send(self, number: int, victims: str) -> bool:
         """Signal ``launcher``, ``all`` ranks or rank ``"0"``, ``"1"``, …; False if they were not there."""
-        pids = [self.launcher.pid] if victims == "launcher" else [pid for rank, pid in self.ranks().items() if victims in ("all", str(rank))]
+        pids = (
+            [self.launcher.pid]
+            if victims == "launcher"
+            else [pid for rank, pid in self.ranks().items() if victims in ("all", str(rank))]
+        )
         if self.launcher.poll() is not None or not pids:
             return False
         for pid in pids:
@@ -93,11 +101,43 @@ class Drill:
         self.starts += 1
         mark = marked.new_mark()
         log = self.folder / f"start{self.starts}.log"
-        variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ESL_CHAOS_OUT": str(self.folder), **mark, **environment}
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--master_addr=127.0.0.1", f"--master_port={free_port()}", *launcher]
-        command += ["-m", "tests.chaos.worker", "--config", CONFIG, f"run.dir={self.run_dir}", f"data.root={self.data}", *self.options, *options]
+        variables = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+            "ESL_CHAOS_OUT": str(self.folder),
+            **mark,
+            **environment,
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            f"--nproc_per_node={ranks}",
+            "--master_addr=127.0.0.1",
+            f"--master_port={free_port()}",
+            *launcher,
+        ]
+        command += [
+            "-m",
+            "tests.chaos.worker",
+            "--config",
+            CONFIG,
+            f"run.dir={self.run_dir}",
+            f"data.root={self.data}",
+            *self.options,
+            *options,
+        ]
         with open(log, "wb") as out:
-            process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=variables,
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         return Start(process, mark, log)
 
     def finish(self, ranks: int = 2, *options: str) -> None:
@@ -133,14 +173,29 @@ class Drill:
         return [problem for path in self.run_dir.glob("*/checkpoints/step_*") for problem in checkpoint.verify(path)]
 
     def outcome(self) -> dict[str, Any]:
-        """All that must be equal to an uninterrupted run's: weights, labels, thresholds, scores, and every step's losses once."""
+        """All that must be equal to an uninterrupted run's: weights, labels, thresholds, scores, and every step's
+        losses once.
+        """
         read: Callable[[Path], Any] = lambda path: json.loads(path.read_text())  # noqa: E731
-        steps = [(e["stage"], e["step"], {k: v for k, v in e.items() if k.startswith("loss/")}) for e in self.events("train")]
+        steps = [
+            (e["stage"], e["step"], {k: v for k, v in e.items() if k.startswith("loss/")}) for e in self.events("train")
+        ]
         return {
-            "weights": {path.parent.name: read(path)["weights_sha256"] for path in sorted(self.run_dir.glob("*/done.json"))},
-            "labels": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(self.run_dir.glob("pseudo_labels/*/labels/**/*.png"))},
-            "thresholds": {path.parent.name: read(path)["classes"] for path in sorted(self.run_dir.glob("pseudo_labels/*/thresholds.json"))},
-            "confusion": {path.parent.name: read(path)["confusion"] for path in sorted(self.run_dir.glob("*/metrics-running.json"))},
+            "weights": {
+                path.parent.name: read(path)["weights_sha256"] for path in sorted(self.run_dir.glob("*/done.json"))
+            },
+            "labels": {
+                path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in sorted(self.run_dir.glob("pseudo_labels/*/labels/**/*.png"))
+            },
+            "thresholds": {
+                path.parent.name: read(path)["classes"]
+                for path in sorted(self.run_dir.glob("pseudo_labels/*/thresholds.json"))
+            },
+            "confusion": {
+                path.parent.name: read(path)["confusion"]
+                for path in sorted(self.run_dir.glob("*/metrics-running.json"))
+            },
             "steps": steps,
         }
 

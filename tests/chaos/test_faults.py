@@ -15,7 +15,9 @@ STALL_LIMIT_S = 10
 
 
 @pytest.mark.slow
-def test_a_nan_on_one_rank_stops_the_run_with_the_last_good_state(tmp_path: Path, data: Path, uninterrupted: dict[str, Any]) -> None:
+def test_a_nan_on_one_rank_stops_the_run_with_the_last_good_state(
+    tmp_path: Path, data: Path, uninterrupted: dict[str, Any]
+) -> None:
     """In step 12 of the process: source, step 4. Started again without the fault, it ends as if there had been none."""
     drill = Drill(tmp_path, data)
     start = drill.start(**fault("nan", 1, 12))
@@ -32,8 +34,12 @@ def test_a_nan_on_one_rank_stops_the_run_with_the_last_good_state(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_for_a_while_stops_nothing(tmp_path: Path, data: Path, uninterrupted: dict[str, Any]) -> None:
-    """Full while checkpoints of the stage ``source`` are due: said with the space that was needed, and the run ends as if it had been there."""
+def test_a_disk_that_is_full_for_a_while_stops_nothing(
+    tmp_path: Path, data: Path, uninterrupted: dict[str, Any]
+) -> None:
+    """Full while checkpoints of the stage ``source`` are due: said with the space that was needed, and the run ends as
+    if it had been there.
+    """
     drill = Drill(tmp_path, data)
     start = drill.start(**fault("disk", 0, 10))
     try:
@@ -58,7 +64,9 @@ def test_a_nan_is_skipped_when_asked(tmp_path: Path, data: Path) -> None:
 
 @pytest.mark.slow
 def test_a_perturbed_replica_is_found_within_the_interval(tmp_path: Path, data: Path) -> None:
-    """Rank 1's weights are moved by 1e-3 after step 3; ``guard.replica_every=2`` (from the smoke configuration) finds it at step 4."""
+    """Rank 1's weights are moved by 1e-3 after step 3; ``guard.replica_every=2`` (from the smoke configuration) finds
+    it at step 4.
+    """
     drill = Drill(tmp_path, data, ["run.stages=[initial]"])
     start = drill.start(**fault("perturb", 1, 3))
     try:

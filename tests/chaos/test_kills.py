@@ -23,7 +23,9 @@ STAGES = ("initial", "source", "align", "selftrain")
 
 
 def moments(drill: Drill, draw: random.Random) -> list[tuple[str, Callable[[], Any]]]:
-    """Moments of a run in their order: a start-up, steps and checkpoint writes of each stage, its scoring, the extraction."""
+    """Moments of a run in their order: a start-up, steps and checkpoint writes of each stage, its scoring, the
+    extraction.
+    """
     run, labels = drill.run_dir, drill.run_dir / "pseudo_labels"
     found: list[tuple[str, Callable[[], Any]]] = [("start-up", lambda: True)]
     for stage in STAGES:
@@ -31,7 +33,12 @@ def moments(drill: Drill, draw: random.Random) -> list[tuple[str, Callable[[], A
             found.append(("extraction", lambda: any((labels / "spool").rglob("*.h5*"))))
             found.append(("label writing", lambda: any((labels / "esl").rglob("*.png*"))))
         step = draw.randint(1, 8)
-        found.append((f"step of {stage}", lambda s=stage, k=step: any(e["stage"] == s and e["step"] >= k for e in drill.events("train"))))
+        found.append(
+            (
+                f"step of {stage}",
+                lambda s=stage, k=step: any(e["stage"] == s and e["step"] >= k for e in drill.events("train")),
+            )
+        )
         found.append((f"checkpoint write of {stage}", lambda s=stage: any((run / s).glob("checkpoints/.step_*"))))
         found.append((f"end of {stage}", lambda s=stage: (run / s / "done.json").exists()))
     return found

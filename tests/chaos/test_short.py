@@ -16,7 +16,9 @@ from tests.chaos.drill import Drill, fault, signal_during, wait_until
 
 
 @pytest.mark.timeout(600)
-def test_a_run_that_is_hurt_again_and_again_ends_with_the_same_bits(tmp_path: Path, data: Path, uninterrupted: dict[str, Any]) -> None:
+def test_a_run_that_is_hurt_again_and_again_ends_with_the_same_bits(
+    tmp_path: Path, data: Path, uninterrupted: dict[str, Any]
+) -> None:
     drill = Drill(tmp_path, data)
 
     def kill(moment: Callable[[], Any], victims: str) -> int:

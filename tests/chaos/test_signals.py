@@ -1,4 +1,6 @@
-"""SIGTERM to one rank, to all, to the launcher: all ranks stop at the same step with exit code 0, and the same command goes on exactly."""
+"""SIGTERM to one rank, to all, to the launcher: all ranks stop at the same step with exit code 0, and the same command
+goes on exactly.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from tests.chaos.drill import Drill, signal_during, wait_until
     [("1", signal.SIGTERM), ("all", signal.SIGUSR1), ("launcher", signal.SIGTERM)],
 )
 @pytest.mark.slow
-def test_all_ranks_stop_at_the_same_step(tmp_path: Path, data: Path, uninterrupted: dict[str, Any], victims: str, number: int) -> None:
+def test_all_ranks_stop_at_the_same_step(
+    tmp_path: Path, data: Path, uninterrupted: dict[str, Any], victims: str, number: int
+) -> None:
     drill = Drill(tmp_path, data)
     start = drill.start()
     try:
@@ -30,14 +34,21 @@ def test_all_ranks_stop_at_the_same_step(tmp_path: Path, data: Path, uninterrupt
     first, second = drill.ended(0), drill.ended(1)
     assert first == second and first["code"] == 0
     assert first["step"] < 8 or (drill.run_dir / "source" / "done.json").exists()
-    saved = [path.name for path in drill.run_dir.glob("*/checkpoints/step_*") if int(path.name.removeprefix("step_")) == first["step"]]
+    saved = [
+        path.name
+        for path in drill.run_dir.glob("*/checkpoints/step_*")
+        if int(path.name.removeprefix("step_")) == first["step"]
+    ]
     assert saved, "the step that they stopped at was not saved"
     drill.finish()
     assert drill.outcome() == uninterrupted
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("during", "rank", "call", "reached"), [("extract", 1, 4, "spool"), ("write", 0, 3, "esl"), ("evaluate", 1, 7, "selftrain/done.json")])
+@pytest.mark.parametrize(
+    ("during", "rank", "call", "reached"),
+    [("extract", 1, 4, "spool"), ("write", 0, 3, "esl"), ("evaluate", 1, 7, "selftrain/done.json")],
+)
 def test_a_signal_outside_training_is_acted_on_there(
     tmp_path: Path, data: Path, uninterrupted: dict[str, Any], during: str, rank: int, call: int, reached: str
 ) -> None:
@@ -63,7 +74,9 @@ def test_restarts_bring_a_run_back_by_themselves(tmp_path: Path, data: Path, uni
     start = drill.start(2, launcher=("--max-restarts=3",))
     try:
         for stage in ("source", "selftrain"):
-            assert wait_until(lambda s=stage: any(e["stage"] == s and e["step"] >= 3 for e in drill.events("train")), start), start.tail()
+            assert wait_until(
+                lambda s=stage: any(e["stage"] == s and e["step"] >= 3 for e in drill.events("train")), start
+            ), start.tail()
             assert start.send(signal.SIGKILL, "1")
         assert start.wait() == 0, start.tail()
         assert not start.orphans(10)

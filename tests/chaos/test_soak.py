@@ -33,7 +33,14 @@ def last_step(metrics: Path) -> int:
 @pytest.mark.timeout(3600)
 def test_memory_and_descriptors_stay_flat_with_the_tracker_down(tmp_path: Path, data: Path) -> None:
     """20,000 steps by ``ESL_CHAOS_SOAK=20000``; nobody listens at the tracker's address."""
-    options = ["run.stages=[initial]", f"initial.steps={STEPS}", "run.log_every=5", "checkpoint.every=50", "tracking.mlflow=true", "tracking.uri=http://127.0.0.1:9"]
+    options = [
+        "run.stages=[initial]",
+        f"initial.steps={STEPS}",
+        "run.log_every=5",
+        "checkpoint.every=50",
+        "tracking.mlflow=true",
+        "tracking.uri=http://127.0.0.1:9",
+    ]
     drill = Drill(tmp_path, data, options)
     start = drill.start(1)
     samples: list[tuple[int, float, int]] = []
@@ -42,7 +49,9 @@ def test_memory_and_descriptors_stay_flat_with_the_tracker_down(tmp_path: Path, 
         pid = start.ranks()[0]
         while start.launcher.poll() is None:
             try:
-                samples.append((last_step(drill.run_dir / "metrics.jsonl"), resident_mb(pid), len(os.listdir(f"/proc/{pid}/fd"))))
+                samples.append(
+                    (last_step(drill.run_dir / "metrics.jsonl"), resident_mb(pid), len(os.listdir(f"/proc/{pid}/fd")))
+                )
             except OSError:
                 break
             time.sleep(0.5)
@@ -53,6 +62,12 @@ def test_memory_and_descriptors_stay_flat_with_the_tracker_down(tmp_path: Path, 
     steps, memory, descriptors = np.array([s for s in samples if STEPS / 5 < s[0] < STEPS - 10], float).T
     assert len(steps) > 10
     slope = float(np.polyfit(steps / 1000, memory, 1)[0])
-    print(f"{STEPS} steps with the tracker down: {slope:+.2f} MB per 1,000 steps, {descriptors.min():.0f}-{descriptors.max():.0f} descriptors")
+    print(
+        f"{STEPS} steps with the tracker down: {slope:+.2f} MB per 1,000 steps,"
+        f" {descriptors.min():.0f}-{descriptors.max():.0f} descriptors"
+    )
     assert slope < MB_PER_1000_STEPS
-    assert descriptors.max() - descriptors.min() <= 8 and abs(np.median(descriptors[: len(descriptors) // 3]) - np.median(descriptors[-len(descriptors) // 3 :])) <= 2
+    assert (
+        descriptors.max() - descriptors.min() <= 8
+        and abs(np.median(descriptors[: len(descriptors) // 3]) - np.median(descriptors[-len(descriptors) // 3 :])) <= 2
+    )

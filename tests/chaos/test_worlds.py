@@ -1,4 +1,6 @@
-"""Four ranks, then two, then one, then four again, with the same global batch: no sample lost or repeated, the same weights to 1e-5."""
+"""Four ranks, then two, then one, then four again, with the same global batch: no sample lost or repeated, the same
+weights to 1e-5.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import torch
 from esl_dist.engine import checkpoint
 from tests.chaos.drill import Drill, wait_until
 
-# Frozen statistics: a batch norm that trains sees the batch of its own rank, so its numbers depend on the world by nature.
+# Frozen statistics: a batch norm that trains sees the batch of its own rank, so its numbers depend on the world by
+# nature.
 OPTIONS = ["model.bn=frozen", "run.stages=[initial,align]", "eval.bn_statistics=[target]"]
 WORLDS = (4, 2, 1, 4)
 
@@ -24,7 +27,9 @@ def test_a_run_moves_between_world_sizes(tmp_path: Path, data: Path) -> None:
     for world, step in zip(WORLDS[:3], (2, 4, 6), strict=True):
         start = moved.start(world, f"optim.accumulate={4 // world}")
         try:
-            assert wait_until(lambda k=step: any(e["stage"] == "align" and e["step"] >= k for e in moved.events("train")), start), start.tail()
+            assert wait_until(
+                lambda k=step: any(e["stage"] == "align" and e["step"] >= k for e in moved.events("train")), start
+            ), start.tail()
             assert start.send(signal.SIGTERM, "0")
             assert start.wait(120) == 0, start.tail()
             assert not (moved.run_dir / "align" / "done.json").exists(), "it ended before it was stopped"
@@ -35,10 +40,15 @@ def test_a_run_moves_between_world_sizes(tmp_path: Path, data: Path) -> None:
     assert steps == [(e["stage"], e["step"]) for e in straight.events("train")]
     largest = 0.0
     for stage in ("initial", "align"):
-        ours, theirs = (checkpoint.load(checkpoint.newest_valid(drill.run_dir / stage / "checkpoints")[0])[0] for drill in (moved, straight))  # type: ignore[arg-type]
+        ours, theirs = (
+            checkpoint.load(checkpoint.newest_valid(drill.run_dir / stage / "checkpoints")[0])[0]
+            for drill in (moved, straight)
+        )  # type: ignore[arg-type]
         for network in [name for name in theirs if name in ("segmenter", "d_main", "d_aux")]:
             for name, weight in theirs[network].items():
-                torch.testing.assert_close(ours[network][name], weight, rtol=1e-5, atol=1e-5, msg=lambda m, n=name, s=stage: f"{s} {n}: {m}")
+                torch.testing.assert_close(
+                    ours[network][name], weight, rtol=1e-5, atol=1e-5, msg=lambda m, n=name, s=stage: f"{s} {n}: {m}"
+                )
                 largest = max(largest, (ours[network][name] - weight).abs().max().item())
     print(f"worlds {WORLDS}: largest difference of a weight {largest:.1e}")
 
@@ -51,7 +61,9 @@ def test_three_ranks_killed_end_with_the_same_bits(tmp_path: Path, data: Path) -
     for stage in ("align", "selftrain"):
         start = killed.start(3)
         try:
-            assert wait_until(lambda s=stage: any(e["stage"] == s and e["step"] >= 3 for e in killed.events("train")), start), start.tail()
+            assert wait_until(
+                lambda s=stage: any(e["stage"] == s and e["step"] >= 3 for e in killed.events("train")), start
+            ), start.tail()
             assert start.send(signal.SIGKILL, "all")
             start.wait()
             assert not start.orphans() and not killed.invalid_checkpoints()

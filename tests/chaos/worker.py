@@ -1,9 +1,10 @@
-"""A rank of ``esl_dist.train`` that can be made to fail: ``torchrun … -m tests.chaos.worker [arguments of esl_dist.train]``.
+"""A rank of ``esl_dist.train`` that can be made to fail: ``torchrun … -m tests.chaos.worker [arguments of
+esl_dist.train]``.
 
-``ESL_CHAOS_FAULT`` is JSON: ``{"fault": "stall" | "nan" | "perturb" | "disk", "rank": 1, "step": 5}``; steps are counted over all stages from
-the start of the process; the disk is full for four steps. ``{"fault": "term", "rank": 1, "during": "extract", "call": 5}`` sends
-the rank a SIGTERM with the fifth image that it extracts (``write``: that it writes a label of, ``evaluate``: that it scores). How the rank
-ended is written to ``$ESL_CHAOS_OUT/rank<r>.json``.
+``ESL_CHAOS_FAULT`` is JSON: ``{"fault": "stall" | "nan" | "perturb" | "disk", "rank": 1, "step": 5}``; steps are
+counted over all stages from the start of the process; the disk is full for four steps. ``{"fault": "term", "rank": 1,
+"during": "extract", "call": 5}`` sends the rank a SIGTERM with the fifth image that it extracts (``write``: that it
+writes a label of, ``evaluate``: that it scores). How the rank ended is written to ``$ESL_CHAOS_OUT/rank<r>.json``.
 """
 
 from __future__ import annotations

@@ -25,7 +25,15 @@ def environment(**extra: str) -> dict[str, str]:
 def started(command: list[str], log: Path, **extra: str) -> Iterator[subprocess.Popen[bytes]]:
     """The command in a session of its own; whatever of it is left is killed at the end."""
     with open(log, "wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment(**extra), stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment(**extra),
+            stdout=out,
+            stderr=out,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
     try:
         yield process
     finally:
@@ -37,5 +45,7 @@ def wait_for(paths: list[Path], process: subprocess.Popen[bytes], log: Path, sec
     end = time.monotonic() + seconds
     while not all(path.exists() for path in paths):
         assert process.poll() is None, f"ended early with {process.returncode}:\n{log.read_text()[-3000:]}"
-        assert time.monotonic() < end, f"not there after {seconds} s: {[p.name for p in paths if not p.exists()]}\n{log.read_text()[-3000:]}"
+        assert time.monotonic() < end, (
+            f"not there after {seconds} s: {[p.name for p in paths if not p.exists()]}\n{log.read_text()[-3000:]}"
+        )
         time.sleep(0.1)

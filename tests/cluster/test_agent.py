@@ -21,7 +21,9 @@ assert spec and spec.loader
 agent = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(agent)
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the agent finds its ranks through Linux's /proc")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="the agent finds its ranks through Linux's /proc"
+)
 
 
 def runs(pid: int) -> bool:
@@ -40,7 +42,11 @@ def runs(pid: int) -> bool:
         (["--nproc_per_node=3"], {}, ["--standalone"]),
         ([], {"PET_NNODES": "2", "PET_NPROC_PER_NODE": "8", "PET_MASTER_ADDR": "a"}, []),
         ([], {"PET_NNODES": "2"}, ["--nproc-per-node=2"]),
-        (["--nnodes=2", "--rdzv-backend=c10d"], {"LOCAL_ADDR": "10.0.0.2"}, ["--nproc-per-node=2", "--local-addr=10.0.0.2"]),
+        (
+            ["--nnodes=2", "--rdzv-backend=c10d"],
+            {"LOCAL_ADDR": "10.0.0.2"},
+            ["--nproc-per-node=2", "--local-addr=10.0.0.2"],
+        ),
         ([], {"SLURM_JOB_NUM_NODES": "1"}, ["--nproc-per-node=2", "--standalone"]),
     ],
 )
@@ -49,14 +55,25 @@ def test_options_follow_the_environment(given: list[str], env: dict[str, str], e
 
 
 def test_slurm_nodes_meet_at_the_first() -> None:
-    env = {"SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_ID": "7", "SLURM_NODEID": "1", "MASTER_ADDR": "n1", "MASTER_PORT": "23456", "SLURM_RESTART_COUNT": "3"}
+    env = {
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_JOB_ID": "7",
+        "SLURM_NODEID": "1",
+        "MASTER_ADDR": "n1",
+        "MASTER_PORT": "23456",
+        "SLURM_RESTART_COUNT": "3",
+    }
     options = agent.torchrun_options([], env, gpus=True)
     assert options[:2] == ["--nproc-per-node=gpu", "--nnodes=2"]
     assert "--rdzv-endpoint=n1:23456" in options and "--rdzv-id=7-3" in options
     assert "--rdzv-conf=is_host=0,join_timeout=900" in options
-    assert "--rdzv-conf=is_host=1,join_timeout=900" in agent.torchrun_options([], {**env, "SLURM_NODEID": "0"}, gpus=True)
+    assert "--rdzv-conf=is_host=1,join_timeout=900" in agent.torchrun_options(
+        [], {**env, "SLURM_NODEID": "0"}, gpus=True
+    )
     del env["MASTER_ADDR"]
-    done = subprocess.run([sys.executable, str(AGENT), *WORKER, "done", "."], env=environment(**env), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(AGENT), *WORKER, "done", "."], env=environment(**env), capture_output=True, text=True
+    )
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "MASTER_ADDR" in done.stderr
 
 
@@ -68,11 +85,15 @@ def test_an_existing_rank_is_not_wrapped(tmp_path: Path) -> None:
     assert seen["WORLD_SIZE"] == "8" and seen["TORCHELASTIC_RUN_ID"] is None
 
 
-@pytest.mark.parametrize(("mode", "number"), [("save", signal.SIGTERM), ("save", signal.SIGUSR1), ("slow-start", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("mode", "number"), [("save", signal.SIGTERM), ("save", signal.SIGUSR1), ("slow-start", signal.SIGTERM)]
+)
 def test_a_stop_lets_the_ranks_save_and_ends_with_zero(tmp_path: Path, mode: str, number: int) -> None:
     log = tmp_path / "log"
     with started([sys.executable, str(AGENT), *WORKER, mode, str(tmp_path)], log, NPROC="2") as process:
-        wait_for([tmp_path / f"{'importing' if mode == 'slow-start' else 'started'}-{rank}" for rank in (0, 1)], process, log)
+        wait_for(
+            [tmp_path / f"{'importing' if mode == 'slow-start' else 'started'}-{rank}" for rank in (0, 1)], process, log
+        )
         process.send_signal(number)
         assert process.wait(30) == 0, log.read_text()
     assert {p.name for p in tmp_path.glob("saved-*")} == {"saved-0", "saved-1"}
@@ -89,7 +110,9 @@ def test_a_stop_before_any_rank_is_no_failure(tmp_path: Path) -> None:
 
 def test_deaf_ranks_are_killed_in_time(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with started([sys.executable, str(AGENT), *WORKER, "deaf", str(tmp_path)], log, NPROC="1", ESL_STOP_SECONDS="2") as process:
+    with started(
+        [sys.executable, str(AGENT), *WORKER, "deaf", str(tmp_path)], log, NPROC="1", ESL_STOP_SECONDS="2"
+    ) as process:
         wait_for([tmp_path / "started-0"], process, log)
         ranks = [rank for torchrun in agent.children(process.pid) for rank in agent.children(torchrun)]
         process.send_signal(signal.SIGTERM)
@@ -102,7 +125,13 @@ def test_deaf_ranks_are_killed_in_time(tmp_path: Path) -> None:
 
 
 def test_a_failure_stays_a_failure(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, str(AGENT), *WORKER, "fail", str(tmp_path)], cwd=ROOT, env=environment(NPROC="1"), capture_output=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, str(AGENT), *WORKER, "fail", str(tmp_path)],
+        cwd=ROOT,
+        env=environment(NPROC="1"),
+        capture_output=True,
+        timeout=60,
+    )
     assert done.returncode == 1
 
 

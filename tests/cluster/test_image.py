@@ -33,7 +33,11 @@ def lint(text: str) -> list[str]:
             stages.append([])
         if stages:
             stages[-1].append(step)
-    arguments = {rest.partition("=")[0]: rest.partition("=")[2] for word, rest in steps[: steps.index(next(s for s in steps if s[0] == "FROM"))] if word == "ARG"}
+    arguments = {
+        rest.partition("=")[0]: rest.partition("=")[2]
+        for word, rest in steps[: steps.index(next(s for s in steps if s[0] == "FROM"))]
+        if word == "ARG"
+    }
     names = {rest.split()[-1] for word, rest in steps if word == "FROM" and " AS " in f" {rest} ".upper()}
     for rest in (rest for word, rest in steps if word == "FROM"):
         base = rest.split()[0]
@@ -54,7 +58,11 @@ def lint(text: str) -> list[str]:
     for word, rest in steps:
         if word in {"ENV", "ARG"} and re.search(r"(PASSWORD|SECRET|TOKEN|API_?KEY)\w*=", rest, re.I):
             found.append(f"a secret in {word}: {rest}")
-        if word == "RUN" and "apt-get install" in rest and ("--no-install-recommends" not in rest or "rm -rf /var/lib/apt/lists" not in rest):
+        if (
+            word == "RUN"
+            and "apt-get install" in rest
+            and ("--no-install-recommends" not in rest or "rm -rf /var/lib/apt/lists" not in rest)
+        ):
             found.append("apt-get leaves its lists or recommendations behind")
         if word == "RUN" and "pip" in rest and " install " in rest and "--no-cache-dir" not in rest:
             found.append("pip leaves its cache behind")
@@ -87,13 +95,24 @@ def test_the_dockerfile_keeps_the_rules() -> None:
 def test_the_lint_can_fail(old: str, new: str) -> None:
     assert old in DOCKERFILE
     # The first rule is about a version, so that the tag as a whole goes.
-    broken = DOCKERFILE.replace("pytorch/pytorch:2.13.0" + old, "pytorch/pytorch") if old.startswith("-cuda") else DOCKERFILE.replace(old, new)
+    broken = (
+        DOCKERFILE.replace("pytorch/pytorch:2.13.0" + old, "pytorch/pytorch")
+        if old.startswith("-cuda")
+        else DOCKERFILE.replace(old, new)
+    )
     assert lint(broken)
 
 
 def test_what_is_copied_exists_and_is_let_through() -> None:
-    """COPY sources exist, and .dockerignore (which starts by excluding everything) lets each of them pass and nothing else."""
-    sources = {word for w, rest in instructions(DOCKERFILE) if w == "COPY" and "--from" not in rest for word in rest.split()[:-1]}
+    """COPY sources exist, and .dockerignore (which starts by excluding everything) lets each of them pass and nothing
+    else.
+    """
+    sources = {
+        word
+        for w, rest in instructions(DOCKERFILE)
+        if w == "COPY" and "--from" not in rest
+        for word in rest.split()[:-1]
+    }
     assert sources and all((ROOT / source).exists() for source in sources)
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert rules[0] == "*"
@@ -103,21 +122,30 @@ def test_what_is_copied_exists_and_is_let_through() -> None:
 # What compose allows, for the parts that are used (compose-spec): anything else is a typing mistake.
 STRING, STRINGS = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
 WORDS = {"anyOf": [STRING, STRINGS]}
-ENVIRONMENT = {"anyOf": [{"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}}, STRINGS]}
+ENVIRONMENT = {
+    "anyOf": [{"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}}, STRINGS]
+}
 
 
 def fields(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-DEVICE = fields(driver=STRING, count={"anyOf": [{"const": "all"}, {"type": "integer"}]}, capabilities=STRINGS, device_ids=STRINGS)
+DEVICE = fields(
+    driver=STRING, count={"anyOf": [{"const": "all"}, {"type": "integer"}]}, capabilities=STRINGS, device_ids=STRINGS
+)
 SERVICE = fields(
     image=STRING,
     build=fields(context=STRING, dockerfile=STRING, args=ENVIRONMENT, target=STRING),
     command=WORDS,
     entrypoint=WORDS,
     environment=ENVIRONMENT,
-    depends_on={"type": "object", "additionalProperties": fields(condition={"enum": ["service_started", "service_healthy", "service_completed_successfully"]})},
+    depends_on={
+        "type": "object",
+        "additionalProperties": fields(
+            condition={"enum": ["service_started", "service_healthy", "service_completed_successfully"]}
+        ),
+    },
     ports=STRINGS,
     volumes=STRINGS,
     tmpfs=STRINGS,
@@ -130,7 +158,14 @@ SERVICE = fields(
     healthcheck=fields(test=WORDS, interval=STRING, timeout=STRING, retries={"type": "integer"}, start_period=STRING),
     deploy=fields(resources=fields(reservations=fields(devices={"type": "array", "items": DEVICE}))),
 )
-COMPOSE = {**fields(name=STRING, services={"type": "object", "additionalProperties": SERVICE}, volumes={"type": "object", "additionalProperties": {"type": "null"}}), "required": ["services"]}
+COMPOSE = {
+    **fields(
+        name=STRING,
+        services={"type": "object", "additionalProperties": SERVICE},
+        volumes={"type": "object", "additionalProperties": {"type": "null"}},
+    ),
+    "required": ["services"],
+}
 
 
 def compose() -> Any:
@@ -141,7 +176,10 @@ def test_the_compose_file_has_only_fields_that_compose_knows() -> None:
     jsonschema.Draft202012Validator(COMPOSE).validate(compose())
 
 
-@pytest.mark.parametrize(("where", "old", "new"), [("train", "depends_on", "depend_on"), ("mlflow", "healthcheck", "health"), ("train", "shm_size", "shm-size")])
+@pytest.mark.parametrize(
+    ("where", "old", "new"),
+    [("train", "depends_on", "depend_on"), ("mlflow", "healthcheck", "health"), ("train", "shm_size", "shm-size")],
+)
 def test_a_misspelt_compose_field_fails(where: str, old: str, new: str) -> None:
     document = compose()
     document["services"][where][new] = document["services"][where].pop(old)
@@ -151,14 +189,18 @@ def test_a_misspelt_compose_field_fails(where: str, old: str, new: str) -> None:
 def test_compose_is_safe_and_consistent() -> None:
     document = compose()
     for name, service in document["services"].items():
-        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), f"{name} is reachable from outside"
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), (
+            f"{name} is reachable from outside"
+        )
         assert {v.partition(":")[0] for v in service["volumes"]} <= set(document["volumes"]), name
         assert set(service.get("depends_on", {})) <= set(document["services"])
     mlflow = document["services"]["mlflow"]
     (hosts,) = [word.partition("=")[2].split(",") for word in mlflow["command"] if word.startswith("--allowed-hosts=")]
     uri = document["services"]["train"]["environment"]["MLFLOW_TRACKING_URI"]
     assert uri.removeprefix("http://") in hosts, "MLflow would answer 403 to the training service"
-    assert int(document["services"]["train"]["stop_grace_period"].removesuffix("s")) > 25, "less than the agent gives the ranks"
+    assert int(document["services"]["train"]["stop_grace_period"].removesuffix("s")) > 25, (
+        "less than the agent gives the ranks"
+    )
 
 
 PYTHON = """#!/bin/sh
@@ -175,7 +217,13 @@ def enter(tmp_path: Path, *words: str, **env: str) -> list[str]:
     (tmp_path / "bin" / "python").write_text(PYTHON)
     (tmp_path / "bin" / "python").chmod(0o755)
     path = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
-    done = subprocess.run([str(ROOT / "docker" / "entrypoint.sh"), *words], env=environment(**path, **env), capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        [str(ROOT / "docker" / "entrypoint.sh"), *words],
+        env=environment(**path, **env),
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -197,7 +245,12 @@ def test_the_entry_point_starts_what_was_asked(tmp_path: Path, words: list[str],
     started = enter(tmp_path, *words, HOME=str(tmp_path))[1:]
     handed = words if not words or words[0].startswith("-") or "=" in words[0] else words[1:]
     launcher = started[: started.index("<-m>")]
-    assert [bool(launcher), *started[len(launcher) :]] == [agent, "<-m>", f"<{module}>", *(f"<{word}>" for word in handed)]
+    assert [bool(launcher), *started[len(launcher) :]] == [
+        agent,
+        "<-m>",
+        f"<{module}>",
+        *(f"<{word}>" for word in handed),
+    ]
     if agent:
         assert Path(launcher[0].strip("<>")).resolve() == ROOT / "launch" / "agent.py"
 
@@ -210,7 +263,9 @@ def test_the_entry_point_leaves_no_shell_in_between(tmp_path: Path) -> None:
     """exec: the process that was started is the one that answers SIGTERM."""
     enter(tmp_path, "doctor", HOME=str(tmp_path))
     env = environment(PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin", HOME=str(tmp_path), STUB_WAITS="1")
-    with subprocess.Popen([str(ROOT / "docker" / "entrypoint.sh"), "train"], env=env, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [str(ROOT / "docker" / "entrypoint.sh"), "train"], env=env, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         lines = iter(process.stdout.readline, "")
         assert next(line for line in lines if line.startswith("pid=")) == f"pid={process.pid}\n"

@@ -1,4 +1,6 @@
-"""Kubernetes manifests against the published CustomResourceDefinitions, strictly: a field that the schema lacks is an error."""
+"""Kubernetes manifests against the published CustomResourceDefinitions, strictly: a field that the schema lacks is an
+error.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,15 @@ def strict(schema: Any) -> Any:
         return [strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {key: ({name: strict(inner) for name, inner in value.items()} if key == "properties" else strict(value)) for key, value in schema.items()}
-    if "properties" in schema and "additionalProperties" not in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+    made = {
+        key: {name: strict(inner) for name, inner in value.items()} if key == "properties" else strict(value)
+        for key, value in schema.items()
+    }
+    if (
+        "properties" in schema
+        and "additionalProperties" not in schema
+        and not schema.get("x-kubernetes-preserve-unknown-fields")
+    ):
         made["additionalProperties"] = False
     if schema.get("nullable") and "type" in schema:
         made["type"] = [schema["type"], "null"]
@@ -63,7 +72,10 @@ def errors(name: str, document: Any) -> list[str]:
     (schema,) = [v["schema"]["openAPIV3Schema"] for v in crd["versions"] if v["name"] == version and v["served"]]
     made = strict(schema)
     made["properties"]["metadata"] = METADATA
-    return [f"{'.'.join(map(str, e.absolute_path))}: {e.message}" for e in jsonschema.Draft202012Validator(made).iter_errors(document)]
+    return [
+        f"{'.'.join(map(str, e.absolute_path))}: {e.message}"
+        for e in jsonschema.Draft202012Validator(made).iter_errors(document)
+    ]
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -76,10 +88,33 @@ def test_the_manifest_satisfies_its_definition(name: str) -> None:
     [
         ("trainjob", ("spec", "trainer"), "numNodes", "numNode"),
         ("trainjob", ("spec",), "runtimeRef", "runtimeref"),
-        ("trainjob", ("spec", "runtimePatches", 0, "trainingRuntimeSpec", "template", "spec", "replicatedJobs", 0, "template", "spec", "template", "spec"), "volumes", "volume"),
+        (
+            "trainjob",
+            (
+                "spec",
+                "runtimePatches",
+                0,
+                "trainingRuntimeSpec",
+                "template",
+                "spec",
+                "replicatedJobs",
+                0,
+                "template",
+                "spec",
+                "template",
+                "spec",
+            ),
+            "volumes",
+            "volume",
+        ),
         ("rayjob", ("spec", "rayClusterSpec"), "authOptions", "authOption"),
         ("rayjob", ("spec", "rayClusterSpec", "workerGroupSpecs", 0), "groupName", "name"),
-        ("rayjob", ("spec", "rayClusterSpec", "headGroupSpec", "template", "spec", "containers", 0), "volumeMounts", "volumeMount"),
+        (
+            "rayjob",
+            ("spec", "rayClusterSpec", "headGroupSpec", "template", "spec", "containers", 0),
+            "volumeMounts",
+            "volumeMount",
+        ),
         ("rayjob", ("metadata",), "name", "nme"),
     ],
 )

@@ -16,13 +16,19 @@ import pytest
 from tests.cluster.processes import ROOT, environment, started, wait_for
 
 SRUN = """#!{python}
-# One agent per node, as srun with one task a node; signals go on to the tasks; with --kill-on-bad-exit the first failure ends all.
+# One agent per node, as srun with one task a node; signals go on to the tasks; with --kill-on-bad-exit the first
+# failure ends all.
 import os, signal, subprocess, sys
 words = sys.argv[1:]
 while words and words[0].startswith("--"):
     words.pop(0)
 nodes = int(os.environ["SLURM_JOB_NUM_NODES"])
-tasks = [subprocess.Popen(words, env={{**os.environ, "SLURM_NODEID": str(n), "SLURM_PROCID": str(n)}}, start_new_session=True) for n in range(nodes)]
+tasks = [
+    subprocess.Popen(
+        words, env={{**os.environ, "SLURM_NODEID": str(n), "SLURM_PROCID": str(n)}}, start_new_session=True
+    )
+    for n in range(nodes)
+]
 for number in (signal.SIGUSR1, signal.SIGTERM):
     signal.signal(number, lambda number, frame: [task.send_signal(number) for task in tasks])
 sys.exit(max(abs(task.wait()) for task in tasks))
@@ -119,7 +125,9 @@ def test_an_end_by_itself_keeps_its_exit_code(cluster: dict[str, str], tmp_path:
 
 def test_a_requeue_that_slurm_refuses_is_told(cluster: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with started(sbatch(), log, **{**cluster, "SLURM_JOB_NUM_NODES": "1"}, FAKE_MODE="save", FAKE_REQUEUE_FAILS="1") as process:
+    with started(
+        sbatch(), log, **{**cluster, "SLURM_JOB_NUM_NODES": "1"}, FAKE_MODE="save", FAKE_REQUEUE_FAILS="1"
+    ) as process:
         wait_for([tmp_path / "started-0"], process, log)
         process.send_signal(signal.SIGUSR1)
         assert process.wait(60) == 1

@@ -1,4 +1,6 @@
-"""The trainer itself under launch/agent.py: a stop is saved in time, ends with 0, and the same command goes on from there."""
+"""The trainer itself under launch/agent.py: a stop is saved in time, ends with 0, and the same command goes on from
+there.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,22 @@ def until(log: Path, pattern: str, seconds: float = 120) -> str:
 
 @pytest.mark.slow
 def test_a_stop_of_the_trainer_is_saved_and_goes_on(tmp_path: Path) -> None:
-    options = ["tracking.mlflow=false", "run.stages=[source]", "source.steps=100000", "checkpoint.every=50000", "run.log_every=1"]
-    command = [sys.executable, str(ROOT / "launch" / "agent.py"), "-m", "esl_dist.train", "--config", "configs/smoke.yaml", *options]
+    options = [
+        "tracking.mlflow=false",
+        "run.stages=[source]",
+        "source.steps=100000",
+        "checkpoint.every=50000",
+        "run.log_every=1",
+    ]
+    command = [
+        sys.executable,
+        str(ROOT / "launch" / "agent.py"),
+        "-m",
+        "esl_dist.train",
+        "--config",
+        "configs/smoke.yaml",
+        *options,
+    ]
     command += [f"run.dir={tmp_path / 'run'}", f"data.root={tmp_path / 'data'}"]
     stopped = 0
     for start in (1, 2):

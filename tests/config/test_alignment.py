@@ -16,7 +16,9 @@ def also(*terms: str, objective: str = "advent") -> list[str]:
 
 
 def test_terms_survive_the_recorded_configuration(tmp_path: Path) -> None:
-    config = load_config("streets.yaml", also("objective: maxsquare, weight: 0.1", "objective: 'mine:focal', weight: 1"))
+    config = load_config(
+        "streets.yaml", also("objective: maxsquare, weight: 0.1", "objective: 'mine:focal', weight: 1")
+    )
     assert config.align.also == [TermConfig("maxsquare", 0.1, 0.0), TermConfig("mine:focal", 1.0, 0.0)]
     (tmp_path / "config.yaml").write_text(dump(config))
     assert load_config(str(tmp_path / "config.yaml")) == config
@@ -30,7 +32,10 @@ def test_terms_survive_the_recorded_configuration(tmp_path: Path) -> None:
         (also("objective: maxsquare"), "align.also: maxsquare needs a weight above 0"),
         (also("objective: advent, weight: 1"), "align.also: a term comes twice in advent, advent"),
         (also("objective: adaptsegnet, weight: 1"), "align.also: adaptsegnet and advent differ only"),
-        (also("objective: minent, weight: 1", objective="bn"), "align.also: adds terms to a loss, but align.objective=bn has none"),
+        (
+            also("objective: minent, weight: 1", objective="bn"),
+            "align.also: adds terms to a loss, but align.objective=bn has none",
+        ),
         (also("objectve: minent, weight: 1"), "'objectve' not in 'TermConfig'"),
         (["align.weight=-1"], "align.weight: must be 0 or more"),
         (["selftrain.ema=1"], "selftrain.ema: must be 0"),

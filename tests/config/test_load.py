@@ -1,4 +1,6 @@
-"""Configurations: what is refused, in one line that names the key; what is resolved, and dumped so that it loads again."""
+"""Configurations: what is refused, in one line that names the key; what is resolved, and dumped so that it
+loads again.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,12 @@ def test_every_shipped_configuration_loads() -> None:
 
 
 def test_a_typo_ends_the_program_with_code_2_and_one_line(tmp_path: Path) -> None:
-    ended = subprocess.run([sys.executable, "-m", "esl_dist.train", "optim.lrr=1", f"run.dir={tmp_path}/run"], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(
+        [sys.executable, "-m", "esl_dist.train", "optim.lrr=1", f"run.dir={tmp_path}/run"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert ended.returncode == 2
     assert ended.stderr.strip() == "esl_dist: error: optim.lrr: unknown option; did you mean optim.lr?"
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,6 @@
-"""Lengths in samples and rates by the global batch: what is converted, what is not, and that the ranks matter by their product only."""
+"""Lengths in samples and rates by the global batch: what is converted, what is not, and that the ranks matter by their
+product only.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,16 @@ from esl_dist.engine.optim import poly, warm
 from esl_dist.provenance import result_options
 from esl_dist.stages.plan import plan
 
-SAMPLES = ["optim.count=samples", "optim.decay_steps=1000", "optim.warmup=10", "source.steps=100", "align.steps=101", "selftrain.steps=3", "checkpoint.every=50", "eval.every=20"]
+SAMPLES = [
+    "optim.count=samples",
+    "optim.decay_steps=1000",
+    "optim.warmup=10",
+    "source.steps=100",
+    "align.steps=101",
+    "selftrain.steps=3",
+    "checkpoint.every=50",
+    "eval.every=20",
+]
 
 
 def config(*words: str) -> Config:
@@ -33,7 +44,10 @@ def test_samples_become_steps_rounded_up_where_they_count_and_nowhere_else() -> 
     assert (found.optim.decay_steps, found.optim.warmup, found.optim.count) == (250, 3, "steps")
     assert (found.checkpoint.every, found.eval.every, found.optim.lr) == (50, 20, asked.optim.lr)
     assert [stage.steps for stage in plan(found)][:4] == [2, 25, 26, 26]
-    assert sentence.startswith("one step is 4 source image(s), 2 rank(s) x 2 x 1: counted in samples that is initial 2, source 25, align 26, selftrain 1, oracle 1 steps, decay 250, warm-up 3")
+    assert sentence.startswith(
+        "one step is 4 source image(s), 2 rank(s) x 2 x 1: counted in samples that is initial 2, source 25, align 26,"
+        " selftrain 1, oracle 1 steps, decay 250, warm-up 3"
+    )
 
 
 def test_decay_over_the_stage_stays_so() -> None:
@@ -45,12 +59,16 @@ def test_decay_over_the_stage_stays_so() -> None:
 def test_rates_follow_the_global_batch(rule: str, factor: float) -> None:
     asked = config(f"optim.scale_lr={rule}", "optim.base_batch=4", "optim.accumulate=3")
     found, sentence = on_ranks(asked, 4)
-    assert found.optim.lr == pytest.approx(asked.optim.lr * factor) and found.optim.discriminator_lr == pytest.approx(asked.optim.discriminator_lr * factor)
+    assert found.optim.lr == pytest.approx(asked.optim.lr * factor) and found.optim.discriminator_lr == pytest.approx(
+        asked.optim.discriminator_lr * factor
+    )
     assert (f"times {factor:.4g} ({rule} from a batch of 4)" in sentence) is (rule != "none")
 
 
 def test_smaller_than_the_base_batch_lowers_the_rates() -> None:
-    assert on_ranks(config("optim.scale_lr=linear", "optim.base_batch=8"), 2)[0].optim.lr == pytest.approx(config().optim.lr / 4)
+    assert on_ranks(config("optim.scale_lr=linear", "optim.base_batch=8"), 2)[0].optim.lr == pytest.approx(
+        config().optim.lr / 4
+    )
 
 
 def test_another_number_of_ranks_with_the_same_global_batch_goes_on_with_the_same_stage() -> None:

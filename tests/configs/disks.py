@@ -1,4 +1,6 @@
-"""Every data set of ``configs/`` as its owner lays it out and encodes it, a few tiny random images each, and the tiny initial weights."""
+"""Every data set of ``configs/`` as its owner lays it out and encodes it, a few tiny random images each, and the tiny
+initial weights.
+"""
 
 from __future__ import annotations
 
@@ -42,16 +44,27 @@ def synthia(root: Path) -> None:
 
 
 def cityscapes(root: Path) -> None:
-    frames = [("train", "ulm_000000"), ("train", "ulm_000001"), ("train", "jena_000000"), ("val", "lindau_000000"), ("val", "lindau_000001")]
+    frames = [
+        ("train", "ulm_000000"),
+        ("train", "ulm_000001"),
+        ("train", "jena_000000"),
+        ("val", "lindau_000000"),
+        ("val", "lindau_000001"),
+    ]
     for seed, (split, frame) in enumerate(frames):
         city, stem = frame.partition("_")[0], f"{frame}_000019"
         disk.image(root / f"leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png", (96, 48), seed)
-        disk.grey(root / f"gtFine/{split}/{city}/{stem}_gtFine_labelIds.png", blocks([*STREET_IDS, 255], (96, 48), seed))
+        disk.grey(
+            root / f"gtFine/{split}/{city}/{stem}_gtFine_labelIds.png", blocks([*STREET_IDS, 255], (96, 48), seed)
+        )
 
 
 def mapillary(root: Path) -> None:
     root.mkdir(parents=True)
-    entries = [{"name": name.lower().replace(" ", "-"), "readable": name, "color": [0, 0, 0], "evaluate": True} for name in vistas.NAMES_V1]
+    entries = [
+        {"name": name.lower().replace(" ", "-"), "readable": name, "color": [0, 0, 0], "evaluate": True}
+        for name in vistas.NAMES_V1
+    ]
     (root / "config.json").write_text(json.dumps({"labels": entries, "version": "1.1", "mapping": "public"}))
     for part, sizes in (("training", [(64, 48), (128, 72), (36, 64)]), ("validation", [(80, 60), (160, 90)])):
         for seed, size in enumerate(sizes):
@@ -77,7 +90,13 @@ def camvid_day_to_dusk(root: Path) -> None:
         (root / f"{split}.txt").write_text("".join(f"{split}/{frame}.png\n" for frame in frames))
 
 
-SETS: Mapping[str, Callable[[Path], None]] = {"gta5": gta5, "synthia": synthia, "cityscapes": cityscapes, "mapillary": mapillary, "crosscity": crosscity}
+SETS: Mapping[str, Callable[[Path], None]] = {
+    "gta5": gta5,
+    "synthia": synthia,
+    "cityscapes": cityscapes,
+    "mapillary": mapillary,
+    "crosscity": crosscity,
+}
 
 
 def everything(root: Path) -> Path:
@@ -89,10 +108,14 @@ def everything(root: Path) -> Path:
 
 
 def initial_weights(path: Path) -> Path:
-    """The published initial ResNet-101's key layout (``Scale.`` before every key, a head of 21 classes), in the dry runs' size."""
+    """The published initial ResNet-101's key layout (``Scale.`` before every key, a head of 21 classes), in the dry
+    runs' size.
+    """
     network = build_segmenter(ModelConfig(width=WIDTH, layers=LAYERS), 21, seed=0).state_dict()
     backbone = {f"Scale.{key}": value for key, value in network.items() if not key.startswith(("layer5.", "layer6."))}
-    head = {key.replace("layer6.", "Scale.layer5."): value for key, value in network.items() if key.startswith("layer6.")}
+    head = {
+        key.replace("layer6.", "Scale.layer5."): value for key, value in network.items() if key.startswith("layer6.")
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({**backbone, **head}, path)
     return path

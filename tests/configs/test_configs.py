@@ -1,4 +1,6 @@
-"""The shipped experiments: complete headers, the published constants, and two steps of every stage on data of their own format."""
+"""The shipped experiments: complete headers, the published constants, and two steps of every stage on data of their own
+format.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,15 @@ EXPERIMENTS = {
     "gta5_cityscapes/advent": ESL_ROWS,
     "gta5_cityscapes/advent_nu": ["align", "selftrain-esl"],
     "gta5_cityscapes/bdl_step1": ["align-it", "selftrain-ssl", "selftrain-esl", "selftrain-ssl-it", "selftrain-esl-it"],
-    "gta5_cityscapes/bdl_step2": ["align-it", "selftrain-ssl-it", "align-it2", "selftrain-ssl", "selftrain-esl", "selftrain-ssl-it2", "selftrain-esl-it2"],
+    "gta5_cityscapes/bdl_step2": [
+        "align-it",
+        "selftrain-ssl-it",
+        "align-it2",
+        "selftrain-ssl",
+        "selftrain-esl",
+        "selftrain-ssl-it2",
+        "selftrain-esl-it2",
+    ],
     "gta5_cityscapes/maxsquare": CROSSCITY_ROWS,
     "gta5_cityscapes/maxsquare_multi": ["source", "align-iw_maxsquare"],
     "gta5_cityscapes/minent": ["source", "align-minent"],
@@ -37,7 +47,12 @@ EXPERIMENTS = {
 }
 # Published by a claim in an abstract, not by a row for each stage.
 CLAIMED = {"synthia_cityscapes/drsl": "at least 2.3 and 2.5 points over other methods"}
-ONE_PER_PAIR = ["gta5_cityscapes/advent", "synthia_cityscapes/adaptsegnet", "synthia_mapillary/advent", "cityscapes_rome/maxsquare"]
+ONE_PER_PAIR = [
+    "gta5_cityscapes/advent",
+    "synthia_cityscapes/adaptsegnet",
+    "synthia_mapillary/advent",
+    "cityscapes_rome/maxsquare",
+]
 OTHERS = ["streets", "streets_bdl", "smoke", "camvid_day_to_dusk"]
 
 
@@ -47,7 +62,10 @@ def path_of(name: str) -> Path:
 
 def header(name: str) -> list[str]:
     lines = path_of(name).read_text(encoding="utf-8").splitlines()
-    return [line.removeprefix("#").strip() for line in lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]]
+    return [
+        line.removeprefix("#").strip()
+        for line in lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
+    ]
 
 
 def field(name: str, key: str) -> str:
@@ -57,7 +75,11 @@ def field(name: str, key: str) -> str:
 
 
 def test_every_experiment_has_its_file_and_every_file_is_known() -> None:
-    shipped = {p.relative_to(configs_dir()).with_suffix("").as_posix() for p in configs_dir().rglob("*.yaml") if not p.name.startswith("_")}
+    shipped = {
+        p.relative_to(configs_dir()).with_suffix("").as_posix()
+        for p in configs_dir().rglob("*.yaml")
+        if not p.name.startswith("_")
+    }
     pairs = {name for name in shipped if "/" in name and not name.startswith("sweeps/")}
     assert pairs == set(EXPERIMENTS)
     assert {name for name in shipped if "/" not in name} >= set(OTHERS)
@@ -83,7 +105,9 @@ def test_header_is_complete(name: str) -> None:
 
 
 def test_rows_of_the_threshold_study_are_runs_of_their_own() -> None:
-    rows = [line.removeprefix("Row:").split() for line in header("gta5_cityscapes/advent_nu") if line.startswith("Row:")]
+    rows = [
+        line.removeprefix("Row:").split() for line in header("gta5_cityscapes/advent_nu") if line.startswith("Row:")
+    ]
     runs = {}
     for score, *words in rows:
         assert re.fullmatch(r"\d\d\.\d", score)
@@ -111,7 +135,12 @@ ADVENT_LINEAGE = {
     "data.mirror": 0,
     "data.blur": 0,
 }
-TWO_BRANCHES = {"model.aspp_branches": 2, "model.multi_level": True, "align.objective": "adaptsegnet", "align.steps": 150_000}
+TWO_BRANCHES = {
+    "model.aspp_branches": 2,
+    "model.multi_level": True,
+    "align.objective": "adaptsegnet",
+    "align.steps": 150_000,
+}
 ADVENT = {"model.aspp_branches": 4, "model.multi_level": True, "align.objective": "advent", "align.steps": 120_000}
 MAXSQUARE = {
     "align.init": "source",
@@ -125,10 +154,37 @@ MAXSQUARE = {
 }
 GTA5 = {"data.protocol": "19", "data.source.size": [1280, 720], "eval.split": "val"}
 SYNTHIA = {"data.source.size": [1280, 760], "data.source.labels": "GT/LABELS"}
-SMALL = {"data.target.size": [1024, 512], "eval.input_size": [1024, 512], "extract.size": [1024, 512], "eval.at": "native"}
-VISTAS = {"data.target.size": [1024, 768], "eval.input_size": [1024, 768], "extract.size": [1024, 768], "data.target.fit": "pad", "data.protocol": "7"}
-MULTI = {"align.weight": 0.09, "align.self_guidance": True, "align.guidance_threshold": 0.95, "align.guidance_weight": 0.1, "data.target.size": [1280, 640]}
-CYCLEGAN = {"lr": 2e-4, "load": 1024, "crop": 452, "blocks": 9, "width": 64, "discriminator_width": 64, "cycle": 10, "identity": 0.5, "history": 50}
+SMALL = {
+    "data.target.size": [1024, 512],
+    "eval.input_size": [1024, 512],
+    "extract.size": [1024, 512],
+    "eval.at": "native",
+}
+VISTAS = {
+    "data.target.size": [1024, 768],
+    "eval.input_size": [1024, 768],
+    "extract.size": [1024, 768],
+    "data.target.fit": "pad",
+    "data.protocol": "7",
+}
+MULTI = {
+    "align.weight": 0.09,
+    "align.self_guidance": True,
+    "align.guidance_threshold": 0.95,
+    "align.guidance_weight": 0.1,
+    "data.target.size": [1280, 640],
+}
+CYCLEGAN = {
+    "lr": 2e-4,
+    "load": 1024,
+    "crop": 452,
+    "blocks": 9,
+    "width": 64,
+    "discriminator_width": 64,
+    "cycle": 10,
+    "identity": 0.5,
+    "history": 50,
+}
 BDL = {
     "model.multi_level": False,
     "model.aspp_branches": 4,
@@ -152,10 +208,28 @@ CONSTANTS = {
     "gta5_cityscapes/minent": MAXSQUARE | GTA5,
     "synthia_cityscapes/adaptsegnet": ADVENT_LINEAGE | TWO_BRANCHES | SYNTHIA | SMALL | {"data.protocol": "16"},
     "synthia_cityscapes/advent": ADVENT_LINEAGE | ADVENT | SYNTHIA | SMALL | {"data.protocol": "16"},
-    "synthia_cityscapes/drsl": ADVENT_LINEAGE | ADVENT | SYNTHIA | SMALL | {"data.protocol": "16", "mmdl.weight": 0.1, "mmdl.align_weight": 1.0},
+    "synthia_cityscapes/drsl": (
+        ADVENT_LINEAGE
+        | ADVENT
+        | SYNTHIA
+        | SMALL
+        | {
+            "data.protocol": "16",
+            "mmdl.weight": 0.1,
+            "mmdl.align_weight": 1.0,
+        }
+    ),
     "synthia_mapillary/advent": ADVENT_LINEAGE | ADVENT | SYNTHIA | VISTAS,
     **{
-        f"cityscapes_{city}/maxsquare": MAXSQUARE | {"align.weight": 0.1, "data.protocol": "crosscity13", "data.target.labels": city.title(), "eval.split": "test"}
+        f"cityscapes_{city}/maxsquare": (
+            MAXSQUARE
+            | {
+                "align.weight": 0.1,
+                "data.protocol": "crosscity13",
+                "data.target.labels": city.title(),
+                "eval.split": "test",
+            }
+        )
         for city in ("rome", "rio", "tokyo", "taipei")
     },
 }
@@ -176,13 +250,21 @@ def disk_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shrunk(config: Config, root: Path, run: Path) -> list[str]:
-    """Two steps per stage, a tiny network and tiny crops; method, stages, layouts, protocol and fit stay the file's own."""
+    """Two steps per stage, a tiny network and tiny crops; method, stages, layouts, protocol and fit stay the file's
+    own.
+    """
     source, target = "[64,32]", "[64,48]" if config.data.target.fit == "pad" else "[64,32]"
     words = [
         f"data.root={root}",
         f"run.dir={run}",
         *(f"{stage}.steps=2" for stage in ("initial", "source", "translate", "align", "selftrain", "oracle")),
-        *("translate.load=64", "translate.crop=32", "translate.blocks=1", "translate.width=4", "translate.discriminator_width=4"),
+        *(
+            "translate.load=64",
+            "translate.crop=32",
+            "translate.blocks=1",
+            "translate.width=4",
+            "translate.discriminator_width=4",
+        ),
         f"model.width={disks.WIDTH}",
         f"model.layers={list(disks.LAYERS)}",
         "model.discriminator_width=4",
@@ -198,7 +280,11 @@ def shrunk(config: Config, root: Path, run: Path) -> list[str]:
     if config.model.checkpoint:
         words.append(f"model.checkpoint={root / 'resnet101.pth'}")
     if config.data.streets.make:
-        words += [f"data.root={run / 'pair'}", "data.streets.size=[64,32]", *(f"data.streets.{part}=4" for part in ("source_train", "target_train", "target_val", "target_test"))]
+        words += [
+            f"data.root={run / 'pair'}",
+            "data.streets.size=[64,32]",
+            *(f"data.streets.{part}=4" for part in ("source_train", "target_train", "target_val", "target_test")),
+        ]
     return words
 
 
@@ -231,13 +317,19 @@ def test_two_steps_of_every_other_file(name: str, disk_root: Path, tmp_path: Pat
 
 
 def test_padding_gets_no_pseudo_label(disk_root: Path, tmp_path: Path) -> None:
-    """Vistas' images of three shapes: labels are as large as the image on the canvas, and thresholds count no pixel beside it."""
+    """Vistas' images of three shapes: labels are as large as the image on the canvas, and thresholds count no pixel
+    beside it.
+    """
     dry_run("synthia_mapillary/advent", disk_root, tmp_path)
     sizes = {}
     for path in sorted((tmp_path / "pseudo_labels/esl/labels").glob("*.png")):
         with Image.open(path) as label:
             sizes[path.stem] = label.size
-    assert sizes == {"pic0": (64, 48), "pic1": (64, 32), "pic2": (24, 48)}  # 4:3, 16:9 and 9:16 on a canvas of 64x48, in steps of 8
+    assert sizes == {
+        "pic0": (64, 48),
+        "pic1": (64, 32),
+        "pic2": (24, 48),
+    }  # 4:3, 16:9 and 9:16 on a canvas of 64x48, in steps of 8
     thresholds = json.loads((tmp_path / "pseudo_labels/esl/thresholds.json").read_text())
     assert thresholds["pixels"] == sum(width * height for width, height in sizes.values())
 
@@ -260,5 +352,8 @@ def test_a_source_model_serves_several_files(disk_root: Path, tmp_path: Path) ->
     weights = tmp_path / "first/source/checkpoints/step_00000002/segmenter.pt"
     words = ["run.stages=[align:minent]", "align.init=initial", "model.layout=auto", f"model.checkpoint={weights}"]
     dry_run("gta5_cityscapes/minent", disk_root, tmp_path / "given", *words)
-    digests = [json.loads((tmp_path / run / "align-minent/done.json").read_text())["weights_sha256"] for run in ("own", "given")]
+    digests = [
+        json.loads((tmp_path / run / "align-minent/done.json").read_text())["weights_sha256"]
+        for run in ("own", "given")
+    ]
     assert digests[0] == digests[1]

@@ -41,7 +41,9 @@ def ids(values: Sequence[int], size: tuple[int, int] = (16, 8)) -> NDArray[np.ui
 
 
 def png16(pixels: NDArray[np.uint16], filters: Sequence[int]) -> bytes:
-    """A 16-bit colour PNG of ``[H, W, 3 or 4]``, written byte by byte; row y uses filter ``filters[y % len(filters)]``."""
+    """A 16-bit colour PNG of ``[H, W, 3 or 4]``, written byte by byte; row y uses filter ``filters[y %
+    len(filters)]``.
+    """
     height, width, channels = pixels.shape
     step = 2 * channels
     rows = pixels.astype(">u2").view(np.uint8).reshape(height, -1).astype(int)
@@ -50,11 +52,21 @@ def png16(pixels: NDArray[np.uint16], filters: Sequence[int]) -> bytes:
         now, above = rows[y], rows[y - 1] if y else np.zeros_like(rows[0])
         left, corner = (np.concatenate([np.zeros(step, int), row[:-step]]) for row in (now, above))
         stream.append(filters[y % len(filters)])
-        stream += ((now - [0, left, above, (left + above) // 2, paeth(left, above, corner)][stream[-1]]) % 256).astype(np.uint8).tobytes()
+        stream += (
+            ((now - [0, left, above, (left + above) // 2, paeth(left, above, corner)][stream[-1]]) % 256)
+            .astype(np.uint8)
+            .tobytes()
+        )
     header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
     packed = zlib.compress(bytes(stream))
     half = len(packed) // 2  # two chunks: a decoder has to join them
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed[:half]) + chunk(b"IDAT", packed[half:]) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", packed[:half])
+        + chunk(b"IDAT", packed[half:])
+        + chunk(b"IEND", b"")
+    )
 
 
 def paeth(left: NDArray[np.int_], above: NDArray[np.int_], corner: NDArray[np.int_]) -> NDArray[np.int_]:

@@ -63,7 +63,10 @@ def batches(count: int) -> list[Batch]:
     def pixels(*shape: int) -> torch.Tensor:
         return torch.randint(0, 256, shape, generator=stream, dtype=torch.uint8)
 
-    return [Batch(pixels(2, 3, 64, 128), pixels(2, 64, 128) if n % 2 else None, torch.tensor([n, n + 1]), ()) for n in range(count)]
+    return [
+        Batch(pixels(2, 3, 64, 128), pixels(2, 64, 128) if n % 2 else None, torch.tensor([n, n + 1]), ())
+        for n in range(count)
+    ]
 
 
 def test_on_the_cpu_nothing_is_copied() -> None:

@@ -37,7 +37,9 @@ def test_opencv_agrees_with_the_decoder(filters: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("with_opencv", [True, False])
-def test_synthia_ids_come_from_the_first_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_opencv: bool) -> None:
+def test_synthia_ids_come_from_the_first_channel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_opencv: bool
+) -> None:
     if with_opencv:
         pytest.importorskip("cv2", reason="OpenCV is an extra")
     else:
@@ -57,7 +59,9 @@ def test_synthia_ids_come_from_the_first_channel(tmp_path: Path, monkeypatch: py
         (lambda data: b"<html>" + data, "not an image"),
     ],
 )
-def test_broken_16bit_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: object, words: str, with_opencv: bool) -> None:
+def test_broken_16bit_files_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: object, words: str, with_opencv: bool
+) -> None:
     if with_opencv:
         pytest.importorskip("cv2", reason="OpenCV is an extra")
     else:
@@ -117,7 +121,9 @@ def test_colour_images_in_any_mode(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-@pytest.mark.parametrize(("keep", "words"), [(0.6, "cannot be decoded"), (0.0, "is empty"), (0.01, "cannot be decoded")])
+@pytest.mark.parametrize(
+    ("keep", "words"), [(0.6, "cannot be decoded"), (0.0, "is empty"), (0.01, "cannot be decoded")]
+)
 def test_broken_images_are_named(tmp_path: Path, suffix: str, keep: float, words: str) -> None:
     path = tmp_path / f"broken{suffix}"
     disk.image(path, (64, 48))

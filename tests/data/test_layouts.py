@@ -28,7 +28,12 @@ def gta5(root: Path, names: tuple[str, ...] = ("00001", "00002", "00003")) -> No
 
 def cityscapes(root: Path, kind: str = "labelIds") -> None:
     for seed, (split, city, frame) in enumerate(
-        [("train", "ulm", "000001"), ("train", "bonn", "000002"), ("train", "bonn", "000001"), ("val", "jena", "000009")]
+        [
+            ("train", "ulm", "000001"),
+            ("train", "bonn", "000002"),
+            ("train", "bonn", "000001"),
+            ("val", "jena", "000009"),
+        ]
     ):
         stem = f"{city}_{frame}_000019"
         disk.image(root / f"leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png", seed=seed)
@@ -61,7 +66,10 @@ def mapillary(root: Path, version: str = "v1.2") -> None:
     labels = "labels" if version == "v1.2" else "v2.0/labels"
     config = "config.json" if version == "v1.2" else "config_v2.0.json"
     root.mkdir(parents=True, exist_ok=True)
-    entries = [{"name": name.lower().replace(" ", "-"), "readable": name, "color": [0, 0, 0], "evaluate": True} for name in names]
+    entries = [
+        {"name": name.lower().replace(" ", "-"), "readable": name, "color": [0, 0, 0], "evaluate": True}
+        for name in names
+    ]
     (root / config).write_text(json.dumps({"labels": entries, "version": version, "mapping": "public"}))
     for part, sizes in (("training", [(16, 8), (12, 20)]), ("validation", [(15, 9)])):
         for seed, size in enumerate(sizes):
@@ -113,7 +121,9 @@ def test_cityscapes(tmp_path: Path) -> None:
     data = opened(tmp_path, "cityscapes", split="train")
     assert data.names == ("bonn/bonn_000001_000019", "bonn/bonn_000002_000019", "ulm/ulm_000001_000019")
     check(data, disk.ids([*range(34), 255]), id_map("cityscapes", "19"))
-    (tmp_path / "two.txt").write_text("ulm/ulm_000001_000019_leftImg8bit.png\nleftImg8bit/train/bonn/bonn_000002_000019_leftImg8bit.png\n")
+    (tmp_path / "two.txt").write_text(
+        "ulm/ulm_000001_000019_leftImg8bit.png\nleftImg8bit/train/bonn/bonn_000002_000019_leftImg8bit.png\n"
+    )
     domain = DomainConfig(dataset="cityscapes", root=".", split="train", list="two.txt")
     assert open_dataset(domain, str(tmp_path), "19").names == ("ulm/ulm_000001_000019", "bonn/bonn_000002_000019")
     assert open_dataset(domain, str(tmp_path), "19", split="val").names == ("jena/jena_000009_000019",)
@@ -156,9 +166,12 @@ def test_synthia_with_several_label_folders_asks_which(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "dataset", "stored"), [("label_ids", "cityscapes", [*range(34), 255]), ("train_ids", "cityscapes_train_ids", [*range(19), 255])]
+    ("encoding", "dataset", "stored"),
+    [("label_ids", "cityscapes", [*range(34), 255]), ("train_ids", "cityscapes_train_ids", [*range(19), 255])],
 )
-def test_synthia_converted_to_cityscapes_ids_is_not_taken_for_synthias_own(tmp_path: Path, encoding: str, dataset: str, stored: list[int]) -> None:
+def test_synthia_converted_to_cityscapes_ids_is_not_taken_for_synthias_own(
+    tmp_path: Path, encoding: str, dataset: str, stored: list[int]
+) -> None:
     disk.image(tmp_path / "RGB/0000000.png")
     disk.grey(tmp_path / "synthia_mapped_to_cityscapes/0000000.png", disk.ids(stored))
     with pytest.raises(DataError, match=r"0000000\.png holds id .*255.*another encoding"):
@@ -233,11 +246,31 @@ def test_withheld_labels_are_not_looked_for(tmp_path: Path) -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
-    "no such root": (lambda root: root / "nowhere", {}, r"nowhere.*is the last part of the path that exists|did you mean"),
-    "root one level too high": (lambda root: root.parent, {}, r"did you mean .*cs/leftImg8bit/train\? Then set root to .*cs$"),
-    "root one level too deep": (lambda root: root / "leftImg8bit", {}, r"did you mean .*cs/leftImg8bit/train\? Then set root to .*cs$"),
-    "root two levels too deep": (lambda root: root / "leftImg8bit/train", {}, r"did you mean .*cs/leftImg8bit/train\? Then set root to .*cs$"),
-    "unknown split": (lambda root: root, {"split": "training"}, r"no folder .*leftImg8bit/training; .*leftImg8bit holds train, val"),
+    "no such root": (
+        lambda root: root / "nowhere",
+        {},
+        r"nowhere.*is the last part of the path that exists|did you mean",
+    ),
+    "root one level too high": (
+        lambda root: root.parent,
+        {},
+        r"did you mean .*cs/leftImg8bit/train\? Then set root to .*cs$",
+    ),
+    "root one level too deep": (
+        lambda root: root / "leftImg8bit",
+        {},
+        r"did you mean .*cs/leftImg8bit/train\? Then set root to .*cs$",
+    ),
+    "root two levels too deep": (
+        lambda root: root / "leftImg8bit/train",
+        {},
+        r"did you mean .*cs/leftImg8bit/train\? Then set root to .*cs$",
+    ),
+    "unknown split": (
+        lambda root: root,
+        {"split": "training"},
+        r"no folder .*leftImg8bit/training; .*leftImg8bit holds train, val",
+    ),
     "no split": (lambda root: root, {"split": ""}, r"split is empty"),
     "no labels folder": (lambda root: shutil.rmtree(root / "gtFine") or root, {}, r"no folder .*gtFine/train"),
     "one label missing": (
@@ -323,9 +356,23 @@ def test_a_label_of_another_size_names_both_files(tmp_path: Path) -> None:
     ("dataset", "write", "file", "legal", "illegal", "options"),
     [
         ("gta5", gta5, "labels/00001.png", 34, 35, {}),
-        ("cityscapes", cityscapes, "gtFine/train/bonn/bonn_000001_000019_gtFine_labelIds.png", 33, 34, {"split": "train"}),
+        (
+            "cityscapes",
+            cityscapes,
+            "gtFine/train/bonn/bonn_000001_000019_gtFine_labelIds.png",
+            33,
+            34,
+            {"split": "train"},
+        ),
         ("camvid", camvid, "trainannot/0001TP_006690.png", 11, 12, {"split": "train", "protocol": "10"}),
-        ("synthia", lambda root: synthia(root, "parsed_LABELS"), "parsed_LABELS/0000000.png", 22, 23, {"protocol": "16"}),
+        (
+            "synthia",
+            lambda root: synthia(root, "parsed_LABELS"),
+            "parsed_LABELS/0000000.png",
+            22,
+            23,
+            {"protocol": "16"},
+        ),
         ("crosscity", crosscity, "Rome/Labels/Test/pano_2_eval.png", 33, 34, {"split": "test", "labels": "Rome"}),
     ],
 )
@@ -337,7 +384,9 @@ def test_an_id_the_data_set_does_not_have_is_named(
     disk.grey(tmp_path / file, disk.ids([0, legal]))
     data.label(0)
     disk.grey(tmp_path / file, disk.ids([0, illegal, 200]))
-    with pytest.raises(DataError, match=f"{Path(file).name} holds id {illegal}, 200, which this data set does not have"):
+    with pytest.raises(
+        DataError, match=f"{Path(file).name} holds id {illegal}, 200, which this data set does not have"
+    ):
         data.label(0)
 
 

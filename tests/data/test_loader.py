@@ -1,4 +1,6 @@
-"""The order of samples, the stream of micro-batches and the pass of inference: the same for every rank count, worker count and restart."""
+"""The order of samples, the stream of micro-batches and the pass of inference: the same for every rank count, worker
+count and restart.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,8 @@ def same(a: list[Batch], b: list[Batch]) -> bool:
         return (x is None) == (y is None) and (x is None or y is None or torch.equal(x, y))
 
     return len(a) == len(b) and all(
-        equal(x.images, y.images) and equal(x.labels, y.labels) and equal(x.indices, y.indices) and x.bad == y.bad for x, y in zip(a, b, strict=True)
+        equal(x.images, y.images) and equal(x.labels, y.labels) and equal(x.indices, y.indices) and x.bad == y.bad
+        for x, y in zip(a, b, strict=True)
     )
 
 
@@ -85,7 +88,28 @@ def test_every_epoch_is_a_permutation(length: int) -> None:
 
 def test_the_order_never_changes() -> None:
     """Written down once: a run that is resumed by a later version goes on where it was."""
-    assert [index_at(1, position, 10) for position in range(20)] == [9, 8, 7, 0, 6, 4, 5, 1, 3, 2, 5, 9, 1, 0, 8, 7, 2, 3, 4, 6]
+    assert [index_at(1, position, 10) for position in range(20)] == [
+        9,
+        8,
+        7,
+        0,
+        6,
+        4,
+        5,
+        1,
+        3,
+        2,
+        5,
+        9,
+        1,
+        0,
+        8,
+        7,
+        2,
+        3,
+        4,
+        6,
+    ]
 
 
 def test_places_in_an_epoch_are_fair() -> None:
@@ -134,7 +158,9 @@ def test_a_resumed_stream_goes_on_where_it_was() -> None:
     assert same(take(data, 6, start_step=3, workers=2, **options), whole[9:])
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than this machine has cores, on purpose
+@pytest.mark.filterwarnings(
+    "ignore:This DataLoader will create"
+)  # more workers than this machine has cores, on purpose
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_workers_change_nothing(workers: int) -> None:
     data = Made(10, unreadable=frozenset({4}))
@@ -213,7 +239,9 @@ def test_a_signal_to_the_group_does_not_end_the_workers() -> None:
         time.sleep(0.2)
         for _ in range(12):
             next(opened)
-        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGINT} == set()  # the trainer itself hears them
+        assert (
+            signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGINT} == set()
+        )  # the trainer itself hears them
     finally:
         opened.close()
 
@@ -266,8 +294,15 @@ def test_weights_move_with_their_labels(tmp_path: Path, workers: int) -> None:
     try:
         for _ in range(4):
             batch, without = next(opened), next(plain)
-            assert batch.labels is not None and batch.weights is not None and without.weights is None and without.labels is not None
-            assert torch.equal(batch.labels, without.labels) and batch.labels.dtype == batch.weights.dtype == torch.uint8
+            assert (
+                batch.labels is not None
+                and batch.weights is not None
+                and without.weights is None
+                and without.labels is not None
+            )
+            assert (
+                torch.equal(batch.labels, without.labels) and batch.labels.dtype == batch.weights.dtype == torch.uint8
+            )
             assert torch.equal(batch.weights, 10 * batch.labels + batch.indices.view(-1, 1, 1).to(torch.uint8))
     finally:
         opened.close()
@@ -277,7 +312,16 @@ def test_weights_move_with_their_labels(tmp_path: Path, workers: int) -> None:
 def test_a_missing_weight_is_named_at_once(tmp_path: Path) -> None:
     data = labelled_folder(tmp_path / "d", ("a/1", "b/1"), tmp_path / "labels")
     with pytest.raises(ValueError, match=r"weights: 2 of 2 pseudo-labels are missing, a/1\.png first"):
-        TrainStream(data, size=SIZE, seed=0, batch=1, rank=0, world=1, label_dir=tmp_path / "labels", weight_dir=tmp_path / "weights")  # type: ignore[arg-type]
+        TrainStream(
+            data,
+            size=SIZE,
+            seed=0,
+            batch=1,
+            rank=0,
+            world=1,
+            label_dir=tmp_path / "labels",
+            weight_dir=tmp_path / "weights",
+        )  # type: ignore[arg-type]
 
 
 def test_a_missing_pseudo_label_is_named_at_once(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Images kept in shape on a canvas of another: where the content lies, what the padding holds, and where logits are cut."""
+"""Images kept in shape on a canvas of another: where the content lies, what the padding holds, and where logits are
+cut.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,14 @@ CANVAS = (1024, 768)
 
 @pytest.mark.parametrize(
     ("native", "content"),
-    [((4032, 3024), CANVAS), ((3264, 1836), (1024, 576)), ((1836, 3264), (432, 768)), ((640, 480), CANVAS), ((3000, 2999), (768, 768)), ((9000, 10), (1024, 8))],
+    [
+        ((4032, 3024), CANVAS),
+        ((3264, 1836), (1024, 576)),
+        ((1836, 3264), (432, 768)),
+        ((640, 480), CANVAS),
+        ((3000, 2999), (768, 768)),
+        ((9000, 10), (1024, 8)),
+    ],
 )
 def test_content_keeps_its_shape_on_the_stride_grid(native: tuple[int, int], content: tuple[int, int]) -> None:
     assert content_size(native, CANVAS, "pad") == content

@@ -69,6 +69,8 @@ def test_seed_position_and_labels_decide_and_nothing_else() -> None:
 def test_an_unlabelled_image_is_sampled_evenly() -> None:
     """2 000 draws of 30 from 600 pixels: every pixel about 100 times, none much more often than chance has it."""
     zeros = torch.zeros((1, 20, 30), dtype=torch.uint8)
-    count = sum(torch.bincount(sample(zeros, 1, 30, 5, (position,)).where[0], minlength=600) for position in range(2000))
+    count = sum(
+        torch.bincount(sample(zeros, 1, 30, 5, (position,)).where[0], minlength=600) for position in range(2000)
+    )
     assert isinstance(count, torch.Tensor)
     assert int(count.sum()) == 60_000 and int(count.min()) > 55 and int(count.max()) < 155

@@ -1,4 +1,6 @@
-"""Prepared data: the same samples as from the originals, or the originals; made once, whatever was killed or damaged in between."""
+"""Prepared data: the same samples as from the originals, or the originals; made once, whatever was killed or damaged in
+between.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +33,19 @@ def data(tmp_path: Path) -> DataConfig:
     """Eight GTA5 images of seven sizes with labels, and four Cityscapes ones."""
     for i, size in enumerate(NATIVE):
         disk.image(tmp_path / f"gta5/images/{i:05d}.png", size, i)
-        disk.palette(tmp_path / f"gta5/labels/{i:05d}.png", np.random.default_rng(i).integers(7, 34, (size[1], size[0]), dtype=np.uint8))
+        disk.palette(
+            tmp_path / f"gta5/labels/{i:05d}.png",
+            np.random.default_rng(i).integers(7, 34, (size[1], size[0]), dtype=np.uint8),
+        )
     for i in range(4):
         disk.image(tmp_path / f"cityscapes/leftImg8bit/train/ulm/ulm_{i}_leftImg8bit.png", (48, 32), i)
         disk.grey(tmp_path / f"cityscapes/gtFine/train/ulm/ulm_{i}_gtFine_labelIds.png", disk.ids([7, 8, 0], (48, 32)))
     source = DomainConfig(dataset="gta5", root="gta5", size=SIZE)
-    return DataConfig(root=str(tmp_path), source=source, target=DomainConfig(dataset="cityscapes", root="cityscapes", split="train", size=SIZE))
+    return DataConfig(
+        root=str(tmp_path),
+        source=source,
+        target=DomainConfig(dataset="cityscapes", root="cityscapes", split="train", size=SIZE),
+    )
 
 
 def made(data: DataConfig, workers: int = 0) -> list[dict[str, object]]:
@@ -46,7 +55,17 @@ def made(data: DataConfig, workers: int = 0) -> list[dict[str, object]]:
 def samples(data: DataConfig, workers: int = 0, **options: object) -> list[Batch]:
     domain = data.source
     stream = TrainStream(
-        open_at_size(domain, data), size=domain.size, fit=domain.fit, seed=3, batch=2, rank=0, world=1, mirror=0.5, blur=0.5, workers=workers, **options
+        open_at_size(domain, data),
+        size=domain.size,
+        fit=domain.fit,
+        seed=3,
+        batch=2,
+        rank=0,
+        world=1,
+        mirror=0.5,
+        blur=0.5,
+        workers=workers,
+        **options,
     )  # type: ignore[arg-type]
     try:
         return [next(stream) for _ in range(9)]
@@ -55,13 +74,24 @@ def samples(data: DataConfig, workers: int = 0, **options: object) -> list[Batch
 
 
 def inferred(data: DataConfig) -> list[InferenceBatch]:
-    return list(inference_batches(open_at_size(data.source, data), range(len(NATIVE)), size=SIZE, batch=3, with_labels=True, fit=data.source.fit))
+    return list(
+        inference_batches(
+            open_at_size(data.source, data),
+            range(len(NATIVE)),
+            size=SIZE,
+            batch=3,
+            with_labels=True,
+            fit=data.source.fit,
+        )
+    )
 
 
 def assert_same(got: list[Batch], expected: list[Batch]) -> None:
     for a, b in zip(got, expected, strict=True):
         assert torch.equal(a.images, b.images) and torch.equal(a.indices, b.indices) and a.bad == b.bad
-        assert (a.labels is None) == (b.labels is None) and (a.labels is None or b.labels is None or torch.equal(a.labels, b.labels))
+        assert (a.labels is None) == (b.labels is None) and (
+            a.labels is None or b.labels is None or torch.equal(a.labels, b.labels)
+        )
 
 
 def folder(data: DataConfig) -> Path:
@@ -80,7 +110,11 @@ def test_a_stretched_set_gives_the_same_samples_and_never_opens_the_originals(da
     assert isinstance(open_at_size(data.source, data), PreparedDataset)
     again = inferred(data)  # labels at their own size do come from the originals
     assert all(torch.equal(a.images, b.images) for a, b in zip(again, seen, strict=True))
-    assert all(np.array_equal(x, y) for a, b in zip(again, seen, strict=True) for x, y in zip(a.labels or (), b.labels or (), strict=True))
+    assert all(
+        np.array_equal(x, y)
+        for a, b in zip(again, seen, strict=True)
+        for x, y in zip(a.labels or (), b.labels or (), strict=True)
+    )
     for path in Path(data.root, "gta5").rglob("*.png"):
         spoil(path)
     assert_same(samples(data), before)
@@ -102,7 +136,9 @@ def test_another_size_comes_from_the_originals(data: DataConfig) -> None:
     made(data)
     opened = open_at_size(data.source, data)
     batch = next(iter(inference_batches(opened, [4], size=(48, 32), batch=1)))
-    expected = next(iter(inference_batches(open_dataset(data.source, data.root, data.protocol), [4], size=(48, 32), batch=1)))
+    expected = next(
+        iter(inference_batches(open_dataset(data.source, data.root, data.protocol), [4], size=(48, 32), batch=1))
+    )
     assert torch.equal(batch.images, expected.images)
 
 
@@ -125,10 +161,18 @@ def test_workers_and_ranks_make_the_same_files(data: DataConfig, tmp_path: Path)
 
 def on_a_rank(root: str) -> list[dict[str, object]]:
     source = DomainConfig(dataset="gta5", root="gta5", size=SIZE)
-    return made(DataConfig(root=root, source=source, target=DomainConfig(dataset="cityscapes", root="cityscapes", split="train", size=SIZE)))
+    return made(
+        DataConfig(
+            root=root,
+            source=source,
+            target=DomainConfig(dataset="cityscapes", root="cityscapes", split="train", size=SIZE),
+        )
+    )
 
 
-def test_what_is_there_is_kept_and_what_is_damaged_is_made_again(data: DataConfig, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_there_is_kept_and_what_is_damaged_is_made_again(
+    data: DataConfig, caplog: pytest.LogCaptureFixture
+) -> None:
     made(data)
     times = {path: path.stat().st_mtime_ns for path in folder(data).glob("*.h5")}
     assert [f["made"] for f in made(data)] == [0, 0]
@@ -174,11 +218,18 @@ def test_a_flipped_bit_is_named_and_not_used(data: DataConfig, caplog: pytest.Lo
         (lambda file: file.unlink(), "00001.h5 is missing"),
         (lambda file: (file.parent / "manifest.json").unlink(), "is not complete"),
         (lambda file: (file.parent / "manifest.json").write_text("{"), "is not complete"),
-        (lambda file: (file.parent / "manifest.json").write_text(json.dumps({"settings": {}, "files": [], "images_per_file": 0})), "is not complete"),
+        (
+            lambda file: (file.parent / "manifest.json").write_text(
+                json.dumps({"settings": {}, "files": [], "images_per_file": 0})
+            ),
+            "is not complete",
+        ),
     ],
     ids=["cut", "missing", "no manifest", "half a manifest", "no numbers"],
 )
-def test_damage_seen_at_the_start_is_one_sentence(data: DataConfig, damage: Callable[[Path], object], said: str) -> None:
+def test_damage_seen_at_the_start_is_one_sentence(
+    data: DataConfig, damage: Callable[[Path], object], said: str
+) -> None:
     before = samples(data)
     made(data)
     damage(folder(data) / "00001.h5")
@@ -218,7 +269,11 @@ def test_other_originals_are_noticed_file_by_file(data: DataConfig) -> None:
     disk.palette(Path(data.root, "gta5/labels/00004.png"), disk.ids([7], (36, 70)))
     expected = samples(dataclasses.replace(data, prepared=""))
     found, sentence = use(to_prepare(data.source, data))
-    assert isinstance(found, PreparedDataset) and found.usable == {0, 2} and "00001.h5 was made of other images or labels" in sentence
+    assert (
+        isinstance(found, PreparedDataset)
+        and found.usable == {0, 2}
+        and "00001.h5 was made of other images or labels" in sentence
+    )
     assert_same(samples(data), expected)
     assert made(data)[0]["made"] == 1
 

@@ -1,4 +1,6 @@
-"""The embedded pair: the same pixels everywhere, every class in every split, and folders that survive interruption and damage."""
+"""The embedded pair: the same pixels everywhere, every class in every split, and folders that survive interruption and
+damage.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +40,20 @@ def pair(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("key", sorted(GOLDEN))
 def test_pixels_are_the_committed_ones(key: str) -> None:
     domain, seed, split, index, width, height = key.split("-")
-    scene = render({"source": SOURCE, "target": TARGET}[domain], int(seed), int(split), int(index), (int(width), int(height)))
+    scene = render(
+        {"source": SOURCE, "target": TARGET}[domain], int(seed), int(split), int(index), (int(width), int(height))
+    )
     assert pixel_hash(scene) == GOLDEN[key]
 
 
 def test_scene_depends_on_every_argument() -> None:
-    variants = [render(domain, seed, split, index, (64, 32)) for domain in (SOURCE, TARGET) for seed in (0, 1) for split in (0, 1) for index in (0, 1)]
+    variants = [
+        render(domain, seed, split, index, (64, 32))
+        for domain in (SOURCE, TARGET)
+        for seed in (0, 1)
+        for split in (0, 1)
+        for index in (0, 1)
+    ]
     assert len({pixel_hash(scene) for scene in variants}) == 16
 
 
@@ -52,7 +62,9 @@ def test_layout_does_not_depend_on_the_size() -> None:
     assert (small == large[1::4, 1::4]).mean() > 0.9
 
 
-@pytest.mark.parametrize(("domain", "split", "count"), [(SOURCE, 0, 60), (TARGET, 0, 60), (TARGET, 1, 60), (TARGET, 2, 60)])
+@pytest.mark.parametrize(
+    ("domain", "split", "count"), [(SOURCE, 0, 60), (TARGET, 0, 60), (TARGET, 1, 60), (TARGET, 2, 60)]
+)
 def test_every_class_in_every_split(domain: write.Domain, split: int, count: int) -> None:
     labels = np.stack([render(domain, 0, split, index, (128, 64)).label for index in range(count)])
     frequency = np.bincount(labels.ravel(), minlength=256) / labels.size
@@ -89,7 +101,9 @@ def test_layouts_are_those_of_the_data_sets(pair: Path) -> None:
         for path in images:
             city, sequence, frame, kind = path.name.split("_")
             assert (city, len(sequence), len(frame), kind) == ("streets", 6, 6, "leftImg8bit.png")
-            mask = Image.open(pair / "cityscapes" / "gtFine" / split / "streets" / path.name.replace("leftImg8bit", "gtFine_labelIds"))
+            mask = Image.open(
+                pair / "cityscapes" / "gtFine" / split / "streets" / path.name.replace("leftImg8bit", "gtFine_labelIds")
+            )
             assert mask.mode == "L" and mask.size == Image.open(path).size == SMALL.size
 
 
@@ -115,7 +129,11 @@ def test_complete_pair_is_left_alone(pair: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("damage", ["delete image", "delete label", "truncate", "empty"])
 def test_damaged_file_is_drawn_again_alone(pair: Path, damage: str) -> None:
     before, said = files(pair), []
-    victim = pair / ("gta5/labels/00002.png" if damage == "delete label" else "cityscapes/leftImg8bit/test/streets/streets_000001_000019_leftImg8bit.png")
+    victim = pair / (
+        "gta5/labels/00002.png"
+        if damage == "delete label"
+        else "cityscapes/leftImg8bit/test/streets/streets_000001_000019_leftImg8bit.png"
+    )
     if damage.startswith("delete"):
         victim.unlink()
     else:
@@ -157,7 +175,11 @@ def test_other_settings_in_the_same_folder(pair: Path, complete: bool) -> None:
         (pair / JOURNAL).write_text(json.dumps({"settings": settings}) + "\n")
     before = files(pair)
     with pytest.raises(ValueError, match=r"other settings \(seed, size\); choose another data.root"):
-        ensure_pair(pair, StreetsConfig(seed=4, size=(128, 64), source_train=3, target_train=2, target_val=1, target_test=2), quiet)
+        ensure_pair(
+            pair,
+            StreetsConfig(seed=4, size=(128, 64), source_train=3, target_train=2, target_val=1, target_test=2),
+            quiet,
+        )
     assert files(pair) == before
 
 

@@ -21,7 +21,14 @@ def photo(size: tuple[int, int], seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("native", "wanted"), [((191, 105), (128, 72)), ((128, 76), (64, 38)), ((100, 50), (150, 90)), ((204, 102), (102, 51)), ((64, 48), (100, 30))]
+    ("native", "wanted"),
+    [
+        ((191, 105), (128, 72)),
+        ((128, 76), (64, 38)),
+        ((100, 50), (150, 90)),
+        ((204, 102), (102, 51)),
+        ((64, 48), (100, 30)),
+    ],
 )
 def test_images_are_resized_as_pillow_does(native: tuple[int, int], wanted: tuple[int, int]) -> None:
     image = photo(native)
@@ -41,14 +48,24 @@ def test_an_image_of_the_right_size_is_only_laid_out_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("native", "wanted"), [((1914, 1052), (1280, 720)), ((2048, 1024), (1024, 512)), ((1280, 760), (97, 53)), ((7, 5), (13, 11)), ((480, 360), (320, 240))]
+    ("native", "wanted"),
+    [
+        ((1914, 1052), (1280, 720)),
+        ((2048, 1024), (1024, 512)),
+        ((1280, 760), (97, 53)),
+        ((7, 5), (13, 11)),
+        ((480, 360), (320, 240)),
+    ],
 )
 def test_labels_take_the_nearest_pixel(native: tuple[int, int], wanted: tuple[int, int]) -> None:
     """Output pixel x shows input pixel floor((x + 1/2) * in/out); a tie falls to either side of the edge it lies on."""
     rows, columns = np.arange(native[1]), np.arange(native[0])
     for axis, (before, after) in enumerate(((native[1], wanted[1]), (native[0], wanted[0]))):
         index = (rows[:, None] + 0 * columns) if axis == 0 else (0 * rows[:, None] + columns)
-        found = sum(resize_label((index >> shift & 255).astype(np.uint8), wanted).numpy().astype(int) << shift for shift in (0, 8))
+        found = sum(
+            resize_label((index >> shift & 255).astype(np.uint8), wanted).numpy().astype(int) << shift
+            for shift in (0, 8)
+        )
         exact = (2 * np.arange(after) + 1) * before
         low, tie = exact // (2 * after), exact % (2 * after) == 0
         shown = found[:, 0] if axis == 0 else found[0]
@@ -72,7 +89,12 @@ def test_augmentation_is_a_function_of_seed_and_position() -> None:
     seen = set()
     for position in range(200):
         first, again = (augment(image, label, seed=3, position=position, mirror=0.5, blur=0.5) for _ in range(2))
-        assert torch.equal(first[0], again[0]) and first[1] is not None and again[1] is not None and torch.equal(first[1], again[1])
+        assert (
+            torch.equal(first[0], again[0])
+            and first[1] is not None
+            and again[1] is not None
+            and torch.equal(first[1], again[1])
+        )
         mirrored = not torch.equal(first[1], label)
         assert torch.equal(first[1], label.flip(-1)) or not mirrored
         blurred = not torch.equal(first[0], image.flip(-1) if mirrored else image)
@@ -92,7 +114,10 @@ def test_mirroring_does_not_depend_on_blurring() -> None:
 @pytest.mark.parametrize("probability", [0.0, 0.25, 0.5, 1.0])
 def test_probabilities(probability: float) -> None:
     image = torch.arange(8, dtype=torch.uint8).view(1, 1, 8).expand(3, 1, 8)
-    count = sum(not torch.equal(augment(image, None, seed=7, position=p, mirror=probability, blur=0)[0], image) for p in range(2000))
+    count = sum(
+        not torch.equal(augment(image, None, seed=7, position=p, mirror=probability, blur=0)[0], image)
+        for p in range(2000)
+    )
     assert abs(count / 2000 - probability) <= 0.035  # three standard deviations
     assert (count == 0) == (probability == 0) and (count == 2000) == (probability == 1)
 
@@ -109,7 +134,9 @@ def test_blur_is_gaussian(sigma: float) -> None:
     across = sum(w * padded[..., k : k + 40] for k, w in enumerate(bell))
     exact = sum(w * across[:, k : k + 24] for k, w in enumerate(bell))
     assert np.abs(found - exact).max() <= 0.75  # half a level of rounding, and the kernel's eleven bits
-    pillow = np.array(Image.fromarray(image.permute(1, 2, 0).numpy()).filter(ImageFilter.GaussianBlur(sigma)), float).transpose(2, 0, 1)
+    pillow = np.array(
+        Image.fromarray(image.permute(1, 2, 0).numpy()).filter(ImageFilter.GaussianBlur(sigma)), float
+    ).transpose(2, 0, 1)
     assert np.abs(found - pillow).mean() < 1.5
 
 
@@ -145,7 +172,9 @@ def test_normalise_as_published() -> None:
 
 
 def test_draws_are_uniform_and_independent() -> None:
-    draws = np.array([[uniform(seed, position, draw) for draw in range(3)] for seed in (0, 1) for position in range(3000)])
+    draws = np.array(
+        [[uniform(seed, position, draw) for draw in range(3)] for seed in (0, 1) for position in range(3000)]
+    )
     assert (draws >= 0).all() and (draws < 1).all()
     assert np.abs(draws.mean(0) - 0.5).max() < 0.02 and np.abs(draws.var(0) - 1 / 12).max() < 0.005
     assert np.abs(np.corrcoef(draws.T) - np.eye(3)).max() < 0.05

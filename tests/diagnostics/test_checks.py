@@ -66,7 +66,14 @@ def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     versions, extras = machine.versions(config(), RUNTIME)
     assert versions.status == "warning" and versions.text == "older than tested: torch 2.9.1+cu128 (needs 2.11)"
     assert "ray (tune)" in extras.text and extras.status == "ok"
-    other = {"python": "3.13.0", "torch": "2.11.0", "numpy": "2.10.0", "h5py": "3.12.0", "pillow": "11.3", "omegaconf": "2.4.0.dev1"}
+    other = {
+        "python": "3.13.0",
+        "torch": "2.11.0",
+        "numpy": "2.10.0",
+        "h5py": "3.12.0",
+        "pillow": "11.3",
+        "omegaconf": "2.4.0.dev1",
+    }
     monkeypatch.setattr(collectives, "gather_json", lambda mine: [mine, other])
     assert "differ in python, torch" in machine.versions(config(), RUNTIME)[0].text
 
@@ -122,7 +129,13 @@ def on_ranks() -> dict[str, Any]:
     """On every rank: the checks of the group, well and with one fault after another; fault → (well, lines)."""
     rank, world = collectives.rank(), collectives.world()
     runtime = dataclasses.replace(RUNTIME, rank=rank, world=world, local_rank=rank, local_world=world)
-    probes = (group.process_group, group.all_reduce_sum, group.bandwidth, numerics.determinism, numerics.gradient_parity)
+    probes = (
+        group.process_group,
+        group.all_reduce_sum,
+        group.bandwidth,
+        numerics.determinism,
+        numerics.gradient_parity,
+    )
     network, wrap = numerics._network, ddp.wrap
     found: dict[str, Any] = {}
 
@@ -203,7 +216,9 @@ def test_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "HDF5_USE_FILE_LOCKING" in storage.spool(config(tmp_path), RUNTIME)[0].advice
 
 
-@pytest.mark.parametrize(("mode", "status"), [("ok", "ok"), ("500", "warning"), ("hang", "warning"), ("refused", "warning")])
+@pytest.mark.parametrize(
+    ("mode", "status"), [("ok", "ok"), ("500", "warning"), ("hang", "warning"), ("refused", "warning")]
+)
 def test_tracking_server(mode: str, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow", reason="the extra 'track' is not installed")
     if mode == "hang":
@@ -225,7 +240,9 @@ def test_tracking_server(mode: str, status: str, monkeypatch: pytest.MonkeyPatch
 
 def test_tracking_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert tracker.tracking(config(tracking=TrackingConfig(mlflow=False)), RUNTIME)[0].text.startswith("metrics.jsonl only")
+    assert tracker.tracking(config(tracking=TrackingConfig(mlflow=False)), RUNTIME)[0].text.startswith(
+        "metrics.jsonl only"
+    )
     pytest.importorskip("mlflow", reason="the extra 'track' is not installed")
     assert tracker.tracking(config(tmp_path / "a" / "b"), RUNTIME)[0].status == "ok" and list(tmp_path.iterdir()) == []
     assert tracker.tracking(config(tracking=TrackingConfig(uri="mlruns")), RUNTIME)[0].status == "warning"

@@ -31,7 +31,11 @@ def made(root: Path) -> Config:
             disk.grey(root / f"cs/gtFine/{split}/ulm/ulm_{i}_gtFine_labelIds.png", disk.ids(range(34), SIZE))
     source = DomainConfig(dataset="gta5", root="gta5")
     target = DomainConfig(dataset="cityscapes", root="cs", split="train")
-    return Config(run=RunConfig(dir=str(root / "run")), data=DataConfig(root=str(root), source=source, target=target), eval=EvalConfig(split="val"))
+    return Config(
+        run=RunConfig(dir=str(root / "run")),
+        data=DataConfig(root=str(root), source=source, target=target),
+        eval=EvalConfig(split="val"),
+    )
 
 
 def by_name(checks: list[Check]) -> dict[str, Check]:
@@ -41,8 +45,18 @@ def by_name(checks: list[Check]) -> dict[str, Check]:
 
 def test_a_whole_configuration(tmp_path: Path) -> None:
     found = by_name(datacheck.check(made(tmp_path)))
-    assert list(found) == ["source files", "source classes", "target files", "target classes", "scored files", "scored classes"]
-    assert found["source files"].status == "ok" and "4 images with a label each, all read, 32x16" in found["source files"].text
+    assert list(found) == [
+        "source files",
+        "source classes",
+        "target files",
+        "target classes",
+        "scored files",
+        "scored classes",
+    ]
+    assert (
+        found["source files"].status == "ok"
+        and "4 images with a label each, all read, 32x16" in found["source files"].text
+    )
     assert "3 images" in found["target files"].text and "2 images" in found["scored files"].text
     assert found["target classes"].status == "ok"
     # Two pixels of road to one of sky to one licence plate, which is ignored.
@@ -58,7 +72,9 @@ def test_a_whole_configuration(tmp_path: Path) -> None:
 
 def test_faults_are_counted_and_named(tmp_path: Path) -> None:
     config = made(tmp_path)
-    image, label, other, odd = (tmp_path / f"gta5/{part}.png" for part in ("images/00000", "labels/00001", "labels/00002", "labels/00003"))
+    image, label, other, odd = (
+        tmp_path / f"gta5/{part}.png" for part in ("images/00000", "labels/00001", "labels/00002", "labels/00003")
+    )
     image.write_bytes(image.read_bytes()[:-40])
     disk.palette(label, disk.ids([7], (31, 16)))
     disk.palette(other, disk.ids([7, 77, 99], SIZE))
@@ -75,10 +91,15 @@ def test_faults_are_counted_and_named(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_a_finding_not_a_crash(tmp_path: Path) -> None:
     config = made(tmp_path)
-    wrong = dataclasses.replace(config.data, target=DomainConfig(dataset="cityscapes", root="cs/leftImg8bit", split="train"))
+    wrong = dataclasses.replace(
+        config.data, target=DomainConfig(dataset="cityscapes", root="cs/leftImg8bit", split="train")
+    )
     found = by_name(datacheck.check(dataclasses.replace(config, data=wrong)))
     assert found["target files"].status == found["scored files"].status == "broken"
-    assert f"did you mean {tmp_path / 'cs/leftImg8bit/train'}" in found["target files"].text and "data.target.root" in found["target files"].advice
+    assert (
+        f"did you mean {tmp_path / 'cs/leftImg8bit/train'}" in found["target files"].text
+        and "data.target.root" in found["target files"].advice
+    )
     assert found["source files"].status == "ok"
     to_make = dataclasses.replace(wrong, streets=StreetsConfig(make=True))
     found = by_name(datacheck.check(dataclasses.replace(config, data=to_make)))
@@ -88,7 +109,9 @@ def test_a_missing_folder_is_a_finding_not_a_crash(tmp_path: Path) -> None:
 def test_labels_of_another_protocol_are_broken(tmp_path: Path) -> None:
     config = made(tmp_path)
     for i in range(4):
-        disk.palette(tmp_path / f"gta5/labels/{i:05d}.png", disk.ids([0, 1, 2], SIZE))  # train ids where label ids belong
+        disk.palette(
+            tmp_path / f"gta5/labels/{i:05d}.png", disk.ids([0, 1, 2], SIZE)
+        )  # train ids where label ids belong
     found = by_name(datacheck.check(config))["source classes"]
     assert found.status == "broken" and found.text == "every pixel is ignored"
 

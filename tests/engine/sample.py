@@ -1,4 +1,6 @@
-"""The kept sample checkpoint, as a function: ``python -m tests.engine.sample`` writes it anew (only for a new schema version)."""
+"""The kept sample checkpoint, as a function: ``python -m tests.engine.sample`` writes it anew (only for a new schema
+version).
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,17 @@ def state() -> dict[str, Any]:
     moments = {"step": torch.tensor(3.0), "exp_avg": weight * 0.1, "exp_avg_sq": weight * weight}
     groups = [{"lr": 2.5e-4, "betas": (0.9, 0.99), "fused": True, "foreach": None, "params": [0]}]
     return {
-        "segmenter": {"layer.weight": weight, "bn.running_var": torch.linspace(0.5, 2, 3), "bn.num_batches_tracked": torch.tensor(3)},
+        "segmenter": {
+            "layer.weight": weight,
+            "bn.running_var": torch.linspace(0.5, 2, 3),
+            "bn.num_batches_tracked": torch.tensor(3),
+        },
         "d_main": {"0.weight": (weight * 0.01).to(torch.bfloat16)},
-        "optim": {"optimizers": {"segmenter": {"state": {0: moments}, "param_groups": groups}}, "scaler": {}, "skipped_in_a_row": 0},
+        "optim": {
+            "optimizers": {"segmenter": {"state": {0: moments}, "param_groups": groups}},
+            "scaler": {},
+            "skipped_in_a_row": 0,
+        },
         "bn_ranks": {"bn.running_var": torch.linspace(0, 1, 6).reshape(2, 3)},
     }
 

@@ -1,4 +1,6 @@
-"""apex as the optimiser back-end: which way it is missing, from packages made for each case; on a GPU with apex, parity with torch."""
+"""apex as the optimiser back-end: which way it is missing, from packages made for each case; on a GPU with apex, parity
+with torch.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of packages, first on the path; what was imported from it is forgotten afterwards."""
     for name in [name for name in sys.modules if name.partition(".")[0] in ("apex", "amp_C")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *(entry for entry in sys.path if not Path(entry, "apex").exists())])
+    monkeypatch.setattr(
+        sys, "path", [str(tmp_path), *(entry for entry in sys.path if not Path(entry, "apex").exists())]
+    )
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
@@ -98,7 +102,11 @@ def test_a_cpu_that_was_asked_for(site: Path, gpu: None) -> None:
 def test_built_for_another_torch(site: Path, gpu: None) -> None:
     install(site, kernels="raise ImportError('amp_C.so: undefined symbol: _ZN3c106detail\\nmore')")
     problem = apex.unusable("auto")
-    assert f"does not fit this torch {torch.__version__}" in problem and "undefined symbol: _ZN3c106detail)" in problem and "\n" not in problem
+    assert (
+        f"does not fit this torch {torch.__version__}" in problem
+        and "undefined symbol: _ZN3c106detail)" in problem
+        and "\n" not in problem
+    )
 
 
 def test_built_for_another_gpu(site: Path, gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,17 +128,37 @@ def test_usable(site: Path, gpu: None) -> None:
 def test_the_program_ends_with_code_2_and_one_line_before_any_rank_is_joined(site: Path, tmp_path: Path) -> None:
     install(site, optimizers=None, kernels=None)
     # RANK without a rendezvous: whoever tried to join a group here would fail otherwise, or wait.
-    environment = {**os.environ, "PYTHONPATH": f"{site}:{ROOT}", "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
-    command = [sys.executable, "-m", "esl_dist.train", "--config", "smoke.yaml", "optim.backend=apex", f"run.dir={tmp_path}/run"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{site}:{ROOT}",
+        "RANK": "0",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "2",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "esl_dist.train",
+        "--config",
+        "smoke.yaml",
+        "optim.backend=apex",
+        f"run.dir={tmp_path}/run",
+    ]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 2
-    assert ended.stderr.startswith("esl_dist: error: optim.backend: the apex that is installed is PyPI's") and ended.stderr.count("\n") == 1
+    assert (
+        ended.stderr.startswith("esl_dist: error: optim.backend: the apex that is installed is PyPI's")
+        and ended.stderr.count("\n") == 1
+    )
     assert "set optim.backend=auto" in ended.stderr and not (tmp_path / "run").exists()
 
 
 def test_auto_never_takes_apex(site: Path, gpu: None) -> None:
     install(site, optimizers="raise ImportError('auto looked at apex')")
-    network = nn.ModuleDict({"segmenter": DeepLabV2(5, layers=(1, 1, 1, 1), width=4), "d_main": Discriminator(5, ndf=4)})
+    network = nn.ModuleDict(
+        {"segmenter": DeepLabV2(5, layers=(1, 1, 1, 1), width=4), "d_main": Discriminator(5, ndf=4)}
+    )
     made = build_optimizers(OptimConfig(), network)
     assert [type(optimizer) for optimizer in made.values()] == [torch.optim.SGD, torch.optim.Adam]
 
@@ -157,7 +185,11 @@ def parity(device: str) -> float:
                 gradients(network, step)
                 optimizers[name].param_groups[0]["lr"] *= 0.9
                 optimizers[name].step()
-        results.append(torch.cat([p.detach().double().flatten().cpu() for network in networks.values() for p in network.parameters()]))
+        results.append(
+            torch.cat(
+                [p.detach().double().flatten().cpu() for network in networks.values() for p in network.parameters()]
+            )
+        )
     return float((results[0] - results[1]).abs().max())
 
 
@@ -175,11 +207,15 @@ def test_apex_equals_torch_on_a_gpu() -> None:
 
 
 def test_a_stage_begun_with_torch_is_not_gone_on_with_by_apex(tmp_path: Path) -> None:
-    """Adam's state in apex has another form (one step count per group): refused before anything is loaded, by the option's name."""
+    """Adam's state in apex has another form (one step count per group): refused before anything is loaded, by the
+    option's name.
+    """
     torchs, apexs = (load_config("smoke.yaml", [f"optim.backend={backend}"]) for backend in ("auto", "apex"))
     stage = plan(torchs)[0]
     recorded = tmp_path / "stage.json"
     recorded.write_text(json.dumps(result_options(torchs, stage, "fp32", 1, {})))
     check_options(recorded, result_options(torchs, stage, "fp32", 1, {}))
-    with pytest.raises(ValueError, match=r"was made with optim\.backend=auto, now it is apex; choose another run\.name"):
+    with pytest.raises(
+        ValueError, match=r"was made with optim\.backend=auto, now it is apex; choose another run\.name"
+    ):
         check_options(recorded, result_options(apexs, stage, "fp32", 1, {}))

@@ -62,7 +62,9 @@ def test_nothing_pickled_is_executed(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-@pytest.mark.parametrize(("keep", "best", "left"), [(1, None, [50]), (2, None, [40, 50]), (2, 20, [20, 40, 50]), (3, 50, [30, 40, 50])])
+@pytest.mark.parametrize(
+    ("keep", "best", "left"), [(1, None, [50]), (2, None, [40, 50]), (2, 20, [20, 40, 50]), (3, 50, [30, 40, 50])]
+)
 def test_retention_keeps_the_newest_and_the_best(tmp_path: Path, keep: int, best: int | None, left: list[int]) -> None:
     for step in (10, 20, 30, 40, 50):
         checkpoint.save(tmp_path, step, {"segmenter": {"w": torch.ones(2)}}, {}, keep)

@@ -23,7 +23,9 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two checkpoints; the newer has a tensor file of more than 4 KiB."""
     folder = tmp_path_factory.mktemp("pristine")
     for step in (10, 20):
-        checkpoint.save(folder, step, {**sample.state(), "large": {"w": torch.arange(5000.0) + step}}, sample.META, keep=2)
+        checkpoint.save(
+            folder, step, {**sample.state(), "large": {"w": torch.arange(5000.0) + step}}, sample.META, keep=2
+        )
     return folder
 
 
@@ -125,7 +127,9 @@ def test_the_manifest_was_edited(pristine: Path, tmp_path: Path, edit: Callable[
     assert_refused(folder, manifest.NAME)
 
 
-def test_a_manifest_whose_digest_was_edited_too_still_cannot_name_a_file_outside(pristine: Path, tmp_path: Path) -> None:
+def test_a_manifest_whose_digest_was_edited_too_still_cannot_name_a_file_outside(
+    pristine: Path, tmp_path: Path
+) -> None:
     folder = damaged(pristine, tmp_path)
     files = json.loads((folder / NEW / manifest.NAME).read_text())["files"]
     files["../step_00000010/optim.pt"] = files["optim.pt"]
@@ -133,7 +137,9 @@ def test_a_manifest_whose_digest_was_edited_too_still_cannot_name_a_file_outside
     assert_refused(folder, "outside")
 
 
-@pytest.mark.parametrize("content", [b"[]", b"null", b"7", b'{"schema_version": 1}', b'{"schema_version": 1, "sha256": null, "files": 3}'])
+@pytest.mark.parametrize(
+    "content", [b"[]", b"null", b"7", b'{"schema_version": 1}', b'{"schema_version": 1, "sha256": null, "files": 3}']
+)
 def test_a_manifest_that_is_other_json(pristine: Path, tmp_path: Path, content: bytes) -> None:
     folder = damaged(pristine, tmp_path)
     (folder / NEW / manifest.NAME).write_bytes(content)

@@ -1,4 +1,6 @@
-"""A disk that fails at each system call in turn, and ``kill -9`` at random moments: the last good state stays, nothing half-written shows."""
+"""A disk that fails at each system call in turn, and ``kill -9`` at random moments: the last good state stays, nothing
+half-written shows.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ CALLS = ("write_some", "sync_file", "rename")
 class Disk:
     """The real disk, but for its call number ``fail_at``; counts the calls."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fail_at: int = -1, code: int = errno.ENOSPC, forever: bool = False) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, fail_at: int = -1, code: int = errno.ENOSPC, forever: bool = False
+    ) -> None:
         self.calls = 0
         for name in CALLS:
             monkeypatch.setattr(atomic, name, self._wrap(getattr(atomic, name), fail_at, code, forever))
@@ -66,7 +70,11 @@ def count_calls(tmp_path: Path) -> int:
         return disk.calls
 
 
-@pytest.mark.parametrize(("code", "forever"), [(errno.ENOSPC, False), (errno.EIO, False), (errno.EROFS, True)], ids=["ENOSPC", "EIO", "EROFS-from-then-on"])
+@pytest.mark.parametrize(
+    ("code", "forever"),
+    [(errno.ENOSPC, False), (errno.EIO, False), (errno.EROFS, True)],
+    ids=["ENOSPC", "EIO", "EROFS-from-then-on"],
+)
 def test_each_call_of_a_save_fails_in_turn(tmp_path: Path, code: int, forever: bool) -> None:
     calls = count_calls(tmp_path)
     assert calls >= 3 * 2 + 3, "write and sync of two files and the manifest, sync of two folders, a rename"
@@ -82,7 +90,9 @@ def test_each_call_of_a_save_fails_in_turn(tmp_path: Path, code: int, forever: b
 
 
 @pytest.mark.parametrize("background", [True, False])
-def test_training_goes_on_and_the_message_says_what_was_needed(tmp_path: Path, caplog: pytest.LogCaptureFixture, background: bool) -> None:
+def test_training_goes_on_and_the_message_says_what_was_needed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, background: bool
+) -> None:
     writer = checkpoint.Writer(tmp_path, keep=2, background=background)
     writer.submit(10, state(10), {})
     writer.wait()
@@ -94,7 +104,12 @@ def test_training_goes_on_and_the_message_says_what_was_needed(tmp_path: Path, c
             writer.submit(20 + call, state(20 + call), {})  # must not raise
             writer.wait()
         (message,) = [record.getMessage() for record in caplog.records]
-        assert f"step {20 + call}" in message and "No space left on device" in message and "1.6 MB" in message and "MB are free" in message
+        assert (
+            f"step {20 + call}" in message
+            and "No space left on device" in message
+            and "1.6 MB" in message
+            and "MB are free" in message
+        )
         assert "last good state is step 10" in message or call == calls - 1
         with pytest.raises(ValueError, match="make room"):
             writer.require(20 + call)
@@ -151,7 +166,9 @@ def save_without_end(folder: Path) -> None:
 
 
 def kill_again_and_again(folder: Path, seconds: float) -> dict[str, int]:
-    """Fork such a saver, kill it at a random moment, look at what is there; runs in a process of its own that has no threads to lose."""
+    """Fork such a saver, kill it at a random moment, look at what is there; runs in a process of its own that has no
+    threads to lose.
+    """
     draw = random.Random(0)
     kills = aside = step = 0
     end = time.monotonic() + seconds
@@ -178,9 +195,21 @@ def kill_again_and_again(folder: Path, seconds: float) -> dict[str, int]:
 
 
 def test_kill_9_during_saves(tmp_path: Path) -> None:
-    """A process that does nothing but save is killed again and again: what is there afterwards is always valid and what was saved."""
-    call = "import json, sys; from pathlib import Path; from tests.engine.test_checkpoint_faults import kill_again_and_again as f; print(json.dumps(f(Path(sys.argv[1]), 8)))"
-    done = subprocess.run([sys.executable, "-c", call, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120)
+    """A process that does nothing but save is killed again and again: what is there afterwards is always valid and what
+    was saved.
+    """
+    call = (
+        "import json, sys; from pathlib import Path; from tests.engine.test_checkpoint_faults import"
+        " kill_again_and_again as f; print(json.dumps(f(Path(sys.argv[1]), 8)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", call, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     counted = json.loads(done.stdout)
     assert counted["kills"] >= 5 and counted["step"] > 0

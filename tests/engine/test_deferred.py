@@ -1,4 +1,6 @@
-"""Verdicts that are read one step late, as on a GPU, leave the same weights and state as verdicts that are waited for."""
+"""Verdicts that are read one step late, as on a GPU, leave the same weights and state as verdicts that are
+waited for.
+"""
 
 from __future__ import annotations
 

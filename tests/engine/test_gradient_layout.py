@@ -1,4 +1,6 @@
-"""The bits of a step on three ranks do not depend on how many steps the wrapper has seen, or on which order gradients come in."""
+"""The bits of a step on three ranks do not depend on how many steps the wrapper has seen, or on which order gradients
+come in.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,16 @@ WIDTH, LAYERS, STEPS = 256, 9, 4  # 2.3 MB: more than DDP's first bucket holds
 
 
 def steps(wrapped_at: list[int], start: int = 0) -> list[str]:
-    """SHA-256 of the weights after each of ``STEPS`` steps, with a new wrapper before the steps of ``wrapped_at`` (as after a resume)."""
+    """SHA-256 of the weights after each of ``STEPS`` steps, with a new wrapper before the steps of ``wrapped_at`` (as
+    after a resume).
+    """
     from esl_dist.distributed import collectives, ddp
     from esl_dist.distributed.runtime import Runtime
     from esl_dist.engine import checkpoint
 
-    runtime = Runtime(collectives.rank(), collectives.world(), 0, collectives.world(), torch.device("cpu"), "fp32", 1, 1, True, 60)
+    runtime = Runtime(
+        collectives.rank(), collectives.world(), 0, collectives.world(), torch.device("cpu"), "fp32", 1, 1, True, 60
+    )
     torch.manual_seed(3)
     network: nn.Module = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)))
     found = []

@@ -89,7 +89,9 @@ def refuse_together(mode: str) -> list[Any]:
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1)).to(memory_format=torch.channels_last)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1)).to(
+        memory_format=torch.channels_last
+    )
 
 
 def drift(rank: int, parameter: str) -> list[int]:
@@ -161,7 +163,9 @@ def test_the_checksum_is_the_same_for_the_same_bits_in_any_layout() -> None:
 
 
 @pytest.mark.parametrize(("world", "drifted"), [(3, 2), (2, 1)])
-def test_the_first_parameter_that_differs_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, world: int, drifted: int) -> None:
+def test_the_first_parameter_that_differs_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, world: int, drifted: int
+) -> None:
     """Two ranks have no majority: then rank 0 is right."""
 
     def reduced(rows: torch.Tensor, op: str = "sum") -> torch.Tensor:

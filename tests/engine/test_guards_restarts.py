@@ -21,7 +21,9 @@ ATTEMPTS = 4
 
 
 def attempt() -> None:
-    """Attempts 0 and 2 lose a rank inside the group, attempt 1 loses rank 1 before it has joined; the last one ends well."""
+    """Attempts 0 and 2 lose a rank inside the group, attempt 1 loses rank 1 before it has joined; the last one ends
+    well.
+    """
     number, rank = int(os.environ["TORCHELASTIC_RESTART_COUNT"]), int(os.environ["RANK"])
     if number == 1 and rank == 1:
         time.sleep(0.3)
@@ -43,10 +45,28 @@ def attempt() -> None:
 def test_ranks_that_come_back_find_each_other(tmp_path: Path, rendezvous: str) -> None:
     script = tmp_path / "rank.py"
     script.write_text("from tests.engine.test_guards_restarts import attempt\n\nattempt()\n")
-    how = ["--standalone"] if rendezvous == "standalone" else ["--master_addr=127.0.0.1", f"--master_port={free_port()}"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", *how, f"--max-restarts={ATTEMPTS - 1}", str(script)]
+    how = (
+        ["--standalone"] if rendezvous == "standalone" else ["--master_addr=127.0.0.1", f"--master_port={free_port()}"]
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        *how,
+        f"--max-restarts={ATTEMPTS - 1}",
+        str(script),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     try:
         said, _ = process.communicate(timeout=150)
     finally:

@@ -1,4 +1,6 @@
-"""A rank that keeps the others waiting is named with its line and the collective, and the job ends; waiting alone is no stall."""
+"""A rank that keeps the others waiting is named with its line and the collective, and the job ends; waiting alone is no
+stall.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,11 @@ def play(folder: Path, case: str) -> tuple[list[int | None], str, float]:
     processes = []
     for rank in range(2):
         with open(logs[rank], "wb") as out:
-            processes.append(subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=rank_environment(rank, 2, port), stdout=out, stderr=out))
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", code], cwd=ROOT, env=rank_environment(rank, 2, port), stdout=out, stderr=out
+                )
+            )
     began = time.monotonic()
     try:
         processes[0].wait(120)

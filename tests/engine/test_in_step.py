@@ -1,4 +1,6 @@
-"""Pieces of work on ranks that have different numbers of them: an error or a signal on one rank ends all after the same piece."""
+"""Pieces of work on ranks that have different numbers of them: an error or a signal on one rank ends all after the same
+piece.
+"""
 
 from __future__ import annotations
 
@@ -60,12 +62,19 @@ def test_three_ranks_end_together() -> None:
     assert [rank["done"] for rank in found[0]] == [0, 5, 9] and {rank["end"] for rank in found[0]} == {"whole"}
     assert [(rank["done"], rank["end"]) for rank in found[1]] == [(8, "signal")] * 3
     assert [(rank["done"], rank["end"]) for rank in found[2]] == [(2, "signal"), (3, "signal"), (12, "signal")]
-    assert [(rank["done"], rank["end"]) for rank in found[3]] == [(n, "rank 1: piece 3 cannot be read") for n in (4, 3, 1)]
-    assert {rank["end"] for rank in found[4]} == {"rank 0: piece 4 cannot be read"}, "what is wrong is said, also to who was asked to stop"
+    assert [(rank["done"], rank["end"]) for rank in found[3]] == [
+        (n, "rank 1: piece 3 cannot be read") for n in (4, 3, 1)
+    ]
+    assert {rank["end"] for rank in found[4]} == {"rank 0: piece 4 cannot be read"}, (
+        "what is wrong is said, also to who was asked to stop"
+    )
     assert found[5] == found[0]
 
 
-@pytest.mark.parametrize(("pieces", "signal_at", "done", "end"), [(7, -1, 7, "whole"), (7, 2, 4, "signal"), (4, 3, 4, "signal"), (3, 2, 3, "whole")])
+@pytest.mark.parametrize(
+    ("pieces", "signal_at", "done", "end"),
+    [(7, -1, 7, "whole"), (7, 2, 4, "signal"), (4, 3, 4, "signal"), (3, 2, 3, "whole")],
+)
 def test_one_rank(pieces: int, signal_at: int, done: int, end: str) -> None:
     """A signal at the very end of the work is for whoever comes next."""
     found = counted(pieces, signal_at)

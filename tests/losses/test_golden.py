@@ -1,4 +1,6 @@
-"""Every loss against figures of the published implementations: value and gradient with respect to the logits, float64 and float32."""
+"""Every loss against figures of the published implementations: value and gradient with respect to the logits, float64
+and float32.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,13 @@ CASES: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_value_and_gradient(name: str, dtype: str) -> None:
     loss, logits = CASES[name]
-    _check(loss, logits.to(DTYPES[dtype]), GOLDEN[f"{dtype}/{name}"], TOLERANCE[dtype], value_tolerance=2e-7 if name.startswith("bce") else None)
+    _check(
+        loss,
+        logits.to(DTYPES[dtype]),
+        GOLDEN[f"{dtype}/{name}"],
+        TOLERANCE[dtype],
+        value_tolerance=2e-7 if name.startswith("bce") else None,
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -82,7 +90,9 @@ def test_image_weights_of_a_batch_are_each_images_own(dtype: str) -> None:
     """The published code mixes up the images of a batch; the reference figure is the mean over its single images."""
     golden = GOLDEN[f"{dtype}/IW_MaxSquareloss_batch19_mean_of_single"]
     # float32 powers of the class counts differ in the last bit between a batch and an image
-    _check(_softmax(losses.image_weighted_max_square_loss), BATCH19.to(DTYPES[dtype]), golden, max(TOLERANCE[dtype], 1e-6))
+    _check(
+        _softmax(losses.image_weighted_max_square_loss), BATCH19.to(DTYPES[dtype]), golden, max(TOLERANCE[dtype], 1e-6)
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -121,10 +131,22 @@ def test_adversarial_gradient_reaches_the_segmenter(domain: int, dtype: str) -> 
     discriminator = det.fill(Discriminator(19), "d_main.").to(DTYPES[dtype])
     logits = _logits(8, 1, 19, 97, 193, 3).to(DTYPES[dtype])
     golden = GOLDEN[f"{dtype}/adv_softmax_label{domain}"]
-    _check(_softmax(lambda p: losses.domain_loss(discriminator(p), domain)), logits, golden, TOLERANCE[dtype], value_tolerance=2e-7)
+    _check(
+        _softmax(lambda p: losses.domain_loss(discriminator(p), domain)),
+        logits,
+        golden,
+        TOLERANCE[dtype],
+        value_tolerance=2e-7,
+    )
 
 
-def _check(loss: Callable[[Tensor], Tensor], logits: Tensor, golden: dict, tolerance: float, value_tolerance: float | None = None) -> None:
+def _check(
+    loss: Callable[[Tensor], Tensor],
+    logits: Tensor,
+    golden: dict,
+    tolerance: float,
+    value_tolerance: float | None = None,
+) -> None:
     logits = logits.clone().requires_grad_()
     value = loss(logits)
     (gradient,) = torch.autograd.grad(value, logits)

@@ -63,7 +63,9 @@ def test_a_pixel_belongs_to_the_nearest_mode_of_its_class_or_of_any() -> None:
 
 
 def pairs(target: Tensor, modes: Tensor, pool: Tensor, pool_modes: Tensor, same: bool) -> Tensor:
-    """Mean squared distance of each target pixel to the pool's members of its mode (or of other modes), pair by pair; NaN without any."""
+    """Mean squared distance of each target pixel to the pool's members of its mode (or of other modes), pair by pair;
+    NaN without any.
+    """
     found = torch.full(modes.shape, torch.nan, dtype=torch.float64)
     for i, mode in enumerate(modes.tolist()):
         partners = [p for p, m in zip(pool, pool_modes.tolist(), strict=True) if m >= 0 and (m == mode) == same]
@@ -74,7 +76,10 @@ def pairs(target: Tensor, modes: Tensor, pool: Tensor, pool_modes: Tensor, same:
 
 def test_alignment_is_the_mean_over_all_pairs_of_a_mode() -> None:
     """Vectors of any length, so that no term cancels by accident."""
-    target, pool = 1.7 * unit(9, D, seed=4), unit(20, D, seed=5) * torch.rand(20, 1, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    target, pool = (
+        1.7 * unit(9, D, seed=4),
+        unit(20, D, seed=5) * torch.rand(20, 1, generator=torch.Generator().manual_seed(8), dtype=torch.float64),
+    )
     modes = torch.tensor([0, 1, 2, 3, 4, 5, -1, 0, 11])
     pool_modes = torch.randint(-1, 5, (20,), generator=torch.Generator().manual_seed(6))
     moments = mmdl.mode_moments(pool, pool_modes, C * K)
@@ -92,7 +97,10 @@ def test_gradients() -> None:
 
     def metric(e: Tensor, r: Tensor) -> Tensor:
         squared = mmdl.squared_distances(e, r)
-        entropy, hinge = mmdl.mode_cross_entropy(squared, LABELS, SIGMA, VALID), mmdl.mode_hinge(squared, LABELS, MARGIN, VALID)
+        entropy, hinge = (
+            mmdl.mode_cross_entropy(squared, LABELS, SIGMA, VALID),
+            mmdl.mode_hinge(squared, LABELS, MARGIN, VALID),
+        )
         return torch.stack([entropy, hinge, mmdl.mode_balance(squared, LABELS, USAGE, SIGMA, VALID)])
 
     assert torch.autograd.gradcheck(metric, (pixels, representatives))
@@ -139,7 +147,9 @@ def test_half_precision_is_computed_in_float32() -> None:
 
 def test_entropy_of_use() -> None:
     counts = torch.tensor([[5.0, 5.0, 5.0], [9.0, 0.0, 0.0], [4.0, 4.0, 0.0], [0.0, 0.0, 0.0]])
-    assert mmdl.usage_entropy(counts).tolist() == pytest.approx([1.0, 0.0, math.log(2) / math.log(3), math.nan], abs=1e-6, nan_ok=True)
+    assert mmdl.usage_entropy(counts).tolist() == pytest.approx(
+        [1.0, 0.0, math.log(2) / math.log(3), math.nan], abs=1e-6, nan_ok=True
+    )
     assert mmdl.usage_entropy(torch.tensor([[7.0]])).tolist() == [0.0]
 
 

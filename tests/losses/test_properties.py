@@ -1,4 +1,6 @@
-"""What the losses promise beside their values: precision, ignored labels, means that ranks can share, no wait for the device."""
+"""What the losses promise beside their values: precision, ignored labels, means that ranks can share, no wait for the
+device.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,9 @@ def test_upsampling_keeps_the_corners() -> None:
     assert large.shape == (2, CLASSES, 65, 89) and large.dtype == torch.float64
     for y, x in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
         torch.testing.assert_close(large[..., y, x], small[..., y, x], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(large[..., ::4, ::4], small, rtol=1e-12, atol=1e-12)  # 64/16 and 88/22: every fourth pixel is an original
+    torch.testing.assert_close(
+        large[..., ::4, ::4], small, rtol=1e-12, atol=1e-12
+    )  # 64/16 and 88/22: every fourth pixel is an original
 
 
 def test_entropy_is_one_for_the_uniform_and_zero_for_the_certain() -> None:
@@ -117,7 +121,9 @@ def test_image_weights_by_hand() -> None:
     """One image of 2 classes, 3 pixels against 1: w = 1 / (n_c^0.5 * 4^0.5)."""
     prob = torch.tensor([0.9, 0.8, 0.7, 0.4], dtype=torch.float64)
     prob = torch.stack([prob, 1 - prob]).view(1, 2, 2, 2)
-    weights = torch.tensor([1 / math.sqrt(12), 1 / math.sqrt(12), 1 / math.sqrt(12), 1 / 2], dtype=torch.float64).view(1, 1, 2, 2)
+    weights = torch.tensor([1 / math.sqrt(12), 1 / math.sqrt(12), 1 / math.sqrt(12), 1 / 2], dtype=torch.float64).view(
+        1, 1, 2, 2
+    )
     expected = -(weights * prob**2).sum() / 2
     torch.testing.assert_close(losses.image_weighted_max_square_loss(prob, 0.5), expected, rtol=1e-6, atol=0)
 

@@ -21,14 +21,21 @@ def test_reconstruction() -> None:
 
 def test_perceptual() -> None:
     """One class map 1, 2, 3 against 3, 0, 0: normalised -√1.5, 0, √1.5 against √2, -√½, -√½."""
-    logits, wanted = torch.tensor([[[[1.0, 2.0, 3.0]]]], dtype=torch.float64), torch.tensor([[[[3.0, 0.0, 0.0]]]], dtype=torch.float64)
+    logits, wanted = (
+        torch.tensor([[[[1.0, 2.0, 3.0]]]], dtype=torch.float64),
+        torch.tensor([[[[3.0, 0.0, 0.0]]]], dtype=torch.float64),
+    )
     expected = ((1.5**0.5 + 2**0.5) ** 2 + 0.5 + (1.5**0.5 + 0.5**0.5) ** 2) / 3
-    assert float(perceptual_loss(logits, wanted)) == pytest.approx(expected, rel=1e-4)  # the norm adds 1e-5 to each variance
+    assert float(perceptual_loss(logits, wanted)) == pytest.approx(
+        expected, rel=1e-4
+    )  # the norm adds 1e-5 to each variance
 
 
 def test_perceptual_looks_at_contrast_per_image_and_class() -> None:
     logits = torch.randn(2, 3, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    brighter = logits * torch.tensor([2.0, 3.0, 0.5], dtype=torch.float64).view(1, 3, 1, 1) + torch.tensor([1.0, -4.0], dtype=torch.float64).view(2, 1, 1, 1)
+    brighter = logits * torch.tensor([2.0, 3.0, 0.5], dtype=torch.float64).view(1, 3, 1, 1) + torch.tensor(
+        [1.0, -4.0], dtype=torch.float64
+    ).view(2, 1, 1, 1)
     assert float(perceptual_loss(brighter, logits)) < 1e-8
     assert float(perceptual_loss(logits.flip(0), logits)) > 0.1
     halves = [float(perceptual_loss(logits[i : i + 1].flip(3), logits[i : i + 1])) for i in range(2)]

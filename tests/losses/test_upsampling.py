@@ -40,7 +40,9 @@ def logits(cells: tuple[int, int]) -> Tensor:
 
 @pytest.mark.parametrize("name", VIEWS)
 @pytest.mark.parametrize(("cells", "size"), SIZES)
-def test_views_and_their_gradients_equal_the_plain_way(name: str, cells: tuple[int, int], size: tuple[int, int]) -> None:
+def test_views_and_their_gradients_equal_the_plain_way(
+    name: str, cells: tuple[int, int], size: tuple[int, int]
+) -> None:
     grad = torch.randn(2, CLASSES, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     results = []
     for make in VIEWS[name]:
@@ -58,7 +60,10 @@ def test_cross_entropy_equals_the_plain_way(cells: tuple[int, int], size: tuple[
     labels = torch.randint(0, CLASSES + 2, (2, *size), generator=torch.Generator().manual_seed(2)).to(dtype)
     labels[0, 0] = 255
     results = []
-    for make in (lambda x: losses.upsampled_segmentation_loss(x, labels), lambda x: losses.segmentation_loss(whole(x, size), labels)):
+    for make in (
+        lambda x: losses.upsampled_segmentation_loss(x, labels),
+        lambda x: losses.segmentation_loss(whole(x, size), labels),
+    ):
         x = logits(cells)
         loss = 0.3 * make(x)
         loss.backward()

@@ -55,7 +55,9 @@ def predict(images: torch.Tensor) -> torch.Tensor:
 
 
 def _evaluate(dataset: Generated, at: str = "native", batch: int = 2, images: int = 0):
-    return evaluate(predict, dataset, num_classes=5, input_size=(48, 32), batch=batch, at=at, images=images, class_names=NAMES)  # type: ignore[arg-type]
+    return evaluate(
+        predict, dataset, num_classes=5, input_size=(48, 32), batch=batch, at=at, images=images, class_names=NAMES
+    )  # type: ignore[arg-type]
 
 
 def _plain(dataset: Generated, at: str = "native") -> np.ndarray:
@@ -75,7 +77,9 @@ def _plain(dataset: Generated, at: str = "native") -> np.ndarray:
 def test_equals_the_plain_way(at: str) -> None:
     result = _evaluate(Generated(), at)
     expected = _plain(Generated(), at)
-    assert np.abs(result.confusion - expected).sum() <= 4  # float32 ties between upsampling orders, of some 10,000 pixels
+    assert (
+        np.abs(result.confusion - expected).sum() <= 4
+    )  # float32 ties between upsampling orders, of some 10,000 pixels
     assert result.confusion.sum() == expected.sum() and result.confusion.dtype == np.int64
     assert result.images == 7
 

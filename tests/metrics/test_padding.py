@@ -32,7 +32,9 @@ class Striped:
 
 
 def brightness(images: torch.Tensor) -> torch.Tensor:
-    """Logits at stride 8, corners aligned: class 0 where dark, 1 where bright, 2 with certainty where there is padding."""
+    """Logits at stride 8, corners aligned: class 0 where dark, 1 where bright, 2 with certainty where there
+    is padding.
+    """
     grey = images[:, :1].float()
     size = (-(-grey.shape[2] // 8) + 1, -(-grey.shape[3] // 8) + 1)
     small = torch.nn.functional.interpolate(grey, size, mode="bilinear", align_corners=True)
@@ -41,10 +43,27 @@ def brightness(images: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("at", ["native", "crop"])
 def test_padding_is_not_scored(at: str) -> None:
-    result = evaluate(brightness, Striped(), num_classes=3, input_size=(128, 96), batch=3, at=at, class_names=("dark", "bright", "padding"), fit="pad")  # type: ignore[arg-type]
+    result = evaluate(
+        brightness,
+        Striped(),
+        num_classes=3,
+        input_size=(128, 96),
+        batch=3,
+        at=at,
+        class_names=("dark", "bright", "padding"),
+        fit="pad",
+    )  # type: ignore[arg-type]
     assert result.confusion[:, 2].sum() == 0
     assert result.iou[:2].min() > 0.9
     if at == "native":
         assert result.confusion.sum() == sum(width * height for width, height in SIZES)
-    stretched = evaluate(brightness, Striped(), num_classes=3, input_size=(128, 96), batch=3, at=at, class_names=("dark", "bright", "padding"))  # type: ignore[arg-type]
+    stretched = evaluate(
+        brightness,
+        Striped(),
+        num_classes=3,
+        input_size=(128, 96),
+        batch=3,
+        at=at,
+        class_names=("dark", "bright", "padding"),
+    )  # type: ignore[arg-type]
     assert stretched.confusion[:, 2].sum() == 0 and stretched.iou[:2].min() > 0.9

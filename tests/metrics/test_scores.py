@@ -111,7 +111,21 @@ def test_the_star_of_a_16_class_network_leaves_out_three_thin_classes() -> None:
     names = [n for n in CITYSCAPES if n not in ("terrain", "truck", "train")]
     values = np.arange(16) / 16
     subsets = subset_scores(values, names)
-    kept = [0, 1, 2, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]  # road sidewalk building | light sign vegetation sky person rider car bus motorcycle bicycle
+    kept = [
+        0,
+        1,
+        2,
+        6,
+        7,
+        8,
+        9,
+        10,
+        11,
+        12,
+        13,
+        14,
+        15,
+    ]  # road sidewalk building | light sign vegetation sky person rider car bus motorcycle bicycle
     assert list(subsets) == ["13-of-16"]
     assert subsets["13-of-16"][0] == pytest.approx(sum(kept) / 13 / 16, abs=1e-15)
     assert "wall" not in subsets["13-of-16"][1] and len(subsets["13-of-16"][1]) == 13
@@ -147,6 +161,18 @@ def test_one_prediction_set_under_seven_and_ten_classes() -> None:
         confusion[CITYSCAPES.index(label), CITYSCAPES.index(prediction)] = times
     scores = merged_scores(confusion, CITYSCAPES)
     seven, ten = scores["7-from-19"], scores["10-from-19"]
-    assert {k: v for k, v in seven.items() if not math.isnan(v)} == {"flat": 6 / 7, "construction": 1.0, "nature": 0.0, "human": 1.0, "vehicle": 1.0}
-    assert {k: v for k, v in ten.items() if not math.isnan(v)} == {"road": 4 / 6, "sidewalk": 0.0, "fence or wall": 1.0, "person": 0.0, "car": 0.0}
+    assert {k: v for k, v in seven.items() if not math.isnan(v)} == {
+        "flat": 6 / 7,
+        "construction": 1.0,
+        "nature": 0.0,
+        "human": 1.0,
+        "vehicle": 1.0,
+    }
+    assert {k: v for k, v in ten.items() if not math.isnan(v)} == {
+        "road": 4 / 6,
+        "sidewalk": 0.0,
+        "fence or wall": 1.0,
+        "person": 0.0,
+        "car": 0.0,
+    }
     assert merged_scores(confusion[:16, :16], protocol("16").classes) == {}

@@ -16,7 +16,9 @@ IMAGES = torch.randn(2, 3, 49, 65, generator=torch.Generator().manual_seed(1))
 def same(a: DeepLabV2, b: DeepLabV2) -> bool:
     with torch.no_grad():
         outputs_a, outputs_b = a.eval()(IMAGES), b.eval()(IMAGES)
-    return all(x is y is None or torch.allclose(x, y, rtol=0, atol=1e-6) for x, y in zip(outputs_a, outputs_b, strict=True))
+    return all(
+        x is y is None or torch.allclose(x, y, rtol=0, atol=1e-6) for x, y in zip(outputs_a, outputs_b, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,9 @@ def test_discriminator_round_trip(tmp_path: Path, layout: str) -> None:
         ("crst", 4, False, "cannot export"),
     ],
 )
-def test_layouts_that_would_be_another_function(tmp_path: Path, layout: str, branches: int, multi_level: bool, match: str) -> None:
+def test_layouts_that_would_be_another_function(
+    tmp_path: Path, layout: str, branches: int, multi_level: bool, match: str
+) -> None:
     with pytest.raises(ValueError, match=match):
         weights.export(tiny(branches, multi_level), tmp_path / "out.pth", layout)
     assert not list(tmp_path.iterdir())

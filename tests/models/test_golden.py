@@ -29,7 +29,9 @@ def as_single_main(key: str) -> str:
     return key.replace("layer6.", "layer5.")
 
 
-def network(layers: tuple[int, int, int, int] = SMALL, dtype: torch.dtype = torch.float64, single: str = "", branches: int = 4) -> DeepLabV2:
+def network(
+    layers: tuple[int, int, int, int] = SMALL, dtype: torch.dtype = torch.float64, single: str = "", branches: int = 4
+) -> DeepLabV2:
     with torch.device("meta"):
         model = DeepLabV2(19, layers, multi_level=not single, aspp_branches=branches)
     det.fill(model.to_empty(device="cpu"), rename=as_single_main if single == "layer5" else None)
@@ -162,4 +164,6 @@ def test_shapes(size: str) -> None:
         model, discriminator = DeepLabV2(19, SMALL), Discriminator(19)
         outputs = model(torch.empty(1, 3, height, width))
         judged = discriminator(torch.empty(1, 19, height, width))
-    assert {"aux": list(outputs.aux.shape), "main": list(outputs.main.shape), "D": list(judged.shape)} == GOLDEN["shapes"][size]
+    assert {"aux": list(outputs.aux.shape), "main": list(outputs.main.shape), "D": list(judged.shape)} == GOLDEN[
+        "shapes"
+    ][size]

@@ -24,7 +24,10 @@ def published(multi_level: bool, rename: Callable[[str], str] = str, num_classes
     """A file's flat content: the reference's keys, four branches each, deterministic values."""
     with torch.device("meta"):
         keys = DeepLabV2(num_classes, SMALL, multi_level).state_dict()
-    return {rename(key): torch.from_numpy(det.det_tensor(rename(key), tuple(value.shape))).to(value.dtype) for key, value in keys.items()}
+    return {
+        rename(key): torch.from_numpy(det.det_tensor(rename(key), tuple(value.shape))).to(value.dtype)
+        for key, value in keys.items()
+    }
 
 
 def empty(branches: int, multi_level: bool = True, num_classes: int = 19) -> DeepLabV2:
@@ -47,8 +50,19 @@ def test_advent_two_heads(tmp_path: Path, layout: str) -> None:
     model = empty(4)
     file = save(tmp_path / "advent.pth", published(True))
     report = weights.load(file, model, layout)
-    assert (report.layout, report.loaded, report.dropped, report.missing, dict(report.renamed)) == ("advent", 136, (), (), {})
-    assert (report.branches, report.num_classes, report.input_normalisation, report.output_order) == (4, 19, CAFFE, ("aux", "main"))
+    assert (report.layout, report.loaded, report.dropped, report.missing, dict(report.renamed)) == (
+        "advent",
+        136,
+        (),
+        (),
+        {},
+    )
+    assert (report.branches, report.num_classes, report.input_normalisation, report.output_order) == (
+        4,
+        19,
+        CAFFE,
+        ("aux", "main"),
+    )
     assert report.sha256 == det.hashlib.sha256(file.read_bytes()).hexdigest()
     check_outputs(outputs(model), NETWORKS["ESL_multi_r1121"]["eval/float64"], TOLERANCE["float64"])
 
@@ -64,7 +78,9 @@ def test_adaptsegnet_two_heads_sums_two_branches(tmp_path: Path) -> None:
     model = empty(2)
     report = weights.load(save(tmp_path / "ada.pth", published(True)), model, "adaptsegnet")
     assert report.branches == 2
-    assert set(report.dropped) == {f"layer{n}.conv2d_list.{i}.{kind}" for n in (5, 6) for i in (2, 3) for kind in ("weight", "bias")}
+    assert set(report.dropped) == {
+        f"layer{n}.conv2d_list.{i}.{kind}" for n in (5, 6) for i in (2, 3) for kind in ("weight", "bias")
+    }
     check_outputs(outputs(model), NETWORKS["AdaptSegNet_multi_r1121"]["eval/float64"], TOLERANCE["float64"])
 
 
@@ -90,18 +106,32 @@ def test_bdl_and_crst_call_the_main_head_layer5(tmp_path: Path, layout: str, cap
 @pytest.mark.parametrize("layout", ["auto", "maxsquare"])
 def test_maxsquare_is_wrapped_and_prefixed(tmp_path: Path, layout: str) -> None:
     model = empty(2)
-    content = {"iteration": 29750, "state_dict": {f"module.{key}": value for key, value in published(True).items()}, "best_MIou": np.float64(0.464)}
+    content = {
+        "iteration": 29750,
+        "state_dict": {f"module.{key}": value for key, value in published(True).items()},
+        "best_MIou": np.float64(0.464),
+    }
     report = weights.load(save(tmp_path / "ms.pth", content), model, layout)
-    assert report.layout == "maxsquare" and report.output_order == ("main", "aux") and dict(report.renamed) == {"module.": ""}
+    assert (
+        report.layout == "maxsquare"
+        and report.output_order == ("main", "aux")
+        and dict(report.renamed) == {"module.": ""}
+    )
     golden = NETWORKS["MaxSquareLoss_multi_r1121"]["eval/float64"]
     result = outputs(model)
     check(upsample(result.main, (129, 257)), golden["out0"], TOLERANCE["float64"])
     check(upsample(result.aux, (129, 257)), golden["out1"], TOLERANCE["float64"])
-    assert not any(norm.weight.requires_grad for norm in model.norms()), "its batch-norm gain was trained; here it is frozen"
+    assert not any(norm.weight.requires_grad for norm in model.norms()), (
+        "its batch-norm gain was trained; here it is frozen"
+    )
 
 
 def test_resnet101_init_gives_the_backbone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    content = {f"Scale.{key}": value for key, value in published(False, as_single_main, num_classes=21).items() if "num_batches_tracked" not in key}
+    content = {
+        f"Scale.{key}": value
+        for key, value in published(False, as_single_main, num_classes=21).items()
+        if "num_batches_tracked" not in key
+    }
     model = det.fill(empty(4))
     kept = model.layer6.conv2d_list[0].weight.clone()
     with torch.no_grad():
@@ -112,7 +142,9 @@ def test_resnet101_init_gives_the_backbone(tmp_path: Path, caplog: pytest.LogCap
     assert all("num_batches_tracked" in key or key.startswith(("layer5.", "layer6.")) for key in report.missing)
     assert torch.equal(model.layer6.conv2d_list[0].weight, kept)
     assert "layer5 and layer6" in caplog.text
-    check_outputs(outputs(model), NETWORKS["ESL_multi_r1121"]["eval/float64"], TOLERANCE["float64"])  # the heads that it had, on the backbone that it got
+    check_outputs(
+        outputs(model), NETWORKS["ESL_multi_r1121"]["eval/float64"], TOLERANCE["float64"]
+    )  # the heads that it had, on the backbone that it got
 
 
 def test_one_head_of_a_file_with_two(tmp_path: Path) -> None:

@@ -17,7 +17,10 @@ def test_weights_are_a_function_of_the_seed_alone() -> None:
     first = build_segmenter(ModelConfig(**SMALL), 5, seed=3).state_dict()
     assert torch.equal(torch.random.get_rng_state(), before), "the global generator moved"
     torch.manual_seed(99)
-    again, other = build_segmenter(ModelConfig(**SMALL), 5, seed=3).state_dict(), build_segmenter(ModelConfig(**SMALL), 5, seed=4).state_dict()
+    again, other = (
+        build_segmenter(ModelConfig(**SMALL), 5, seed=3).state_dict(),
+        build_segmenter(ModelConfig(**SMALL), 5, seed=4).state_dict(),
+    )
     assert all(torch.equal(first[key], again[key]) for key in first)
     drawn = [key for key, value in first.items() if value.ndim == 4 or ("layer6" in key and "bias" in key)]
     assert drawn and not any(torch.equal(first[key], other[key]) for key in drawn)
@@ -31,7 +34,11 @@ def test_initial_distributions(init: str, spread: float) -> None:
     assert model.layer3[0].conv2.weight.std().item() == pytest.approx(spread, rel=0.02)
     assert model.layer6.conv2d_list[0].weight.std().item() == pytest.approx(0.01, rel=0.02)
     state = model.state_dict()
-    assert (state["bn1.weight"] == 1).all() and (state["bn1.bias"] == 0).all() and (state["layer4.0.bn3.running_var"] == 1).all()
+    assert (
+        (state["bn1.weight"] == 1).all()
+        and (state["bn1.bias"] == 0).all()
+        and (state["layer4.0.bn3.running_var"] == 1).all()
+    )
 
 
 def test_initial_discriminator_spread_is_torchs_own() -> None:

@@ -1,4 +1,6 @@
-"""Checkpoints that cannot be loaded, or not without being told: one line that names the file and the way out, and an untouched network."""
+"""Checkpoints that cannot be loaded, or not without being told: one line that names the file and the way out, and an
+untouched network.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def tiny(branches: int = 4, multi_level: bool = True, num_classes: int = 5, seed
 
 
 def state(trained: tuple[int, ...] = (0, 1, 2, 3), multi_level: bool = True) -> State:
-    """Four stored branches; those ``trained`` have moved by the same amount at the centre tap, as a sum's gradients do."""
+    """Four stored branches; those ``trained`` have moved by the same amount at the centre tap, as a sum's
+    gradients do.
+    """
     made = tiny(multi_level=multi_level, seed=7).state_dict()
     for key, value in made.items():
         if key.endswith("weight") and "conv2d_list" in key and int(key.split(".")[2]) in trained:
@@ -50,24 +54,69 @@ def refused(file: Path, model: DeepLabV2 | Discriminator, *args: object, match: 
 
 CASES: dict[str, tuple[Callable[[], object], Callable[[], DeepLabV2 | Discriminator], str, str]] = {
     "four branches into two": (state, lambda: tiny(2), "auto", "model.layout"),
-    "maxsquare's file into four": (lambda: {"state_dict": {f"module.{k}": v for k, v in state().items()}}, tiny, "auto", "model.layout"),
-    "two of four trained, into four": (lambda: state(trained=(0, 1)), tiny, "auto", "never trained.*model.aspp_branches=2"),
+    "maxsquare's file into four": (
+        lambda: {"state_dict": {f"module.{k}": v for k, v in state().items()}},
+        tiny,
+        "auto",
+        "model.layout",
+    ),
+    "two of four trained, into four": (
+        lambda: state(trained=(0, 1)),
+        tiny,
+        "auto",
+        "never trained.*model.aspp_branches=2",
+    ),
     "adaptsegnet's into four": (state, tiny, "adaptsegnet", "model.aspp_branches=2"),
     "advent's into two": (state, lambda: tiny(2), "advent", "model.aspp_branches=4"),
     "two stored into four": (lambda: tiny(2).state_dict(), tiny, "auto", "model.aspp_branches=2"),
     "other classes": (state, lambda: tiny(num_classes=6), "auto", "5 classes.*6.*data.protocol"),
     "one head into two": (lambda: state(multi_level=False), tiny, "auto", "model.multi_level=false"),
     "bdl with two heads": (state, tiny, "bdl", "layer6"),
-    "advent with layer5 as main": (lambda: layer5_main(state(multi_level=False)), lambda: tiny(multi_level=False), "advent", "layer5.*bdl"),
+    "advent with layer5 as main": (
+        lambda: layer5_main(state(multi_level=False)),
+        lambda: tiny(multi_level=False),
+        "advent",
+        "layer5.*bdl",
+    ),
     "other depth": (state, lambda: DeepLabV2(5, (1, 2, 1, 1), width=8), "auto", r"model.layers=\[1,1,1,1\]"),
     "other width": (state, lambda: DeepLabV2(5, (1, 1, 1, 1), width=16), "auto", "model.width=8"),
-    "no head": (lambda: {k: v for k, v in state().items() if "conv2d" not in k}, tiny, "auto", "model.layout=resnet101"),
-    "headless as advent": (lambda: {k: v for k, v in state().items() if "conv2d" not in k}, tiny, "advent", "model.layout=resnet101"),
-    "an entry short": (lambda: {k: v for k, v in state().items() if k != "layer2.0.bn3.bias"}, tiny, "auto", "layer2.0.bn3.bias"),
+    "no head": (
+        lambda: {k: v for k, v in state().items() if "conv2d" not in k},
+        tiny,
+        "auto",
+        "model.layout=resnet101",
+    ),
+    "headless as advent": (
+        lambda: {k: v for k, v in state().items() if "conv2d" not in k},
+        tiny,
+        "advent",
+        "model.layout=resnet101",
+    ),
+    "an entry short": (
+        lambda: {k: v for k, v in state().items() if k != "layer2.0.bn3.bias"},
+        tiny,
+        "auto",
+        "layer2.0.bn3.bias",
+    ),
     "an entry more": (lambda: state() | {"decoder.weight": torch.zeros(3)}, tiny, "auto", "decoder.weight"),
-    "another shape": (lambda: state() | {"layer1.0.conv2.weight": torch.zeros(8, 8, 1, 1)}, tiny, "auto", "layer1.0.conv2.weight has shape"),
-    "not finite": (lambda: state() | {"bn1.bias": torch.full((8,), float("nan"))}, tiny, "auto", "bn1.bias.*not finite"),
-    "a vgg": (lambda: {"features.0.weight": torch.zeros(64, 3, 3, 3)}, tiny, "auto", "no DeepLab-v2.*features.0.weight"),
+    "another shape": (
+        lambda: state() | {"layer1.0.conv2.weight": torch.zeros(8, 8, 1, 1)},
+        tiny,
+        "auto",
+        "layer1.0.conv2.weight has shape",
+    ),
+    "not finite": (
+        lambda: state() | {"bn1.bias": torch.full((8,), float("nan"))},
+        tiny,
+        "auto",
+        "bn1.bias.*not finite",
+    ),
+    "a vgg": (
+        lambda: {"features.0.weight": torch.zeros(64, 3, 3, 3)},
+        tiny,
+        "auto",
+        "no DeepLab-v2.*features.0.weight",
+    ),
     "a basic-block resnet": (
         lambda: {"conv1.weight": torch.zeros(8, 3, 7, 7), "layer1.0.conv1.weight": torch.zeros(8, 8, 3, 3)},
         tiny,
@@ -76,8 +125,18 @@ CASES: dict[str, tuple[Callable[[], object], Callable[[], DeepLabV2 | Discrimina
     ),
     "a discriminator": (lambda: Discriminator(5).state_dict(), tiny, "auto", "discriminator"),
     "a segmenter as discriminator": (state, lambda: Discriminator(5), "auto", "no discriminator"),
-    "a discriminator of other classes": (lambda: Discriminator(6).state_dict(), lambda: Discriminator(5), "auto", "6 classes"),
-    "a discriminator of other width": (lambda: Discriminator(5, 32).state_dict(), lambda: Discriminator(5), "auto", "discriminator_width=32"),
+    "a discriminator of other classes": (
+        lambda: Discriminator(6).state_dict(),
+        lambda: Discriminator(5),
+        "auto",
+        "6 classes",
+    ),
+    "a discriminator of other width": (
+        lambda: Discriminator(5, 32).state_dict(),
+        lambda: Discriminator(5),
+        "auto",
+        "discriminator_width=32",
+    ),
     "no weights": (lambda: {"epoch": 3, "state_dict": {}}, tiny, "auto", "state_dict"),
     "a list": (lambda: [1, 2], tiny, "auto", "a list"),
 }
@@ -91,13 +150,20 @@ def test_refused_with_the_way_out(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["auto", "resnet101"])
 def test_torchvision_is_refused_for_its_strides(tmp_path: Path, layout: str) -> None:
-    content = {key: value for key, value in state().items() if "conv2d_list" not in key} | {"fc.weight": torch.zeros(1000, 256), "fc.bias": torch.zeros(1000)}
+    content = {key: value for key, value in state().items() if "conv2d_list" not in key} | {
+        "fc.weight": torch.zeros(1000, 256),
+        "fc.bias": torch.zeros(1000),
+    }
     refused(save(tmp_path / "resnet101.pth", content), tiny(), layout, match="torchvision.*strides")
 
 
 def test_damaged_and_absent_files(tmp_path: Path) -> None:
     whole = save(tmp_path / "whole.pth", state()).read_bytes()
-    for name, content in {"half.pth": whole[: len(whole) // 2], "empty.pth": b"", "text.pth": b"<html>404</html>"}.items():
+    for name, content in {
+        "half.pth": whole[: len(whole) // 2],
+        "empty.pth": b"",
+        "text.pth": b"<html>404</html>",
+    }.items():
         (tmp_path / name).write_bytes(content)
         refused(tmp_path / name, tiny(), match="truncated")
     torch.save(state(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
@@ -163,7 +229,9 @@ def test_our_own_checkpoints_need_no_layout(tmp_path: Path) -> None:
         for layout in ("auto", "resnet101", "bdl"):
             model = tiny(branches, multi_level=False, seed=6)
             report = weights.load(folder / "segmenter.pt", model, layout)
-            assert report.layout == "esl_dist" and report.branches == branches and not report.missing and not report.notes
+            assert (
+                report.layout == "esl_dist" and report.branches == branches and not report.missing and not report.notes
+            )
             assert all(torch.equal(saved[key], value) for key, value in model.state_dict().items())
     refused(tmp_path / "4" / "segmenter.pt", tiny(2, multi_level=False), match="model.aspp_branches=4")
 

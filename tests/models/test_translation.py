@@ -42,7 +42,13 @@ def test_shapes() -> None:
 
 def test_a_cell_of_the_discriminator_sees_70_pixels() -> None:
     """Without its norms, which look at the whole image."""
-    network = nn.Sequential(*[module for module in build_translation(TranslateConfig(discriminator_width=4), seed=3)[1] if not isinstance(module, nn.InstanceNorm2d)])
+    network = nn.Sequential(
+        *[
+            module
+            for module in build_translation(TranslateConfig(discriminator_width=4), seed=3)[1]
+            if not isinstance(module, nn.InstanceNorm2d)
+        ]
+    )
     for module in network:
         if isinstance(module, nn.Conv2d):
             nn.init.constant_(module.weight, 0.01)

@@ -123,7 +123,11 @@ def test_gpu_faults(driver: Driver) -> None:
     nvml = Nvml.open()
     assert nvml is not None and nvml.faults("index 0") == []
     driver.ecc, driver.rows, driver.reasons = 3, (1, 0, 1, 0), 0x40 | 0x1
-    assert nvml.faults("index 0") == ["3 uncorrected memory error(s) since the driver started", "a memory row is to be remapped at the next reset", "hardware thermal slowdown"]
+    assert nvml.faults("index 0") == [
+        "3 uncorrected memory error(s) since the driver started",
+        "a memory row is to be remapped at the next reset",
+        "hardware thermal slowdown",
+    ]
 
 
 def test_no_driver_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:

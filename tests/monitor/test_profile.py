@@ -46,8 +46,21 @@ def test_a_trace_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
 
 
 def test_a_run_names_the_parts_of_its_steps_and_is_otherwise_the_same(tmp_path: Path) -> None:
-    words = ["--config", str(ROOT / "configs/smoke.yaml"), "run.stages=[align]", "align.steps=4", "eval.split=''", "tracking.mlflow=false", "run.threads=1"]
-    words += ["data.streets.source_train=2", "data.streets.target_train=2", f"data.root={tmp_path}/data", "checkpoint.every=9"]
+    words = [
+        "--config",
+        str(ROOT / "configs/smoke.yaml"),
+        "run.stages=[align]",
+        "align.steps=4",
+        "eval.split=''",
+        "tracking.mlflow=false",
+        "run.threads=1",
+    ]
+    words += [
+        "data.streets.source_train=2",
+        "data.streets.target_train=2",
+        f"data.root={tmp_path}/data",
+        "checkpoint.every=9",
+    ]
     assert train.main([*words, f"run.dir={tmp_path}/plain"]) == 0
     assert train.main([*words, f"run.dir={tmp_path}/run", "profile.start=2", "profile.steps=2"]) == 0
     traces = tmp_path / "run" / "profile"
@@ -55,5 +68,7 @@ def test_a_run_names_the_parts_of_its_steps_and_is_otherwise_the_same(tmp_path: 
     found = names(traces / "align_rank0.json.gz")
     assert set(get_args(Phase)) <= set(found)
     assert [found.count(name) for name in ("data", "all-reduce", "optimiser")] == [2, 2, 2]
-    done = [json.loads((tmp_path / run / "align" / "done.json").read_text())["weights_sha256"] for run in ("plain", "run")]
+    done = [
+        json.loads((tmp_path / run / "align" / "done.json").read_text())["weights_sha256"] for run in ("plain", "run")
+    ]
     assert done[0] == done[1]

@@ -1,4 +1,6 @@
-"""Hosts as network namespaces: each has its own address, interface and ports; the file system is shared, as on a cluster."""
+"""Hosts as network namespaces: each has its own address, interface and ports; the file system is shared, as on a
+cluster.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +47,16 @@ class Host:
         ip("-n", self.switch, "link", "set", f"port{self.number}", "up")
 
     def launch(self, hosts: int, log: Path, local: Path, *words: str, **extra: str) -> subprocess.Popen[bytes]:
-        """``launch/multi_node.sh`` on this host, one rank; ``local`` is a folder that only this host sees, empty at every launch."""
+        """``launch/multi_node.sh`` on this host, one rank; ``local`` is a folder that only this host sees, empty at
+        every launch.
+        """
         local.mkdir(exist_ok=True)
         env = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "PET_", "ESL_", "TORCHELASTIC_")) and k not in ("RANK", "WORLD_SIZE")},
+            **{
+                k: v
+                for k, v in os.environ.items()
+                if not k.startswith(("SLURM_", "PET_", "ESL_", "TORCHELASTIC_")) and k not in ("RANK", "WORLD_SIZE")
+            },
             "PYTHON": sys.executable,
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
@@ -61,9 +69,21 @@ class Host:
         }
         # ``ip netns exec`` gives the process mounts of its own, so this one is seen nowhere else.
         mounted = ["bash", "-c", 'mount -t tmpfs tmpfs "$0" && exec bash launch/multi_node.sh "$@"', str(local)]
-        command = ["ip", "netns", "exec", self.namespace, *mounted, str(self.number), str(hosts), f"10.77.0.1:{PORT}", *words]
+        command = [
+            "ip",
+            "netns",
+            "exec",
+            self.namespace,
+            *mounted,
+            str(self.number),
+            str(hosts),
+            f"10.77.0.1:{PORT}",
+            *words,
+        ]
         with open(log, "ab") as out:
-            process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+            )
         self.launched.append(process)
         return process
 

@@ -35,7 +35,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def on_one_host(ranks: int, module: str, *words: str) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m", f"esl_dist.{module}", *words]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={ranks}",
+        "-m",
+        f"esl_dist.{module}",
+        *words,
+    ]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
@@ -69,7 +78,9 @@ class Job:
         """Wait for something; the seconds it took."""
         began = time.monotonic()
         while not reached():
-            assert time.monotonic() - began < seconds, f"no {what} after {seconds} s:\n" + "\n".join(self.log(host.number)[-2500:] for host in self.hosts)
+            assert time.monotonic() - began < seconds, f"no {what} after {seconds} s:\n" + "\n".join(
+                self.log(host.number)[-2500:] for host in self.hosts
+            )
             time.sleep(0.1)
         return time.monotonic() - began
 
@@ -91,13 +102,17 @@ def steps(run: Path) -> list[int]:
 
 
 def weights(run: Path) -> dict[str, str]:
-    return {path.parent.name: json.loads(path.read_text())["weights_sha256"] for path in sorted(run.glob("*/done.json"))}
+    return {
+        path.parent.name: json.loads(path.read_text())["weights_sha256"] for path in sorted(run.glob("*/done.json"))
+    }
 
 
 def label_set(folder: Path) -> tuple[object, dict[str, str]]:
     """Thresholds per class, and the hash of every PNG."""
     content = json.loads((folder / "thresholds.json").read_text())
-    return content["classes"], {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((folder / "labels").rglob("*.png"))}
+    return content["classes"], {
+        p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((folder / "labels").rglob("*.png"))
+    }
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -117,8 +132,18 @@ def test_the_pipeline_across_hosts_is_the_one_of_a_single_host(count: int, tmp_p
 
 @pytest.mark.parametrize("loses", ["cable", "power"])
 def test_a_host_that_returns_loses_nothing(loses: str, tmp_path: Path, data: str) -> None:
-    """Cut off in the middle of training: the others wait for it, and the result is the one of an undisturbed run, bit for bit."""
-    words = [*SMOKE, data, "run.stages=[source]", f"source.steps={STEPS}", "checkpoint.every=10", "run.log_every=1", "eval.split=''"]
+    """Cut off in the middle of training: the others wait for it, and the result is the one of an undisturbed run, bit
+    for bit.
+    """
+    words = [
+        *SMOKE,
+        data,
+        "run.stages=[source]",
+        f"source.steps={STEPS}",
+        "checkpoint.every=10",
+        "run.log_every=1",
+        "eval.split=''",
+    ]
     run = tmp_path / "run"
     with hosts(2) as made:
         job = Job(made, tmp_path, "train", *words, f"run.dir={run}")
@@ -141,7 +166,15 @@ def test_a_host_that_returns_loses_nothing(loses: str, tmp_path: Path, data: str
 
 
 def test_a_host_that_is_lost_for_good_leaves_a_run_that_goes_on_elsewhere(tmp_path: Path, data: str) -> None:
-    words = [*SMOKE, data, "run.stages=[source]", f"source.steps={STEPS}", "checkpoint.every=10", "run.log_every=1", "eval.split=''"]
+    words = [
+        *SMOKE,
+        data,
+        "run.stages=[source]",
+        f"source.steps={STEPS}",
+        "checkpoint.every=10",
+        "run.log_every=1",
+        "eval.split=''",
+    ]
     run = tmp_path / "run"
     with hosts(2) as made:
         job = Job(made, tmp_path, "train", *words, f"run.dir={run}")
@@ -158,19 +191,35 @@ def test_a_host_that_is_lost_for_good_leaves_a_run_that_goes_on_elsewhere(tmp_pa
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("noticed", [False, True])
 def test_a_host_cut_off_while_labels_are_made(noticed: bool, tmp_path: Path, data: str) -> None:
-    """Some seconds without a cable are bridged. A host without power is noticed after the 300 s that ranks may wait between stages."""
-    words = [*SMOKE, data, "run.stages=[source,selftrain]", "selftrain.init=source", "extract.size=[1024,512]", "eval.split=''"]
+    """Some seconds without a cable are bridged. A host without power is noticed after the 300 s that ranks may wait
+    between stages.
+    """
+    words = [
+        *SMOKE,
+        data,
+        "run.stages=[source,selftrain]",
+        "selftrain.init=source",
+        "extract.size=[1024,512]",
+        "eval.split=''",
+    ]
     run = tmp_path / "run"
     with hosts(2) as made:
         job = Job(made, tmp_path, "train", *words, f"run.dir={run}")
-        job.until(lambda: any(e["event"] == "stage" and e["stage"] == "source" and e["status"] == "done" for e in events(run)), "end of the first stage")
+        job.until(
+            lambda: any(
+                e["event"] == "stage" and e["stage"] == "source" and e["status"] == "done" for e in events(run)
+            ),
+            "end of the first stage",
+        )
         if noticed:
             made[1].power_off()
             job.until(lambda: "failed (exitcode:" in job.log(0), "notice of the lost host", 400)
         else:
             made[1].cut()
             time.sleep(15)
-        assert not (run / "pseudo_labels" / "esl" / "thresholds.json").exists(), "cut too late: the labels were already there"
+        assert not (run / "pseudo_labels" / "esl" / "thresholds.json").exists(), (
+            "cut too late: the labels were already there"
+        )
         if noticed:
             made[1].power_on()
             job.agents[1] = job.start(made[1])
@@ -179,5 +228,15 @@ def test_a_host_cut_off_while_labels_are_made(noticed: bool, tmp_path: Path, dat
         job.wait(240)
         assert ("failed (exitcode:" in job.log(0)) == noticed
     checkpoint = sorted((run / "source" / "checkpoints").glob("step_*"))[-1]
-    on_one_host(1, "extract", *SMOKE, data, "extract.size=[1024,512]", "--checkpoint", str(checkpoint), "--out", str(tmp_path / "alone"))
+    on_one_host(
+        1,
+        "extract",
+        *SMOKE,
+        data,
+        "extract.size=[1024,512]",
+        "--checkpoint",
+        str(checkpoint),
+        "--out",
+        str(tmp_path / "alone"),
+    )
     assert label_set(run / "pseudo_labels" / "esl") == label_set(tmp_path / "alone")

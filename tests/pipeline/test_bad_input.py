@@ -1,4 +1,6 @@
-"""What a user gets wrong: each mistake ends in one line that names the file or key, and nothing half-written is left."""
+"""What a user gets wrong: each mistake ends in one line that names the file or key, and nothing
+half-written is left.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,11 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("pair")
-    ensure_pair(root, StreetsConfig(size=(128, 64), source_train=6, target_train=4, target_val=1, target_test=2), lambda line: None)
+    ensure_pair(
+        root,
+        StreetsConfig(size=(128, 64), source_train=6, target_train=4, target_val=1, target_test=2),
+        lambda line: None,
+    )
     return root
 
 
@@ -35,7 +41,14 @@ def data(pair: Path, tmp_path: Path) -> Path:
 
 def message(data: Path, *words: str) -> str:
     """The line that the trainer ends with."""
-    options = ["run.stages=[source]", "source.steps=6", "data.streets.make=false", "tracking.mlflow=false", f"data.root={data}", f"run.dir={data}/run"]
+    options = [
+        "run.stages=[source]",
+        "source.steps=6",
+        "data.streets.make=false",
+        "tracking.mlflow=false",
+        f"data.root={data}",
+        f"run.dir={data}/run",
+    ]
     with pytest.raises(ValueError) as caught:
         train.main(["--config", str(ROOT / "configs/smoke.yaml"), *options, *words])
     text = str(caught.value)
@@ -69,13 +82,22 @@ def test_label_ids_outside_the_encoding_stop_the_run(data: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["size", "truncated"])
-def test_a_broken_sample_is_replaced_named_and_counted_up_to_the_bound(data: Path, fault: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_sample_is_replaced_named_and_counted_up_to_the_bound(
+    data: Path, fault: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     file = data / "gta5/labels/00002.png" if fault == "size" else data / "gta5/images/00002.png"
     if fault == "size":
         Image.fromarray(np.zeros((32, 128), np.uint8)).save(file)
     else:
         file.write_bytes(file.read_bytes()[:-500])
-    words = ["--config", str(ROOT / "configs/smoke.yaml"), "run.stages=[source]", "data.streets.make=false", "tracking.mlflow=false", f"data.root={data}"]
+    words = [
+        "--config",
+        str(ROOT / "configs/smoke.yaml"),
+        "run.stages=[source]",
+        "data.streets.make=false",
+        "tracking.mlflow=false",
+        f"data.root={data}",
+    ]
     assert train.main([*words, f"run.dir={data}/good", "source.steps=7", "eval.split=''"]) == 0
     assert "00002.png" in capfd.readouterr().err
     assert '"event": "warning"' in (data / "good/metrics.jsonl").read_text().replace('"event":"', '"event": "')
@@ -87,14 +109,39 @@ def test_a_checkpoint_of_another_architecture(data: Path) -> None:
     other = data / "other.pt"
     torch.save(DeepLabV2(7, layers=(1, 1, 1, 1), width=8).state_dict(), other)
     with pytest.raises(ValueError, match=r"other\.pt"):
-        words = ["--config", str(ROOT / "configs/smoke.yaml"), "data.streets.make=false", f"data.root={data}", "--checkpoint", str(other), "--out", str(data / "out")]
+        words = [
+            "--config",
+            str(ROOT / "configs/smoke.yaml"),
+            "data.streets.make=false",
+            f"data.root={data}",
+            "--checkpoint",
+            str(other),
+            "--out",
+            str(data / "out"),
+        ]
         extract.main(words)
     assert not (data / "out").exists()
 
 
 def test_on_two_ranks_the_line_is_printed_once(data: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "esl_dist.train", "--config", "configs/smoke.yaml"]
-    words = ["data.streets.make=false", f"data.root={data}", "data.source.root=gta6", f"run.dir={data}/run", "tracking.mlflow=false"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "esl_dist.train",
+        "--config",
+        "configs/smoke.yaml",
+    ]
+    words = [
+        "data.streets.make=false",
+        f"data.root={data}",
+        "data.source.root=gta6",
+        f"run.dir={data}/run",
+        "tracking.mlflow=false",
+    ]
     ended = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert ended.returncode != 0
     assert ended.stderr.count("esl_dist: error") == 1

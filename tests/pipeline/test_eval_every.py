@@ -22,7 +22,14 @@ from esl_dist.pipeline import Pipeline
 from esl_dist.reporting.record import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
-ONE_STAGE = ["run.stages=[align]", "align.steps=6", "checkpoint.every=1", "checkpoint.keep=1", "tracking.mlflow=false", "run.threads=1"]
+ONE_STAGE = [
+    "run.stages=[align]",
+    "align.steps=6",
+    "checkpoint.every=1",
+    "checkpoint.keep=1",
+    "tracking.mlflow=false",
+    "run.threads=1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -58,23 +65,58 @@ def scripted(monkeypatch: pytest.MonkeyPatch, values: dict[int, float], stop_at:
 
 def test_two_ranks_train_the_same_with_and_without(tmp_path: Path, data: str) -> None:
     for every in (0, 4):
-        words = [*ONE_STAGE, data, f"run.dir={tmp_path}/{every}", f"eval.every={every}", "eval.bn_statistics=[target,running]"]
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "esl_dist.train", "--config", "configs/smoke.yaml"]
-        ended = subprocess.run([*launcher, *words], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280)
+        words = [
+            *ONE_STAGE,
+            data,
+            f"run.dir={tmp_path}/{every}",
+            f"eval.every={every}",
+            "eval.bn_statistics=[target,running]",
+        ]
+        launcher = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node=2",
+            "-m",
+            "esl_dist.train",
+            "--config",
+            "configs/smoke.yaml",
+        ]
+        ended = subprocess.run(
+            [*launcher, *words],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
         assert ended.returncode == 0, ended.stderr[-3000:]
     assert digest(tmp_path / "0") == digest(tmp_path / "4")
     record = read_run(tmp_path / "4").stages[0]
     events = [json.loads(line) for line in (tmp_path / "4/metrics.jsonl").read_text().splitlines()]
     by_step = {e["step"]: e["miou"] for e in events if e["event"] == "eval" and e["bn_statistics"] == "target"}
     assert sorted(by_step) == [4, 6]
-    assert sum(e["event"] == "eval" and e["bn_statistics"] == "target" for e in events) == 2, "the last step is scored once"
-    words = ["--checkpoint", str(tmp_path / "4/align/checkpoints/step_00000006"), "--out", str(tmp_path / "again.json"), "eval.bn_statistics=[target]"]
+    assert sum(e["event"] == "eval" and e["bn_statistics"] == "target" for e in events) == 2, (
+        "the last step is scored once"
+    )
+    words = [
+        "--checkpoint",
+        str(tmp_path / "4/align/checkpoints/step_00000006"),
+        "--out",
+        str(tmp_path / "again.json"),
+        "eval.bn_statistics=[target]",
+    ]
     assert score_again.main(["--config", "configs/smoke.yaml", data, "run.threads=1", *words]) == 0
     again = json.loads((tmp_path / "again.json").read_text())
-    assert again["confusion"] == record.metrics["target"]["confusion"], "the copy that is scored is the network that is saved"
+    assert again["confusion"] == record.metrics["target"]["confusion"], (
+        "the copy that is scored is the network that is saved"
+    )
     assert by_step[6] == record.miou("target") == again["miou"]
     assert record.best == {"target": max(by_step.values())}
-    assert checkpoint.best(tmp_path / "4/align/checkpoints") == max(((s, m) for s, m in by_step.items()), key=lambda entry: (entry[1], -entry[0]))
+    assert checkpoint.best(tmp_path / "4/align/checkpoints") == max(
+        ((s, m) for s, m in by_step.items()), key=lambda entry: (entry[1], -entry[0])
+    )
 
 
 def test_the_best_checkpoint_stays_beside_the_last(tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,12 +128,28 @@ def test_the_best_checkpoint_stays_beside_the_last(tmp_path: Path, data: str, mo
 
 def test_a_scored_step_is_saved_between_checkpoints(tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, {3: 0.5, 6: 0.4})
-    assert train.main(["--config", "smoke.yaml", *ONE_STAGE, data, f"run.dir={tmp_path}", "eval.every=3", "checkpoint.every=100"]) == 0
+    assert (
+        train.main(
+            ["--config", "smoke.yaml", *ONE_STAGE, data, f"run.dir={tmp_path}", "eval.every=3", "checkpoint.every=100"]
+        )
+        == 0
+    )
     assert kept(tmp_path) == ["step_00000003", "step_00000006"]
 
 
-def test_a_signal_while_scoring_stops_there_and_the_score_is_made_up_for(tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["--config", "smoke.yaml", *ONE_STAGE, data, "eval.every=3", "eval.batch=1", "eval.bn_statistics=[running]", "checkpoint.every=100"]
+def test_a_signal_while_scoring_stops_there_and_the_score_is_made_up_for(
+    tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [
+        "--config",
+        "smoke.yaml",
+        *ONE_STAGE,
+        data,
+        "eval.every=3",
+        "eval.batch=1",
+        "eval.bn_statistics=[running]",
+        "checkpoint.every=100",
+    ]
     assert train.main([*words, f"run.dir={tmp_path}/straight"]) == 0
     real, images = evaluate.upsampled_argmax, []
 
@@ -114,7 +172,16 @@ def test_a_signal_while_scoring_stops_there_and_the_score_is_made_up_for(tmp_pat
         assert (broken / "align" / name).read_text() == (tmp_path / "straight/align" / name).read_text()
 
     images.clear()  # the entry that scores a checkpoint ends with 0 and leaves no half a file
-    words = ["--config", "smoke.yaml", data, "eval.batch=1", "--checkpoint", str(broken / "align/checkpoints/step_00000006"), "--out", str(tmp_path / "scores.json")]
+    words = [
+        "--config",
+        "smoke.yaml",
+        data,
+        "eval.batch=1",
+        "--checkpoint",
+        str(broken / "align/checkpoints/step_00000006"),
+        "--out",
+        str(tmp_path / "scores.json"),
+    ]
     with pytest.raises(SystemExit) as ended:
         cli.run(lambda: score_again.main(words))
     assert ended.value.code == 0 and len(images) == 2 and not (tmp_path / "scores.json").exists()

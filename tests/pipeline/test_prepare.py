@@ -1,4 +1,6 @@
-"""``python -m esl_dist.prepare`` as a user meets it: killed and started again, wrong options, and a training that reads what it made."""
+"""``python -m esl_dist.prepare`` as a user meets it: killed and started again, wrong options, and a training that reads
+what it made.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,12 @@ def test_a_killed_preparation_goes_on_and_ends_as_if_nothing_had_happened(data: 
     folder = data / "prepared/gta5-320x240-19"
     command = [sys.executable, "-m", "esl_dist.prepare", "--workers", "1", *words(data)]
     running = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while len(files(folder)) < 2 and time.monotonic() < deadline:
@@ -59,17 +66,27 @@ def test_a_killed_preparation_goes_on_and_ends_as_if_nothing_had_happened(data: 
     running.wait()
     kept = files(folder)
     assert 2 <= len(kept) < IMAGES // PER_FILE and not (folder / "manifest.json").exists()
-    (folder / ".00019.h5.1.part").write_bytes(b"half of a file")  # what a kill leaves behind, if it hits a file in the making
+    (folder / ".00019.h5.1.part").write_bytes(
+        b"half of a file"
+    )  # what a kill leaves behind, if it hits a file in the making
     half = folder / f"{len(kept):05d}.h5"
     half.write_bytes((folder / "00000.h5").read_bytes()[:100_000])  # and what a bad copy would leave under a good name
     assert prepare.main(["--workers", "0", *words(data)]) == 0
     manifest = json.loads((folder / "manifest.json").read_text())
     assert {name: time for name, time in files(folder).items() if name in kept} == kept
-    assert [entry["file"] for entry in manifest["files"]] == sorted(files(folder)) and len(manifest["files"]) == IMAGES // PER_FILE
+    assert [entry["file"] for entry in manifest["files"]] == sorted(files(folder)) and len(
+        manifest["files"]
+    ) == IMAGES // PER_FILE
     assert not list(folder.glob(".*"))
     for entry in manifest["files"]:
         found = check(
-            folder / entry["file"], {"settings": manifest["settings"], "first": entry["first"], "images": entry["images"], "originals": entry["originals"]}
+            folder / entry["file"],
+            {
+                "settings": manifest["settings"],
+                "first": entry["first"],
+                "images": entry["images"],
+                "originals": entry["originals"],
+            },
         )
         assert found.sha256 == entry["sha256"]
     resumed = [entry["sha256"] for entry in manifest["files"]]

@@ -1,4 +1,6 @@
-"""Translation in a run: killed while it trains and while it rewrites, on other ranks, and what other stages read of it."""
+"""Translation in a run: killed while it trains and while it rewrites, on other ranks, and what other stages
+read of it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,14 @@ from tests.chaos.drill import Drill, wait_until
 OPTIONS = [
     'run.stages=[source,translate,"align+it"]',
     *(f"{stage}.steps=4" for stage in ("source", "align")),
-    *("translate.steps=8", "translate.load=64", "translate.crop=32", "translate.blocks=1", "translate.width=4", "translate.discriminator_width=4"),
+    *(
+        "translate.steps=8",
+        "translate.load=64",
+        "translate.crop=32",
+        "translate.blocks=1",
+        "translate.width=4",
+        "translate.discriminator_width=4",
+    ),
     *("translate.history=4", "translate.lr=0.01"),
 ]
 
@@ -48,7 +57,10 @@ def test_killed_while_it_trains_and_while_it_rewrites(ranks: int, straight: Dril
         straight.finish(ranks)
     killed = Drill(tmp_path / "killed", straight.data, OPTIONS)
     images = killed.run_dir / "translate" / "source" / "images"
-    moments = (lambda: any(e["stage"] == "translate" and e["step"] >= 5 for e in killed.events("train")), lambda: images.is_dir() and any(images.glob("*.png")))
+    moments = (
+        lambda: any(e["stage"] == "translate" and e["step"] >= 5 for e in killed.events("train")),
+        lambda: images.is_dir() and any(images.glob("*.png")),
+    )
     for moment in moments:
         start = killed.start(ranks)
         try:
@@ -67,7 +79,12 @@ def settings(drill: Drill, *words: str) -> list[str]:
 
 
 def test_one_rank_writes_the_same_images_and_mends_what_is_missing(straight: Drill, tmp_path: Path) -> None:
-    words = ["--checkpoint", str(straight.run_dir / "translate/checkpoints/step_00000008"), "--out", str(tmp_path / "out")]
+    words = [
+        "--checkpoint",
+        str(straight.run_dir / "translate/checkpoints/step_00000008"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert translate.main([*settings(straight), *words]) == 0
     files = json.loads((tmp_path / "out.json").read_text())["files"]
     assert files == json.loads((straight.run_dir / "translate/source.json").read_text())["files"] and len(files) == 8
@@ -94,13 +111,33 @@ def test_another_stage_reads_them_with_one_option(straight: Drill) -> None:
         assert before.size(index) == after.size(index) and np.array_equal(before.label(index), after.label(index))
         assert not np.array_equal(before.image(index), after.image(index))
     used = json.loads((straight.run_dir / "align-it/stage.json").read_text())
-    assert used["images"] == "translate" and used["weights of images"] == json.loads((straight.run_dir / "translate/done.json").read_text())["weights_sha256"]
+    assert (
+        used["images"] == "translate"
+        and used["weights of images"]
+        == json.loads((straight.run_dir / "translate/done.json").read_text())["weights_sha256"]
+    )
 
 
 def test_target_images_in_the_sources_look_keep_their_layout(straight: Drill, tmp_path: Path) -> None:
     checkpoint = straight.run_dir / "translate/checkpoints/step_00000008"
-    assert translate.main([*settings(straight, "data.target.split=test"), "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out"), "--domain", "target"]) == 0
-    config = load_config("tests/chaos/chaos.yaml", [f"data.root={straight.data}", "data.target.split=test", f"data.target.root={tmp_path / 'out'}"])
+    assert (
+        translate.main(
+            [
+                *settings(straight, "data.target.split=test"),
+                "--checkpoint",
+                str(checkpoint),
+                "--out",
+                str(tmp_path / "out"),
+                "--domain",
+                "target",
+            ]
+        )
+        == 0
+    )
+    config = load_config(
+        "tests/chaos/chaos.yaml",
+        [f"data.root={straight.data}", "data.target.split=test", f"data.target.root={tmp_path / 'out'}"],
+    )
     assert len(open_dataset(config.data.target, config.data.root, "19")) == 4
 
 
@@ -111,13 +148,29 @@ def test_sizes_that_are_no_multiple_of_four_survive(straight: Drill, tmp_path: P
             (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
             Image.new(mode, size).save(tmp_path / "set" / folder / f"{name}.png")
     words = settings(straight, f"data.source.root={tmp_path / 'set'}")
-    assert translate.main([*words, "--checkpoint", str(straight.run_dir / "translate/checkpoints/step_00000008"), "--out", str(tmp_path / "out")]) == 0
+    assert (
+        translate.main(
+            [
+                *words,
+                "--checkpoint",
+                str(straight.run_dir / "translate/checkpoints/step_00000008"),
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 0
+    )
     sizes = [Image.open(tmp_path / "out/images" / f"{name}.png").size for name in "ab"]
     assert sizes == [(61, 35), (70, 52)]
 
 
 def test_a_generator_of_another_size_is_refused(straight: Drill, tmp_path: Path) -> None:
-    words = ["--checkpoint", str(straight.run_dir / "translate/checkpoints/step_00000008"), "--out", str(tmp_path / "out")]
+    words = [
+        "--checkpoint",
+        str(straight.run_dir / "translate/checkpoints/step_00000008"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     with pytest.raises(ValueError, match=r"to_target\.pt: is no generator of 2 blocks"):
         translate.main([*settings(straight, "translate.blocks=2"), *words])
     with pytest.raises(ValueError, match="--checkpoint: no folder"):
@@ -126,4 +179,8 @@ def test_a_generator_of_another_size_is_refused(straight: Drill, tmp_path: Path)
 
 def test_the_report_shows_them(straight: Drill) -> None:
     page = (straight.run_dir / "report.html").read_text()
-    assert "Images in the other domain’s look" in page and page.count("in the source’s look") >= 4 and "ADVENT + IT" in page
+    assert (
+        "Images in the other domain’s look" in page
+        and page.count("in the source’s look") >= 4
+        and "ADVENT + IT" in page
+    )

@@ -1,4 +1,6 @@
-"""The program as a user runs it, on the smoke configuration: every stage, twice, interrupted, and extraction at several world sizes."""
+"""The program as a user runs it, on the smoke configuration: every stage, twice, interrupted, and extraction at several
+world sizes.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,19 @@ FAST = ["tracking.mlflow=false", "run.threads=1"]
 
 
 def command(module: str, ranks: int, *words: str) -> list[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else [sys.executable]
+    launcher = (
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+        if ranks > 1
+        else [sys.executable]
+    )
     return [*launcher, "-m", f"esl_dist.{module}", "--config", "configs/smoke.yaml", *words]
 
 
 def run(module: str, ranks: int, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command(module, ranks, *words), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    ended = subprocess.run(
+        command(module, ranks, *words), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
+    )
     assert (ended.returncode == 0) == ok, ended.stdout[-2000:] + ended.stderr[-4000:]
     return ended
 
@@ -48,7 +56,10 @@ def digests(run_dir: Path) -> dict[str, str]:
 
 
 def label_hashes(out: Path) -> dict[str, str]:
-    return {p.relative_to(out).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((out / "labels").rglob("*.png"))}
+    return {
+        p.relative_to(out).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted((out / "labels").rglob("*.png"))
+    }
 
 
 def test_every_stage_leaves_its_result(finished: Path) -> None:
@@ -61,7 +72,11 @@ def test_every_stage_leaves_its_result(finished: Path) -> None:
     for rule in ("ssl", "esl"):
         assert len(label_hashes(finished / "pseudo_labels" / rule)) == 12
     assert "<html" in (finished / "report.html").read_text()
-    steps = [e["step"] for e in map(json.loads, (finished / "metrics.jsonl").read_text().splitlines()) if e["event"] == "train" and e["stage"] == "align"]
+    steps = [
+        e["step"]
+        for e in map(json.loads, (finished / "metrics.jsonl").read_text().splitlines())
+        if e["event"] == "train" and e["stage"] == "align"
+    ]
     assert steps == [2, 4]
 
 
@@ -74,7 +89,9 @@ def test_the_same_command_again_does_nothing(finished: Path, folder: Path) -> No
 
 
 def test_other_options_in_the_same_folder_are_refused(finished: Path, folder: Path) -> None:
-    ended = run("train", 1, *FAST, f"run.dir={finished}", f"data.root={folder}/data", "optim.batch=2", "optim.lr=0.5", ok=False)
+    ended = run(
+        "train", 1, *FAST, f"run.dir={finished}", f"data.root={folder}/data", "optim.batch=2", "optim.lr=0.5", ok=False
+    )
     assert ended.returncode == 2
     assert "was made with optim.lr=0.01, now it is 0.5; choose another run.name" in ended.stderr
 
@@ -83,7 +100,13 @@ def test_other_options_in_the_same_folder_are_refused(finished: Path, folder: Pa
 def test_killed_and_started_again_is_bit_identical(finished: Path, folder: Path) -> None:
     words = [*FAST, f"run.dir={folder}/killed", f"data.root={folder}/data"]
     for _ in range(40):
-        process = subprocess.Popen(command("train", 2, *words), cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command("train", 2, *words),
+            cwd=ROOT,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         done = len(digests(folder / "killed"))
         deadline = time.monotonic() + 120
         # Kill as soon as the next stage has saved something, or when everything is done.
@@ -109,6 +132,19 @@ def test_extraction_is_the_same_for_every_world_size(finished: Path, folder: Pat
 
 def test_evaluation_is_the_same_for_every_world_size(finished: Path, folder: Path) -> None:
     checkpoint = finished / "align" / "checkpoints" / "step_00000004"
-    run("evaluate", 1, *FAST, f"data.root={folder}/data", "--checkpoint", str(checkpoint), "--out", str(folder / "m.json"), "eval.bn_statistics=[running]")
-    ours, theirs = json.loads((folder / "m.json").read_text()), json.loads((finished / "align" / "metrics-running.json").read_text())
+    run(
+        "evaluate",
+        1,
+        *FAST,
+        f"data.root={folder}/data",
+        "--checkpoint",
+        str(checkpoint),
+        "--out",
+        str(folder / "m.json"),
+        "eval.bn_statistics=[running]",
+    )
+    ours, theirs = (
+        json.loads((folder / "m.json").read_text()),
+        json.loads((finished / "align" / "metrics-running.json").read_text()),
+    )
     assert ours["confusion"] == theirs["confusion"]

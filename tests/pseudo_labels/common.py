@@ -98,7 +98,10 @@ def run(
 
 def hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every PNG under a folder by its relative path."""
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*.png"))}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.png"))
+    }
 
 
 def numbers(label_set: LabelSet) -> dict[str, object]:

@@ -32,7 +32,14 @@ def test_any_iterable_of_logits_gives_the_labels_of_an_extraction(tmp_path: Path
     for rule in ("esl", "ssl", "cbst"):
         setting = PseudoLabelConfig(rule=rule)  # type: ignore[arg-type]
         (expected,) = run(logits, tmp_path / f"expected-{rule}", setting, spool="logits")
-        made = from_logits(((f"town/{i:03d}", z) for i, z in enumerate(logits)), tmp_path / rule, size=SIZE, class_names=CLASSES, setting=setting, shard=3)
+        made = from_logits(
+            ((f"town/{i:03d}", z) for i, z in enumerate(logits)),
+            tmp_path / rule,
+            size=SIZE,
+            class_names=CLASSES,
+            setting=setting,
+            shard=3,
+        )
         assert made.thresholds["classes"] == expected.thresholds["classes"] and made.thresholds["images"] == 7
         assert hashes(made.out) == hashes(expected.out)
         assert not list((tmp_path / rule).rglob("*.h5")), "the spool is gone"

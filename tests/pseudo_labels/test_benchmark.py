@@ -11,23 +11,36 @@ from PIL import Image
 from esl_dist.benchmarks import extract, extract_whole
 
 
-def test_the_recreated_procedure_and_this_package_keep_the_same_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recreated_procedure_and_this_package_keep_the_same_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(extract, "SIZE", (256, 128))
     extract.published(3, tmp_path / "published")
     extract.ours(3, tmp_path / "ours")
     for i in range(3):
-        theirs, ours = (np.asarray(Image.open(path / f"{i:06d}.png")) for path in (tmp_path / "published", tmp_path / "ours" / "0.1" / "labels"))
+        theirs, ours = (
+            np.asarray(Image.open(path / f"{i:06d}.png"))
+            for path in (tmp_path / "published", tmp_path / "ours" / "0.1" / "labels")
+        )
         assert (theirs != 255).mean() > 0.4
         assert (theirs != ours).mean() < 1e-3, "the two medians are at most one pixel apart"
 
 
 def test_a_table_can_be_made_of_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def measured(function: object, what: str, number: int, fast: bool = True) -> dict[str, object]:
-        return {"images": number, "cpu_s": number * (0.13 if what == "published" else 0.013), "wall_s": 1.0, "peak_mib": 10.0 * number, "scores": "exact (x)"}
+        return {
+            "images": number,
+            "cpu_s": number * (0.13 if what == "published" else 0.013),
+            "wall_s": 1.0,
+            "peak_mib": 10.0 * number,
+            "scores": "exact (x)",
+        }
 
     monkeypatch.setattr(extract, "apart", measured)
     results = extract.run(30, (100,), 10)
-    assert results["fast_times_less_cpu"] == pytest.approx(10) and results["published_mib_per_image"] == pytest.approx(10)
+    assert results["fast_times_less_cpu"] == pytest.approx(10) and results["published_mib_per_image"] == pytest.approx(
+        10
+    )
     assert "10.0x" in extract.table(results)
 
 

@@ -41,18 +41,24 @@ def test_labels_and_thresholds_equal_a_plain_numpy_sort_over_all_scores(tmp_path
             continue
         nu, mu = e[-(-len(e) // 2) - 1], p[len(p) - -(-len(p) // 2)]
         assert for_esl["median"] == nu and for_ssl["median"] == mu
-        assert for_esl["threshold"] == max(nu, for_esl["threshold"]) and (for_esl["threshold"] == nu or abs(for_esl["threshold"] - 0.1) < 1e-8)
+        assert for_esl["threshold"] == max(nu, for_esl["threshold"]) and (
+            for_esl["threshold"] == nu or abs(for_esl["threshold"] - 0.1) < 1e-8
+        )
         assert for_esl["kept"] == (e <= max(nu, 0.1)).sum() and for_ssl["kept"] == (p >= min(mu, 0.9)).sum()
     for i in range(10):
         thresholds = np.array([entry["threshold"] for entry in esl.thresholds["classes"]])
         assert (label(esl.out, i) == np.where(entropies[i] <= thresholds[labels[i]], labels[i], 255)).all()
-    assert class_quantiles(list(zip(labels, entropies, strict=True)), 5)[:4].tolist() == [entry["median"] for entry in esl.thresholds["classes"][:4]]
+    assert class_quantiles(list(zip(labels, entropies, strict=True)), 5)[:4].tolist() == [
+        entry["median"] for entry in esl.thresholds["classes"][:4]
+    ]
 
 
 def test_every_spool_and_no_spool_give_the_same_files(tmp_path: Path) -> None:
     results = []
     for spool in ("scores", "logits", "none"):
-        made = run(LOGITS, tmp_path / spool, ESL, SSL, MEDIAN, PseudoLabelConfig(ties="drop", rank="upper"), spool=spool)
+        made = run(
+            LOGITS, tmp_path / spool, ESL, SSL, MEDIAN, PseudoLabelConfig(ties="drop", rank="upper"), spool=spool
+        )
         shutil.rmtree(tmp_path / spool / "spool", ignore_errors=True)
         results.append((hashes(tmp_path / spool), [numbers(label_set) for label_set in made]))
     assert len(results[0][0]) == 40
@@ -81,9 +87,12 @@ def test_a_one_pixel_class_and_exact_zeros(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spool", ["logits", "none"])
 def test_cbst_relabels_by_the_ratio_and_keeps_from_one_on(spool: str, tmp_path: Path) -> None:
-    logits = [np.random.RandomState(i).standard_normal((5, 5, 7)).astype(np.float32) * np.float32(0.3) for i in range(10)]
+    logits = [
+        np.random.RandomState(i).standard_normal((5, 5, 7)).astype(np.float32) * np.float32(0.3) for i in range(10)
+    ]
     for z in logits:
-        z[0, :, :4] += 6  # class 0 is sure in half of the image and wins by a hair in the other, where its threshold now rules it out
+        # class 0 is sure in half of the image and wins by a hair in the other, where its threshold now rules it out
+        z[0, :, :4] += 6
         z[4] = -50
     (made,) = run(logits, tmp_path, CBST, spool=spool)
     q = np.stack([spec.probabilities(z, (SIZE[1], SIZE[0])) for z in logits])
@@ -113,10 +122,14 @@ def test_windows_have_medians_of_their_own(tmp_path: Path) -> None:
     for part, ids in enumerate((range(0, 4), range(4, 8), range(8, 10))):
         (alone,) = run([LOGITS[i] for i in ids], tmp_path / f"part{part}", ESL)
         for mine, theirs in zip(windowed.thresholds["windows"][part], alone.thresholds["classes"], strict=True):
-            assert {key: mine[key] for key in ("count", "median", "threshold")} == {key: theirs[key] for key in ("count", "median", "threshold")}
+            assert {key: mine[key] for key in ("count", "median", "threshold")} == {
+                key: theirs[key] for key in ("count", "median", "threshold")
+            }
         for position, i in enumerate(ids):
             assert (label(windowed.out, i) == label(alone.out, position)).all()
-    assert [entry["count"] for entry in windowed.thresholds["classes"]] == [entry["count"] for entry in whole.thresholds["classes"]]
+    assert [entry["count"] for entry in windowed.thresholds["classes"]] == [
+        entry["count"] for entry in whole.thresholds["classes"]
+    ]
     assert hashes(whole.out) != hashes(windowed.out)
 
 
@@ -124,7 +137,10 @@ def test_images_may_have_sizes_of_their_own(tmp_path: Path) -> None:
     def size(i: int) -> tuple[int, int]:
         return 10 + i, 30 - i
 
-    results = [hashes(run(LOGITS, tmp_path / spool, ESL, spool=spool, output_size=size)[0].out) for spool in ("scores", "logits", "none")]
+    results = [
+        hashes(run(LOGITS, tmp_path / spool, ESL, spool=spool, output_size=size)[0].out)
+        for spool in ("scores", "logits", "none")
+    ]
     assert results[0] == results[1] == results[2]
     assert [label(tmp_path / "logits" / "0", i).shape for i in (0, 9)] == [(10, 30), (19, 21)]
 
@@ -139,7 +155,9 @@ def test_from_a_spool_other_thresholds_need_no_forward(tmp_path: Path) -> None:
         assert not any(line.startswith("inference") for line in lines)
         assert [hashes(a.out) for a in again] == [hashes(b.out) for b in direct]
     small = run(LOGITS, tmp_path / "logits", *other, from_spool=True, size=(16, 9))
-    assert [hashes(a.out) for a in small] == [hashes(b.out) for b in run(LOGITS, tmp_path / "small", *other, size=(16, 9))]
+    assert [hashes(a.out) for a in small] == [
+        hashes(b.out) for b in run(LOGITS, tmp_path / "small", *other, size=(16, 9))
+    ]
     with pytest.raises(ValueError, match="scores: 'exact 40x24' there, 'exact 16x9' here"):
         run(LOGITS, tmp_path / "scores", *other, from_spool=True, size=(16, 9))
     run(LOGITS, tmp_path / "entropy", ESL)
@@ -158,7 +176,11 @@ def test_a_finished_set_is_left_alone_and_a_damaged_one_is_made_again(tmp_path: 
     stamp = path.stat().st_mtime_ns
     lines: list[str] = []
     (again,) = run(LOGITS, tmp_path, ESL, lines=lines)
-    assert lines == ["labels 0: already there"] and path.stat().st_mtime_ns == stamp and again.thresholds == made.thresholds
+    assert (
+        lines == ["labels 0: already there"]
+        and path.stat().st_mtime_ns == stamp
+        and again.thresholds == made.thresholds
+    )
     path.write_bytes(path.read_bytes()[:-5])
     run(LOGITS, tmp_path, ESL)
     assert hashes(made.out) == before
@@ -171,7 +193,9 @@ def test_a_finished_set_is_left_alone_and_a_damaged_one_is_made_again(tmp_path: 
 
 def test_a_spool_of_another_network_or_a_damaged_one_is_refused_by_name(tmp_path: Path) -> None:
     run(LOGITS, tmp_path, ESL)
-    with pytest.raises(ValueError, match=r"rank0000-00000\.h5 was written by another run \(checkpoint: 'c0ffee' there, 'other' here\)"):
+    with pytest.raises(
+        ValueError, match=r"rank0000-00000\.h5 was written by another run \(checkpoint: 'c0ffee' there, 'other' here\)"
+    ):
         run(LOGITS, tmp_path, ESL, checkpoint="other")
     file = tmp_path / "spool" / "rank0000-00001.h5"
     with h5py.File(file, "r+") as handle:
@@ -254,7 +278,14 @@ def test_what_is_forgotten_between_two_forwards_changes_no_comparison() -> None:
         bins = draw.choice([-1, 0, 1, 5, 6, 900, 16000], (2, 3))
         bound = int(draw.choice([0, 5 << 16, (900 << 16) + 77]))
         table = reduced.substitutes(list(bins), [bound], 3)
-        key = np.sort(np.concatenate([draw.randint(0, keys.KEY_LIMIT, 50), (draw.choice([0, 1, 5, 6, 7, 900], 50) << 16) + draw.randint(0, 65536, 50)]))
+        key = np.sort(
+            np.concatenate(
+                [
+                    draw.randint(0, keys.KEY_LIMIT, 50),
+                    (draw.choice([0, 1, 5, 6, 7, 900], 50) << 16) + draw.randint(0, 65536, 50),
+                ]
+            )
+        )
         for c in range(3):
             whole = table[c, key >> 16]
             shown = np.where(whole < 0, key, whole << 16)

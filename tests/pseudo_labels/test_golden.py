@@ -1,7 +1,7 @@
 """What the published extraction computes, to the pixel: ``scores: library`` with ``rank: reference``, both confidences.
 
-Torch's own softmax and log differ in the last bit between machines, so a pixel within 1e-5 of its threshold may fall on the other
-side there; on the machine that the numbers were measured on none does.
+Torch's own softmax and log differ in the last bit between machines, so a pixel within 1e-5 of its threshold may fall on
+the other side there; on the machine that the numbers were measured on none does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ PUBLISHED = PseudoLabelConfig(scores="library", rank="reference")
 
 
 def network_logits() -> list[np.ndarray]:
-    """The golden network: DeepLab-v2 of layers (1, 1, 2, 1) with deterministic weights, its main head 15 times larger."""
+    """The golden network: DeepLab-v2 of layers (1, 1, 2, 1) with deterministic weights, its main head 15
+    times larger.
+    """
     from esl_dist.models import DeepLabV2
     from tests.deterministic import fill, image_chw
 
@@ -79,7 +81,12 @@ def test_windows_are_the_published_chunks(tmp_path: Path) -> None:
 def test_exact_scores_move_next_to_nothing(tmp_path: Path) -> None:
     """Against the published arithmetic: thresholds within 3e-6, and no more pixels than lie that close to one."""
     expected = GOLDEN["entropy"]["fake_logits"][1]
-    (made,) = run([fake_logits(i) for i in range(12)], tmp_path, dataclasses.replace(PUBLISHED, nu=expected["nu"], scores="exact"), size=SIZE)
+    (made,) = run(
+        [fake_logits(i) for i in range(12)],
+        tmp_path,
+        dataclasses.replace(PUBLISHED, nu=expected["nu"], scores="exact"),
+        size=SIZE,
+    )
     agrees(made, expected, same_machine=False)
     for entry, median in zip(made.thresholds["classes"], expected["medians"], strict=True):
         if entry["count"]:

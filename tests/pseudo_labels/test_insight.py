@@ -47,14 +47,24 @@ def test_wrong_labels_per_set_and_class_are_those_of_the_files(extraction: tuple
     known = maps()[3]
     assert found["ground_truth"] is True
     for row, entry in enumerate(found["sets"]):
-        label = np.stack([np.asarray(Image.open(out / f"{row}" / "labels" / "town" / f"{i:03d}.png")) for i in range(8)])
+        label = np.stack(
+            [np.asarray(Image.open(out / f"{row}" / "labels" / "town" / f"{i:03d}.png")) for i in range(8)]
+        )
         judged = (label != 255) & (known != 255)
         assert entry["wrong"] == (judged & (label != known)).sum() / judged.sum()
         for c, values in enumerate(entry["classes"]):
             of_class = judged & (label == c)
             assert values["wrong"] == ((of_class & (known != c)).sum() / of_class.sum() if of_class.any() else None)
-    esl, ssl = (np.stack([np.asarray(Image.open(out / f"{row}" / "labels" / "town" / f"{i:03d}.png")) for i in range(8)]) != 255 for row in (0, 1))
-    assert found["agreement"] == {"both": (esl & ssl).sum(), "esl only": (esl & ~ssl).sum(), "ssl only": (~esl & ssl).sum(), "neither": (~esl & ~ssl).sum()}
+    esl, ssl = (
+        np.stack([np.asarray(Image.open(out / f"{row}" / "labels" / "town" / f"{i:03d}.png")) for i in range(8)]) != 255
+        for row in (0, 1)
+    )
+    assert found["agreement"] == {
+        "both": (esl & ssl).sum(),
+        "esl only": (esl & ~ssl).sum(),
+        "ssl only": (~esl & ssl).sum(),
+        "neither": (~esl & ~ssl).sum(),
+    }
 
 
 @pytest.mark.parametrize("kind", ["entropy", "probability"])
@@ -67,13 +77,21 @@ def test_curves_equal_thresholding_every_pixel_again(kind: str, extraction: tupl
     for c in range(5):
         n = (label == c).sum()
         half = -(-n // 2)
-        median.append(np.sort(digit[label == c])[half - 1 if kind == "entropy" else n - half] if n else (0 if kind == "entropy" else 1 << 15))
+        median.append(
+            np.sort(digit[label == c])[half - 1 if kind == "entropy" else n - half]
+            if n
+            else (0 if kind == "entropy" else 1 << 15)
+        )
     for bound, coverage, precision in zip(curve["bound"], curve["coverage"], curve["precision"], strict=True):
         at = np.float32(bound).view(np.uint32) >> 16
         kept = digit <= np.maximum(at, median)[label] if kind == "entropy" else digit >= np.minimum(at, median)[label]
         assert coverage == kept.mean()
         assert precision == (kept & (label == known)).sum() / (kept & (known != 255)).sum()
-    assert np.isclose(curve["bound"][10], 0.1, rtol=0.01) if kind == "entropy" else np.isclose(curve["bound"][50], 0.9, rtol=0.01)
+    assert (
+        np.isclose(curve["bound"][10], 0.1, rtol=0.01)
+        if kind == "entropy"
+        else np.isclose(curve["bound"][50], 0.9, rtol=0.01)
+    )
     assert curve["coverage"] == sorted(curve["coverage"], reverse=kind == "probability"), "a looser bound keeps more"
 
 

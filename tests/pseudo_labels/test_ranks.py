@@ -25,7 +25,15 @@ SETTINGS = (PseudoLabelConfig(), PseudoLabelConfig(rule="ssl"), PseudoLabelConfi
 Content = dict[str, Any]
 
 
-def extract_here(out: Path, images: int = IMAGES, spool: str = "scores", broken: int = -1, spool_dir: str = "", watch: Callable[[], None] = lambda: None, stop: Callable[[], bool] = lambda: False) -> Any:
+def extract_here(
+    out: Path,
+    images: int = IMAGES,
+    spool: str = "scores",
+    broken: int = -1,
+    spool_dir: str = "",
+    watch: Callable[[], None] = lambda: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Any:
     """The content of each ``thresholds.json``, or the line that the user reads."""
     logits = [small_logits(i) for i in range(images)]
     if broken >= 0:
@@ -47,7 +55,11 @@ def quantiles_here() -> list[list[float]]:
     draw = np.random.RandomState(0)
     shards = [(draw.randint(0, 4, 50).astype(np.uint8), draw.random_sample(50).astype(np.float32)) for _ in range(5)]
     mine = shards[collectives.rank() :: min(collectives.world(), 3)] if collectives.rank() < 3 else []
-    return [[float(x) for x in class_quantiles(mine, 4, rule, kind=kind)] for rule in ("keep", "lower", "upper", "reference") for kind in ("entropy", "probability")]  # type: ignore[arg-type]
+    return [
+        [float(x) for x in class_quantiles(mine, 4, rule, kind=kind)]
+        for rule in ("keep", "lower", "upper", "reference")
+        for kind in ("entropy", "probability")
+    ]  # type: ignore[arg-type]
 
 
 def stacks_here() -> str:
@@ -84,7 +96,9 @@ def extract_and_die(out: str, forwards: int) -> None:
     extract_here(Path(out), watch=watch)
 
 
-@pytest.mark.parametrize(("world", "spool"), [(2, "none"), pytest.param(3, "logits", marks=pytest.mark.slow), (4, "logits")])
+@pytest.mark.parametrize(
+    ("world", "spool"), [(2, "none"), pytest.param(3, "logits", marks=pytest.mark.slow), (4, "logits")]
+)
 def test_every_number_of_ranks_makes_the_same_files(world: int, spool: str, tmp_path: Path) -> None:
     alone = comparable(extract_here(tmp_path / "alone"))
     alone_idle = comparable(extract_here(tmp_path / "alone-idle", images=2))
@@ -94,12 +108,16 @@ def test_every_number_of_ranks_makes_the_same_files(world: int, spool: str, tmp_
         assert comparable(result["shared"]) == comparable(result["node"]) == alone
         assert comparable(result["idle"]) == alone_idle
         assert result["quantiles"] == quantiles
-        assert "town/003: 175 of 175 logits are NaN or infinite" in result["broken"], "all ranks stop with the same line"
+        assert "town/003: 175 of 175 logits are NaN or infinite" in result["broken"], (
+            "all ranks stop with the same line"
+        )
         assert result["stacks"].startswith("rank 1 runs another stack than rank 0 (cuDNN: 90101 there, 90100 here)")
     assert hashes(tmp_path / "shared") == hashes(tmp_path / "node") == hashes(tmp_path / "alone")
     assert len(hashes(tmp_path / "shared")) == 3 * IMAGES
     assert hashes(tmp_path / "idle") == hashes(tmp_path / "alone-idle")
-    assert all(list((tmp_path / f"disk{rank}").rglob("rank*.h5")) for rank in range(world)), "each rank spooled on its own disk"
+    assert all(list((tmp_path / f"disk{rank}").rglob("rank*.h5")) for rank in range(world)), (
+        "each rank spooled on its own disk"
+    )
 
 
 @pytest.mark.parametrize("spool", ["scores", "logits", "none"])

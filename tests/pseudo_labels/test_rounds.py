@@ -28,7 +28,9 @@ def test_temperature_is_the_logits_divided_by_it(rule: str, tmp_path: Path) -> N
     assert hashes(made.out) == hashes(divided.out) and made.thresholds["classes"] == divided.thresholds["classes"]
     assert hashes(made.out) != hashes(cold.out)
     items = ((f"town/{i:03d}", z) for i, z in enumerate(LOGITS))
-    assert hashes(from_logits(items, tmp_path / "own", size=(24, 40), class_names=CLASSES, setting=warm).out) == hashes(made.out)
+    assert hashes(from_logits(items, tmp_path / "own", size=(24, 40), class_names=CLASSES, setting=warm).out) == hashes(
+        made.out
+    )
 
 
 def test_a_spool_of_another_temperature_is_refused(tmp_path: Path) -> None:
@@ -43,7 +45,10 @@ def sets_of_two_rounds(folder: Path) -> tuple[list[np.ndarray], list[np.ndarray]
     stream = np.random.RandomState(0)
     maps = []
     for number in ("esl", "esl-r2"):
-        labels = [np.where(stream.random_sample((9, 7)) < 0.4, 255, stream.randint(0, 3, (9, 7))).astype(np.uint8) for _ in range(4)]
+        labels = [
+            np.where(stream.random_sample((9, 7)) < 0.4, 255, stream.randint(0, 3, (9, 7))).astype(np.uint8)
+            for _ in range(4)
+        ]
         for i, label in enumerate(labels):
             path = folder / number / "labels" / f"town/{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""Every implementation of the exact scores gives the specification's bits, and the specification gives the right numbers."""
+"""Every implementation of the exact scores gives the specification's bits, and the specification gives the right
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,16 @@ def logits(family: str, num_classes: int, h: int, w: int, seed: int) -> np.ndarr
     return z.astype(np.float32)
 
 
-CASES = [(7, 5, 6, 33, 20), (16, 9, 17, 64, 131), (19, 9, 17, 71, 128), (19, 3, 2, 2, 3), (2, 1, 1, 5, 1), (19, 65, 33, 65, 33), (5, 8, 8, 1, 1), (19, 4, 7, 90, 8)]
+CASES = [
+    (7, 5, 6, 33, 20),
+    (16, 9, 17, 64, 131),
+    (19, 9, 17, 71, 128),
+    (19, 3, 2, 2, 3),
+    (2, 1, 1, 5, 1),
+    (19, 65, 33, 65, 33),
+    (5, 8, 8, 1, 1),
+    (19, 4, 7, 90, 8),
+]
 """Classes, input height and width, output height and width."""
 
 
@@ -50,12 +61,18 @@ def differing(a: object, b: object) -> int:
 
 
 def each_case() -> list[tuple[np.ndarray, tuple[int, int]]]:
-    return [(logits(family, c, h, w, seed), (height, width)) for seed, (c, h, w, height, width) in enumerate(CASES) for family in FAMILIES]
+    return [
+        (logits(family, c, h, w, seed), (height, width))
+        for seed, (c, h, w, height, width) in enumerate(CASES)
+        for family in FAMILIES
+    ]
 
 
 def test_torch_eager_has_the_bits_of_the_specification() -> None:
     for z, size in each_case():
-        assert [differing(a, b) for a, b in zip(spec.score(z, size), eager.score(torch.from_numpy(z), size), strict=True)] == [0, 0, 0]
+        assert [
+            differing(a, b) for a, b in zip(spec.score(z, size), eager.score(torch.from_numpy(z), size), strict=True)
+        ] == [0, 0, 0]
 
 
 def test_numba_has_the_bits_of_the_specification_and_its_histograms_count_every_pixel() -> None:
@@ -80,7 +97,8 @@ from esl_dist.pseudo_labels.scores import kernel, spec
 from tests.pseudo_labels.test_scores import CASES, FAMILIES, differing, logits
 result = []
 whole = sys.argv[1] == "all"
-for seed, (c, h, w, height, width) in enumerate(CASES if whole else [(7, 5, 6, 17, 20), (16, 2, 3, 9, 140), (19, 3, 2, 2, 3)]):
+few = [(7, 5, 6, 17, 20), (16, 2, 3, 9, 140), (19, 3, 2, 2, 3)]
+for seed, (c, h, w, height, width) in enumerate(CASES if whole else few):
     for family in FAMILIES:
         z = logits(family, c, h, w, seed)
         high = [torch.zeros(c, HIGH_BINS, dtype=torch.int64) for _ in range(2)]
@@ -88,7 +106,8 @@ for seed, (c, h, w, height, width) in enumerate(CASES if whole else [(7, 5, 6, 1
         wrong = sum(differing(a, b.numpy()) for a, b in zip(expected, found))
         for histogram, score in zip(high, expected[1:]):
             cell = expected[0].astype(np.int64) * HIGH_BINS + (score.view(np.uint32) >> 16)
-            wrong += int((histogram.numpy().reshape(-1) != np.bincount(cell.reshape(-1), minlength=histogram.numel())).sum())
+            counts = np.bincount(cell.reshape(-1), minlength=histogram.numel())
+            wrong += int((histogram.numpy().reshape(-1) != counts).sum())
         result.append(wrong)
 print(json.dumps(result))
 """
@@ -98,7 +117,9 @@ print(json.dumps(result))
 def test_the_triton_kernel_has_the_bits_of_the_specification_in_its_interpreter(cases: str) -> None:
     pytest.importorskip("triton", reason="triton is not installed")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", TRITON, cases], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", TRITON, cases], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     wrong = json.loads(done.stdout)
     assert len(wrong) == len(FAMILIES) * (3 if cases == "few" else len(CASES)) and not any(wrong)
@@ -112,13 +133,42 @@ def test_the_compiled_triton_kernel_fuses_no_multiply_add(capability: int) -> No
 
     from esl_dist.pseudo_labels.scores import kernel
 
-    types = {"wide": "*fp32", "first_row": "*i32", "row_count": "*i32", "top": "*i32", "bottom": "*i32", "weight": "*fp32", "label_out": "*u8", "entropy_out": "*fp32"}
-    types |= {"best_out": "*fp32", "high_entropy": "*i64", "high_probability": "*i64", "width": "i32", "plane": "i32", "scale": "fp32"}
-    constants = {"NUM_CLASSES": 19, "BINS": 16257, "COUNT_ENTROPY": True, "COUNT_PROBABILITY": True, "ROWS": kernel.ROWS, "COLUMNS": kernel.COLUMNS}
-    source = ASTSource(fn=kernel._scores, signature={**types, **dict.fromkeys(constants, "constexpr")}, constexprs=constants)
+    types = {
+        "wide": "*fp32",
+        "first_row": "*i32",
+        "row_count": "*i32",
+        "top": "*i32",
+        "bottom": "*i32",
+        "weight": "*fp32",
+        "label_out": "*u8",
+        "entropy_out": "*fp32",
+    }
+    types |= {
+        "best_out": "*fp32",
+        "high_entropy": "*i64",
+        "high_probability": "*i64",
+        "width": "i32",
+        "plane": "i32",
+        "scale": "fp32",
+    }
+    constants = {
+        "NUM_CLASSES": 19,
+        "BINS": 16257,
+        "COUNT_ENTROPY": True,
+        "COUNT_PROBABILITY": True,
+        "ROWS": kernel.ROWS,
+        "COLUMNS": kernel.COLUMNS,
+    }
+    source = ASTSource(
+        fn=kernel._scores, signature={**types, **dict.fromkeys(constants, "constexpr")}, constexprs=constants
+    )
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"enable_fp_fusion": False})
     # ".rn" forbids the assembler to contract; a fused build of the same kernel has fma.rn and plain mul.f32
-    assert set(re.findall(r"\b(?:fma|mul|add|sub)\S*f32", made.asm["ptx"])) <= {"mul.rn.f32", "add.rn.f32", "sub.rn.f32"}
+    assert set(re.findall(r"\b(?:fma|mul|add|sub)\S*f32", made.asm["ptx"])) <= {
+        "mul.rn.f32",
+        "add.rn.f32",
+        "sub.rn.f32",
+    }
     assert "mul.rn.f32" in made.asm["ptx"]
 
 
@@ -149,11 +199,15 @@ def test_the_specification_agrees_with_float64() -> None:
     for family in FAMILIES:
         z = logits(family, 19, 17, 33, 3)
         label, entropy, probability = spec.score(z, (65, 129))
-        p = torch.nn.functional.interpolate(torch.softmax(torch.from_numpy(z).double(), 0)[None], size=(65, 129), mode="bilinear", align_corners=True)[0]
+        p = torch.nn.functional.interpolate(
+            torch.softmax(torch.from_numpy(z).double(), 0)[None], size=(65, 129), mode="bilinear", align_corners=True
+        )[0]
         exact = (torch.special.entr(p).sum(0) / np.log(19)).numpy()
         assert np.abs(entropy - exact).max() < 5e-7
         assert np.abs(probability - p.amax(0).numpy()).max() < 5e-7
-        assert np.abs(np.take_along_axis(p.numpy(), label[None].astype(np.int64), 0)[0] - p.amax(0).numpy()).max() < 2e-7
+        assert (
+            np.abs(np.take_along_axis(p.numpy(), label[None].astype(np.int64), 0)[0] - p.amax(0).numpy()).max() < 2e-7
+        )
 
 
 def test_exact_zeros_give_no_nan_and_ties_take_the_first_class() -> None:
@@ -167,7 +221,9 @@ def test_exact_zeros_give_no_nan_and_ties_take_the_first_class() -> None:
 
 def test_library_scores_are_torchs_and_refuse_the_nan_that_the_published_log_gives() -> None:
     z = torch.from_numpy(logits("random", 19, 17, 33, 3))
-    p = torch.nn.functional.interpolate(torch.softmax(z, 0)[None], size=(65, 129), mode="bilinear", align_corners=True)[0]
+    p = torch.nn.functional.interpolate(torch.softmax(z, 0)[None], size=(65, 129), mode="bilinear", align_corners=True)[
+        0
+    ]
     label, entropy, probability = library.score(z, (65, 129))
     assert torch.equal(label.long(), p.argmax(0)) and torch.equal(probability, p.amax(0))
     assert torch.allclose(entropy, torch.special.entr(p).sum(0) / np.log(19), atol=1e-6)
@@ -203,7 +259,11 @@ def test_confidence_map_takes_batches_and_numpy_and_says_what_is_wrong() -> None
     label, entropy = confidence.confidence_map(torch.from_numpy(z), (17, 20), "entropy")
     assert label.dtype == torch.uint8 and differing(entropy.numpy(), expected[1]) == 0
     label, probability = confidence.confidence_map(np.stack([z, z]), (17, 20), "probability")
-    assert isinstance(probability, np.ndarray) and probability.shape == (2, 17, 20) and differing(probability[1], expected[2]) == 0
+    assert (
+        isinstance(probability, np.ndarray)
+        and probability.shape == (2, 17, 20)
+        and differing(probability[1], expected[2]) == 0
+    )
     for bad in (np.nan, np.inf, -np.inf):
         broken = z.copy()
         broken[3, 1, 1] = bad

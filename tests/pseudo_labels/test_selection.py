@@ -1,4 +1,6 @@
-"""Order statistics against a full sort: thousands of small cases for every rule, and the published thresholds' arithmetic."""
+"""Order statistics against a full sort: thousands of small cases for every rule, and the published thresholds'
+arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def draw_scores(draw: np.random.RandomState, n: int) -> np.ndarray:
 
 
 def expected_rank(rule: str, n: int, kind: str, share: Fraction) -> int:
-    """The rules as they are stated, by other means than the code: float where float is exact, counting where it is not."""
+    """The rules as they are stated, by other means than the code: float where float is exact, counting
+    where it is not.
+    """
     if rule == "lower":
         return math.floor((n - 1) / 2)
     if rule == "upper":
@@ -65,7 +69,10 @@ def test_quantiles_equal_a_full_sort_in_thousands_of_cases(kind: str) -> None:
             label = draw.randint(0, num_classes, n).astype(np.uint8)
             label[draw.random_sample(n) < 0.1] = 255
             shards.append((label, draw_scores(draw, n)))
-        everything = [np.concatenate(parts) if parts else np.zeros(0, t) for parts, t in zip(zip(*shards, strict=True) if shards else ((), ()), (np.uint8, np.float32), strict=True)]
+        everything = [
+            np.concatenate(parts) if parts else np.zeros(0, t)
+            for parts, t in zip(zip(*shards, strict=True) if shards else ((), ()), (np.uint8, np.float32), strict=True)
+        ]
         rule = RULES[case % 4]
         share = SHARES[case % 5]
         found = class_quantiles(shards, num_classes, rule, share=share, kind=kind)  # type: ignore[arg-type]
@@ -134,7 +141,9 @@ def test_bounds_are_rounded_to_the_side_that_changes_no_comparison() -> None:
         assert value == 0 or float(np.nextafter(high, np.float32(-1))) < value
 
 
-def brute_force(setting: PseudoLabelConfig, label: np.ndarray, score: np.ndarray, num_classes: int, share: Fraction) -> np.ndarray:
+def brute_force(
+    setting: PseudoLabelConfig, label: np.ndarray, score: np.ndarray, num_classes: int, share: Fraction
+) -> np.ndarray:
     """The rule in float64 over all pixels at once."""
     keep = np.zeros(label.shape, bool)
     for c in range(num_classes):
@@ -143,7 +152,10 @@ def brute_force(setting: PseudoLabelConfig, label: np.ndarray, score: np.ndarray
         if not len(values):
             continue
         if setting.rule in ("esl", "median"):
-            t = max(setting.nu if setting.rule == "esl" else 0.0, values[expected_rank(setting.rank, len(values), "entropy", Fraction(1, 2))])
+            t = max(
+                setting.nu if setting.rule == "esl" else 0.0,
+                values[expected_rank(setting.rank, len(values), "entropy", Fraction(1, 2))],
+            )
             keep |= mine & ((score <= t) if setting.ties == "keep" else (score < t))
         elif setting.rule == "ssl":
             t = min(setting.mu, values[expected_rank(setting.rank, len(values), "probability", Fraction(1, 2))])
@@ -161,13 +173,22 @@ def test_thresholds_and_masks_of_every_rule_equal_brute_force_in_float64() -> No
         score = np.maximum(draw_scores(draw, n), np.float32(0)) + np.float32(0)
         rule = ("esl", "ssl", "median", "cbst")[case % 4]
         fixed = float(draw.choice([0.0, 0.1, 0.5, 1.0, float(score[0]) if score[0] <= 1 else 0.3]))
-        setting = PseudoLabelConfig(rule=rule, nu=fixed, mu=fixed, rank=RULES[draw.randint(4)], ties=("keep", "drop")[draw.randint(2)], portion=float(draw.choice([0.2, 0.35, 0.5])))  # type: ignore[arg-type]
+        setting = PseudoLabelConfig(
+            rule=rule,
+            nu=fixed,
+            mu=fixed,
+            rank=RULES[draw.randint(4)],
+            ties=("keep", "drop")[draw.randint(2)],
+            portion=float(draw.choice([0.2, 0.35, 0.5])),
+        )  # type: ignore[arg-type]
         if rule == "cbst":
             setting = PseudoLabelConfig(rule="cbst", portion=setting.portion)
         count = np.bincount(label, minlength=num_classes)
         wanted = wanted_ranks(setting, count)
         key = keys(score)
-        found = np.array([int(np.sort(key[label == c])[wanted[c]]) if count[c] else -1 for c in range(num_classes)], np.int64)
+        found = np.array(
+            [int(np.sort(key[label == c])[wanted[c]]) if count[c] else -1 for c in range(num_classes)], np.int64
+        )
         limits = thresholds(setting, count, found)
         expected = brute_force(setting, label, score, num_classes, portion_of(setting, 0))
         masked, kept = counting.mask(label, key, limits.first, limits.last)
@@ -200,7 +221,13 @@ def test_an_absent_class_has_the_fixed_bound_and_no_median() -> None:
 
 def test_cbst_portions_grow_by_rounds_up_to_a_half() -> None:
     setting = PseudoLabelConfig(rule="cbst")
-    assert [portion_of(setting, r) for r in (0, 1, 5, 6, 9)] == [Fraction(1, 5), Fraction(1, 4), Fraction(9, 20), Fraction(1, 2), Fraction(1, 2)]
+    assert [portion_of(setting, r) for r in (0, 1, 5, 6, 9)] == [
+        Fraction(1, 5),
+        Fraction(1, 4),
+        Fraction(9, 20),
+        Fraction(1, 2),
+        Fraction(1, 2),
+    ]
 
 
 def test_a_png_is_read_back_as_it_was_written() -> None:

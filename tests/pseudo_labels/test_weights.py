@@ -23,7 +23,9 @@ SETTINGS = (PseudoLabelConfig(), PseudoLabelConfig(rule="ssl"))
 def test_a_weight_is_the_confidence_in_255ths_and_never_nothing() -> None:
     score = np.array([[0.0, 0.1, 0.5, 0.999, 1.004, 0.3]], np.float32)
     label = np.array([[0, 1, 2, 3, 4, 255]], np.uint8)
-    assert confidence_weights(label, score, "entropy").tolist() == [[255, 230, 128, 1, 1, 0]]  # 229.5 and 127.5: to even
+    assert confidence_weights(label, score, "entropy").tolist() == [
+        [255, 230, 128, 1, 1, 0]
+    ]  # 229.5 and 127.5: to even
     assert confidence_weights(label, np.minimum(score, 1), "probability").tolist() == [[1, 26, 128, 255, 255, 0]]
 
 

@@ -18,15 +18,50 @@ from esl_dist.pseudo_labels.spool import Layout, ShardWriter, pack
 
 SIZE = (256, 128)
 CHECKPOINT = "ab" * 32
-STAGES = {"initial": 18.0, "source": 24.0, "align-bn": 29.0, "align": 30.0, "selftrain-ssl": 31.5, "selftrain-esl": 32.4, "oracle": 44.0}
+STAGES = {
+    "initial": 18.0,
+    "source": 24.0,
+    "align-bn": 29.0,
+    "align": 30.0,
+    "selftrain-ssl": 31.5,
+    "selftrain-esl": 32.4,
+    "oracle": 44.0,
+}
 WITHHELD = 'run.stages=[initial,source,"align:bn",align,"selftrain:ssl","selftrain:esl"]'
 LOSSES = {
     "initial": ("source_main", "source_aux"),
     "source": ("source_main", "source_aux"),
     "align-bn": ("source_main", "source_aux"),
-    "align": ("source_main", "source_aux", "adv_main", "adv_aux", "d_main_source", "d_main_target", "d_aux_source", "d_aux_target"),
-    "selftrain-ssl": ("source_main", "source_aux", "target_main", "target_aux", "adv_main", "adv_aux", "d_main_source", "d_main_target"),
-    "selftrain-esl": ("source_main", "source_aux", "target_main", "target_aux", "adv_main", "adv_aux", "d_main_source", "d_main_target"),
+    "align": (
+        "source_main",
+        "source_aux",
+        "adv_main",
+        "adv_aux",
+        "d_main_source",
+        "d_main_target",
+        "d_aux_source",
+        "d_aux_target",
+    ),
+    "selftrain-ssl": (
+        "source_main",
+        "source_aux",
+        "target_main",
+        "target_aux",
+        "adv_main",
+        "adv_aux",
+        "d_main_source",
+        "d_main_target",
+    ),
+    "selftrain-esl": (
+        "source_main",
+        "source_aux",
+        "target_main",
+        "target_aux",
+        "adv_main",
+        "adv_aux",
+        "d_main_source",
+        "d_main_target",
+    ),
     "oracle": ("source_main", "source_aux"),
 }
 
@@ -38,9 +73,29 @@ def make_data(root: Path, images: int = 6) -> StreetsConfig:
     return streets
 
 
-def make_run(path: Path, data: Path, streets: StreetsConfig, *, seed: int = 1, name: str = "streets", labelled: bool = True, shift: float = 0.0, options: tuple[str, ...] = ()) -> Config:
+def make_run(
+    path: Path,
+    data: Path,
+    streets: StreetsConfig,
+    *,
+    seed: int = 1,
+    name: str = "streets",
+    labelled: bool = True,
+    shift: float = 0.0,
+    options: tuple[str, ...] = (),
+) -> Config:
     """Write a complete run folder; ``shift`` moves every adapted score by so many points."""
-    config = load_config(None, [f"run.name={name}", f"run.seed={seed}", f"data.root={data}", f"data.target.labelled={str(labelled).lower()}", *([] if labelled else [WITHHELD]), *options])
+    config = load_config(
+        None,
+        [
+            f"run.name={name}",
+            f"run.seed={seed}",
+            f"data.root={data}",
+            f"data.target.labelled={str(labelled).lower()}",
+            *([] if labelled else [WITHHELD]),
+            *options,
+        ],
+    )
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, streets=streets))
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(dump(config))
@@ -55,13 +110,26 @@ def make_run(path: Path, data: Path, streets: StreetsConfig, *, seed: int = 1, n
             manifest = {"step": 240, "files": {}, "meta": {"world": 2}}
             (folder / "checkpoints" / "step_00000240" / "manifest.json").write_text(json.dumps(manifest))
             clock = _log_stage(log, stage, clock, stream)
-            (folder / "done.json").write_text(json.dumps({"stage": stage, "step": 240, "checkpoint": "step_00000240", "weights_sha256": CHECKPOINT, "seconds": 31.25}))
+            (folder / "done.json").write_text(
+                json.dumps(
+                    {
+                        "stage": stage,
+                        "step": 240,
+                        "checkpoint": "step_00000240",
+                        "weights_sha256": CHECKPOINT,
+                        "seconds": 31.25,
+                    }
+                )
+            )
             if labelled:
                 moved = miou + (shift if stage.startswith(("align", "selftrain")) else 0)
                 for kind, more in (("running", 0.0), ("target", 6.0 if stage != "oracle" else 1.0)):
                     content = _metrics(moved + more, kind, stream)
                     (folder / f"metrics-{kind}.json").write_text(json.dumps(content))
-        log.write(json.dumps({"event": "warning", "time": clock, "text": "1 unreadable sample(s) replaced <img src=x>"}) + "\n")
+        log.write(
+            json.dumps({"event": "warning", "time": clock, "text": "1 unreadable sample(s) replaced <img src=x>"})
+            + "\n"
+        )
         log.write('{"event": "train", "stage": "source", "st')  # as a kill leaves it
     _labels(path / "pseudo_labels", config, stream)
     return config
@@ -72,20 +140,44 @@ def _metrics(miou: float, kind: str, stream: np.random.RandomState) -> dict[str,
     iou = {n: float(np.clip(miou / 100 + 0.25 * stream.standard_normal(), 0.001, 0.97)) for n in names}
     iou |= {"train": None}  # type: ignore[dict-item]
     known = [v for v in iou.values() if v is not None]
-    return {"miou": sum(known) / len(known), "iou": iou, "bn_statistics": kind, "split": "test", "images": 200, "at": "native", "confusion": []}
+    return {
+        "miou": sum(known) / len(known),
+        "iou": iou,
+        "bn_statistics": kind,
+        "split": "test",
+        "images": 200,
+        "at": "native",
+        "confusion": [],
+    }
 
 
 def _log_stage(log, stage: str, clock: float, stream: np.random.RandomState) -> float:
     for step in range(20, 241, 20):
         clock += 2.5
-        values = {f"loss/{name}": (0.7 if name.startswith(("adv", "d_")) else 2 * 0.99**step + 0.4) + 0.05 * stream.standard_normal() for name in LOSSES[stage]}
-        line = {"event": "train", "stage": stage, "step": step, "steps": 240, "lr": 0.01, "images_per_second": 41 + stream.random_sample(), "data_wait": 0.08, **values}
+        values = {
+            f"loss/{name}": (
+                (0.7 if name.startswith(("adv", "d_")) else 2 * 0.99**step + 0.4) + 0.05 * stream.standard_normal()
+            )
+            for name in LOSSES[stage]
+        }
+        line = {
+            "event": "train",
+            "stage": stage,
+            "step": step,
+            "steps": 240,
+            "lr": 0.01,
+            "images_per_second": 41 + stream.random_sample(),
+            "data_wait": 0.08,
+            **values,
+        }
         log.write(json.dumps({**line, "time": clock}) + "\n")
     return clock
 
 
 def _labels(folder: Path, config: Config, stream: np.random.RandomState) -> None:
-    """Predictions are the truth with blocks of errors; SSL and ESL keep them where two smooth fields, nearly the same, are high."""
+    """Predictions are the truth with blocks of errors; SSL and ESL keep them where two smooth fields, nearly the same,
+    are high.
+    """
     truth_config = dataclasses.replace(config.data.target, labelled=True)
     target = open_dataset(truth_config, config.data.root, config.data.protocol)
     names = protocol("19").classes
@@ -97,7 +189,11 @@ def _labels(folder: Path, config: Config, stream: np.random.RandomState) -> None
         truth = target.label(i)
         height, width = truth.shape
         wrong = _field(stream, width, height) > 1.1
-        guess = np.where(wrong | (truth == 255), stream.randint(0, 19, (height // 16 + 1, width // 16 + 1)).repeat(16, 0).repeat(16, 1)[:height, :width], truth)
+        guess = np.where(
+            wrong | (truth == 255),
+            stream.randint(0, 19, (height // 16 + 1, width // 16 + 1)).repeat(16, 0).repeat(16, 1)[:height, :width],
+            truth,
+        )
         prediction = guess.astype(np.uint8)
         count += np.bincount(prediction.reshape(-1), minlength=19)
         doubt = _field(stream, width, height) + 1.2 * wrong
@@ -112,7 +208,13 @@ def _labels(folder: Path, config: Config, stream: np.random.RandomState) -> None
     spool.close({})
     for rule in kept:
         entries = [
-            {"name": n, "count": int(c), "median": float(stream.random_sample()) if c else None, "threshold": 0.1 + 0.3 * float(stream.random_sample()), "kept": int(k)}
+            {
+                "name": n,
+                "count": int(c),
+                "median": float(stream.random_sample()) if c else None,
+                "threshold": 0.1 + 0.3 * float(stream.random_sample()),
+                "kept": int(k),
+            }
             for n, c, k in zip(names, count, kept[rule], strict=True)
         ]
         content = {"rule": rule, "nu": 0.1, "mu": 0.9, "classes": entries, "checkpoint": CHECKPOINT}

@@ -43,7 +43,9 @@ def test_names_in_a_chart_are_escaped() -> None:
     assert "<b>" not in line_chart([Series("<b>", "red", [0, 1], [1, 2])])
 
 
-@pytest.mark.parametrize(("count", "most", "expected"), [(3, 4, [0, 1, 2]), (10, 2, [2, 7]), (400, 4, [50, 150, 250, 350])])
+@pytest.mark.parametrize(
+    ("count", "most", "expected"), [(3, 4, [0, 1, 2]), (10, 2, [2, 7]), (400, 4, [50, 150, 250, 350])]
+)
 def test_spread_positions(count: int, most: int, expected: list[int]) -> None:
     assert spread(count, most) == expected
 

@@ -142,7 +142,15 @@ def test_pictures_show_what_they_say(run: Path) -> None:
         kind, _, data = uri.partition(";base64,")
         assert kind in ("data:image/png", "data:image/jpeg")
         by_title.setdefault(alt.partition(", streets")[0], []).append(Image.open(io.BytesIO(base64.b64decode(data))))
-    expected = ["Target image", "Ground truth", "Prediction", "SSL labels", "ESL labels", "SSL keeps, ESL drops", "ESL keeps, SSL drops"]
+    expected = [
+        "Target image",
+        "Ground truth",
+        "Prediction",
+        "SSL labels",
+        "ESL labels",
+        "SSL keeps, ESL drops",
+        "ESL keeps, SSL drops",
+    ]
     assert list(by_title) == expected and all(len(found) == 4 for found in by_title.values())
     ssl, esl = (np.asarray(by_title[f"{rule} labels"][0]) for rule in ("SSL", "ESL"))
     only = np.asarray(by_title["SSL keeps, ESL drops"][0])
@@ -166,7 +174,9 @@ def test_text_from_files_is_escaped(run: Path) -> None:
     assert "&lt;img src=x&gt;" in html and "<img src=x>" not in html
 
 
-def test_without_target_labels_pictures_coverage_and_agreement_remain(run_maker: Callable[..., Path], tmp_path: Path) -> None:
+def test_without_target_labels_pictures_coverage_and_agreement_remain(
+    run_maker: Callable[..., Path], tmp_path: Path
+) -> None:
     run = run_maker(tmp_path / "run", labelled=False)
     page = _read(write_report(run))
     assert "IoU per class" not in page.text and "wrong" not in page.text and "Ground truth" not in page.text
@@ -243,11 +253,17 @@ def test_rounds_are_compared_and_extra_terms_named(run_maker: Callable[..., Path
     with open(run / "metrics.jsonl", "a") as log:
         log.write("\n")
         for name, number, more in (("esl", 1, {}), ("esl-r2", 2, {"both_kept": 0.5, "agreed": 0.45})):
-            log.write(json.dumps({"event": "labels", "time": 1.0, "set": name, "rule": "esl", "round": number, **more}) + "\n")
+            log.write(
+                json.dumps({"event": "labels", "time": 1.0, "set": name, "rule": "esl", "round": number, **more}) + "\n"
+            )
     page = _read(write_report(run))
     table = next(rows for rows in page.tables if rows[0][-1] == "the same class, %")
     found = {row[0]: row for row in table[1:]}
-    assert found["ESL, round 2"][-2:] == ["50.0", "90.0"] and found["ESL"][-2:] == ["–", "–"] and found["SSL, round 2"][-1] == "–"
+    assert (
+        found["ESL, round 2"][-2:] == ["50.0", "90.0"]
+        and found["ESL"][-2:] == ["–", "–"]
+        and found["SSL, round 2"][-1] == "–"
+    )
     assert found["ESL, round 2"][1] == found["ESL"][1] != "–" and len(found["ESL"]) == 5
     thresholds = next(rows for rows in page.tables if any("threshold" in cell for cell in rows[1]))
     assert thresholds[0][1:] == ["SSL", "ESL", "SSL, round 2", "ESL, round 2"]

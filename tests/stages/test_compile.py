@@ -14,7 +14,14 @@ from esl_dist.config.schema import RunConfig
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.stages import build
 
-WORDS = ["model.layers=[1,1,1,1]", "model.width=4", "model.discriminator_width=4", "data.source.size=[64,48]", "data.target.size=[64,32]", "run.threads=1"]
+WORDS = [
+    "model.layers=[1,1,1,1]",
+    "model.width=4",
+    "model.discriminator_width=4",
+    "data.source.size=[64,48]",
+    "data.target.size=[64,32]",
+    "run.threads=1",
+]
 
 
 def steps(stage: str, number: int, compiled: bool) -> tuple[list[dict[str, float]], list[int]]:

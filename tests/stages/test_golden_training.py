@@ -1,4 +1,5 @@
-"""Five steps of the published methods, float64, reduced depth, by the package's own stages and updates, against committed numbers.
+"""Five steps of the published methods, float64, reduced depth, by the package's own stages and updates, against
+committed numbers.
 
 The numbers are what the public implementations compute on inputs and weights that ``tests/deterministic.py`` defines.
 Discriminator losses were rounded to float32 by the published code, hence their wider tolerance.
@@ -40,22 +41,57 @@ ADVENT_NAMES = {
     "loss_seg_trg_aux": "target_aux",
 }
 ADA_NAMES = {"loss_seg1": "source_aux", "loss_seg2": "source_main", "loss_adv1": "adv_aux", "loss_adv2": "adv_main"}
-ADA_NAMES |= {"loss_D1_src_x2": "d_aux_source", "loss_D2_src_x2": "d_main_source", "loss_D1_trg_x2": "d_aux_target", "loss_D2_trg_x2": "d_main_target"}
-MS_NAMES = {"loss_seg_main": "source_main", "loss_seg_aux": "source_aux", "loss_target": "maxsquare_main", "loss_guidance_aux": "guidance_aux"}
+ADA_NAMES |= {
+    "loss_D1_src_x2": "d_aux_source",
+    "loss_D2_src_x2": "d_main_source",
+    "loss_D1_trg_x2": "d_aux_target",
+    "loss_D2_trg_x2": "d_main_target",
+}
+MS_NAMES = {
+    "loss_seg_main": "source_main",
+    "loss_seg_aux": "source_aux",
+    "loss_target": "maxsquare_main",
+    "loss_guidance_aux": "guidance_aux",
+}
 IW_NAMES = {**MS_NAMES, "loss_target": "iw_maxsquare_main"}
 
 RUNS = {
     "esl_advent_r1121_dedup_f64": ("advent", {}, {}, ADVENT_NAMES),
-    "esl_advent_r1121_dedup_f64_stress": ("advent", {"weight": 1.0, "weight_aux": 0.2}, {"decay_steps": 10}, ADVENT_NAMES),
+    "esl_advent_r1121_dedup_f64_stress": (
+        "advent",
+        {"weight": 1.0, "weight_aux": 0.2},
+        {"decay_steps": 10},
+        ADVENT_NAMES,
+    ),
     "esl_ssl_r1121_dedup_f64": ("advent", {}, {"self_training": True}, ADVENT_NAMES),
     "esl_ssl_r1121_dup041_f64": ("advent", {}, {"self_training": True, "updates": "published"}, ADVENT_NAMES),
     "ada04_r1121_dedup_f64_aspp4": ("adaptsegnet", {}, {}, ADA_NAMES),
     "ada04_r1121_dedup_f64": ("adaptsegnet", {}, {"branches": 2}, ADA_NAMES),
     "advent_minent_r1121_dedup_f64": ("minent", {}, {}, ADVENT_NAMES),
-    "advent_minent_r1121_dedup_f64_stress": ("minent", {"weight": 1.0, "weight_aux": 0.2}, {"decay_steps": 10}, ADVENT_NAMES),
-    "ms_maxsquare_r1121_dedup_f64_aspp4_frozenbn": ("maxsquare", {"weight": 0.1, "weight_aux": 0.0, "source_aux": 0.0}, {"decay_steps": 29750}, MS_NAMES),
-    "ms_IW_maxsquare_r1121_dedup_f64_aspp4_frozenbn": ("iw_maxsquare", {"weight": 0.1, "weight_aux": 0.0, "source_aux": 0.0}, {"decay_steps": 29750}, IW_NAMES),
-    "ms_IW_maxsquare_multi_r1121_dedup_f64_aspp4_frozenbn": ("iw_maxsquare", {"weight": 0.09, "weight_aux": 0.0, "self_guidance": True}, {"decay_steps": 29750}, IW_NAMES),
+    "advent_minent_r1121_dedup_f64_stress": (
+        "minent",
+        {"weight": 1.0, "weight_aux": 0.2},
+        {"decay_steps": 10},
+        ADVENT_NAMES,
+    ),
+    "ms_maxsquare_r1121_dedup_f64_aspp4_frozenbn": (
+        "maxsquare",
+        {"weight": 0.1, "weight_aux": 0.0, "source_aux": 0.0},
+        {"decay_steps": 29750},
+        MS_NAMES,
+    ),
+    "ms_IW_maxsquare_r1121_dedup_f64_aspp4_frozenbn": (
+        "iw_maxsquare",
+        {"weight": 0.1, "weight_aux": 0.0, "source_aux": 0.0},
+        {"decay_steps": 29750},
+        IW_NAMES,
+    ),
+    "ms_IW_maxsquare_multi_r1121_dedup_f64_aspp4_frozenbn": (
+        "iw_maxsquare",
+        {"weight": 0.09, "weight_aux": 0.0, "self_guidance": True},
+        {"decay_steps": 29750},
+        IW_NAMES,
+    ),
 }
 
 
@@ -86,10 +122,16 @@ def runtime() -> Runtime:
     return Runtime(0, 1, 0, 1, torch.device("cpu"), "fp32", 1, 1, True, 100)
 
 
-# In double precision a step takes seconds: by default every method takes its first, where gradient, update and weights are
+# In double precision a step takes seconds: by default every method takes its first, where gradient, update and weights
+# are
 # compared, and the one with every part (two discriminators, pseudo-labels, repeated updates) takes all five.
 WHOLE = "esl_ssl_r1121_dup041_f64"
-VARIANTS = ("esl_advent_r1121_dedup_f64", "esl_ssl_r1121_dedup_f64", "ada04_r1121_dedup_f64_aspp4", "advent_minent_r1121_dedup_f64")
+VARIANTS = (
+    "esl_advent_r1121_dedup_f64",
+    "esl_ssl_r1121_dedup_f64",
+    "ada04_r1121_dedup_f64_aspp4",
+    "advent_minent_r1121_dedup_f64",
+)
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name not in (WHOLE, *VARIANTS)])
@@ -97,7 +139,9 @@ def test_the_first_step_equals_the_published_method(name: str, runtime: Runtime)
     compare(name, runtime, steps=1)
 
 
-@pytest.mark.parametrize("name", [name if name == WHOLE else pytest.param(name, marks=pytest.mark.slow) for name in RUNS])
+@pytest.mark.parametrize(
+    "name", [name if name == WHOLE else pytest.param(name, marks=pytest.mark.slow) for name in RUNS]
+)
 def test_five_steps_equal_the_published_method(name: str, runtime: Runtime) -> None:
     compare(name, runtime, steps=5)
 
@@ -108,12 +152,20 @@ def compare(name: str, runtime: Runtime, steps: int) -> None:
     objective, options, settings, names = RUNS[name]
     made = stage(objective, options, settings, runtime)
     optim = OptimConfig(updates=settings.get("updates", "once"))
-    updater = Updater(made, optim, GuardConfig(), settings.get("decay_steps", 250_000), torch.amp.GradScaler("cpu", enabled=False))
-    networks = {"model": made.networks["segmenter"], "d_aux": made.networks.get("d_aux"), "d_main": made.networks.get("d_main")}
+    updater = Updater(
+        made, optim, GuardConfig(), settings.get("decay_steps", 250_000), torch.amp.GradScaler("cpu", enabled=False)
+    )
+    networks = {
+        "model": made.networks["segmenter"],
+        "d_aux": made.networks.get("d_aux"),
+        "d_main": made.networks.get("d_main"),
+    }
     before = {net: {k: v.clone() for k, v in m.state_dict().items()} for net, m in networks.items() if m is not None}
 
     for step, expected in enumerate(golden["losses"][:steps]):
-        pair = Pair(batch(100 + step, 100 + step), batch(200 + step, 200 + step if settings.get("self_training") else None))
+        pair = Pair(
+            batch(100 + step, 100 + step), batch(200 + step, 200 + step if settings.get("self_training") else None)
+        )
         losses, status = updater.step(step, [pair])
         assert status.taken
         for theirs, ours in names.items():

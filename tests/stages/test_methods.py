@@ -1,4 +1,6 @@
-"""Methods as a user runs them: the MaxSquare protocol with CBST rounds and an averaged teacher, and a term of the user's own."""
+"""Methods as a user runs them: the MaxSquare protocol with CBST rounds and an averaged teacher, and a term of the
+user's own.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,26 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ["tracking.mlflow=false", "run.threads=1", "eval.bn_statistics=[running]", "data.streets.size=[64,32]", "initial.steps=2", "source.steps=2", "selftrain.steps=4"]
+TINY = [
+    "tracking.mlflow=false",
+    "run.threads=1",
+    "eval.bn_statistics=[running]",
+    "data.streets.size=[64,32]",
+    "initial.steps=2",
+    "source.steps=2",
+    "selftrain.steps=4",
+]
 TINY += [f"{key}=[64,32]" for key in ("data.source.size", "data.target.size", "extract.size", "eval.input_size")]
 
 MAXSQUARE = ["run.stages=[initial,source,'align:iw_maxsquare','selftrain:cbst']", "align.init=source", "align.steps=2"]
-MAXSQUARE += ["align.weight=0.09", "align.weight_aux=0", "align.self_guidance=true", "align.guidance_threshold=0.2", "data.mirror=0.5", "data.blur=0.5"]
+MAXSQUARE += [
+    "align.weight=0.09",
+    "align.weight_aux=0",
+    "align.self_guidance=true",
+    "align.guidance_threshold=0.2",
+    "data.mirror=0.5",
+    "data.blur=0.5",
+]
 MAXSQUARE += ["selftrain.rounds=2", "selftrain.ema=0.9", "selftrain.init=teacher", "pseudo_labels.temperature=2"]
 
 USER_TERM = '''
@@ -43,16 +60,38 @@ def focal_entropy(logits_main, logits_aux):
 
 def train(folder: Path, *words: str, ranks: int = 1, path: Path | None = None) -> Path:
     """Run the program with the smoke configuration, made smaller, in ``folder/run``."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else [sys.executable]
-    command = [*launcher, "-m", "esl_dist.train", "--config", "configs/smoke.yaml", *TINY, f"run.dir={folder}/run", f"data.root={folder}/data", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(str(p) for p in (ROOT, path) if p)}
+    launcher = (
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+        if ranks > 1
+        else [sys.executable]
+    )
+    command = [
+        *launcher,
+        "-m",
+        "esl_dist.train",
+        "--config",
+        "configs/smoke.yaml",
+        *TINY,
+        f"run.dir={folder}/run",
+        f"data.root={folder}/data",
+        *words,
+    ]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(str(p) for p in (ROOT, path) if p),
+    }
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
     assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-4000:]
     return folder / "run"
 
 
 def events(run: Path, kind: str) -> list[dict]:
-    return [event for line in (run / "metrics.jsonl").read_text().splitlines() if (event := json.loads(line))["event"] == kind]
+    return [
+        event
+        for line in (run / "metrics.jsonl").read_text().splitlines()
+        if (event := json.loads(line))["event"] == kind
+    ]
 
 
 def weights(run: Path, stage: str, name: str) -> dict[str, torch.Tensor]:
@@ -68,13 +107,21 @@ def test_maxsquare_protocol_with_rounds_and_an_averaged_teacher(ranks: int, tmp_
     run = train(tmp_path, *MAXSQUARE, ranks=ranks)
     assert json.loads((run / "align-iw_maxsquare" / "stage.json").read_text())["init"] == "source"
     losses = next(e for e in events(run, "train") if e["stage"] == "align-iw_maxsquare")
-    assert losses["loss/iw_maxsquare_main"] < 0 and losses["loss/guidance_aux"] > 0 and "loss/iw_maxsquare_aux" not in losses
+    assert (
+        losses["loss/iw_maxsquare_main"] < 0
+        and losses["loss/guidance_aux"] > 0
+        and "loss/iw_maxsquare_aux" not in losses
+    )
 
     # Rounds: the portion grows, the last round's average makes the labels, and how far the two sets agree is logged.
     sets = [json.loads((run / "pseudo_labels" / name / "thresholds.json").read_text()) for name in ("cbst", "cbst-r2")]
     assert [s["portion"] for s in sets] == [0.2, 0.25]
     first, second = events(run, "labels")
-    assert "agreed" not in first and second["round"] == 2 and 0 <= second["agreed"] <= second["both_kept"] <= min(first["coverage"], second["coverage"])
+    assert (
+        "agreed" not in first
+        and second["round"] == 2
+        and 0 <= second["agreed"] <= second["both_kept"] <= min(first["coverage"], second["coverage"])
+    )
     teacher, student = weights(run, "selftrain-cbst", "segmenter"), weights(run, "selftrain-cbst", "student")
     assert not same(teacher, student)
     done = json.loads((run / "selftrain-cbst-r2" / "stage.json").read_text())
@@ -98,7 +145,10 @@ def test_labels_weighted_by_confidence(tmp_path: Path) -> None:
     run = train(tmp_path / "weighted", *words)
     finished = weights(run, "selftrain-esl", "segmenter")
     assert not same(finished, plain)
-    sets = [json.loads((folder / "run/pseudo_labels/esl/thresholds.json").read_text()) for folder in (tmp_path / "plain", tmp_path / "weighted")]
+    sets = [
+        json.loads((folder / "run/pseudo_labels/esl/thresholds.json").read_text())
+        for folder in (tmp_path / "plain", tmp_path / "weighted")
+    ]
     assert sets[0]["labels"] == sets[1]["labels"] and "weights" in sets[1]
     # Killed after its second step.
     (run / "selftrain-esl" / "done.json").unlink()
@@ -108,7 +158,13 @@ def test_labels_weighted_by_confidence(tmp_path: Path) -> None:
 
 def test_a_users_own_term_beside_a_published_one(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(USER_TERM)
-    words = ["run.stages=[initial,align]", "align.objective=mine:focal_entropy", "align.weight=0.1", "align.also=[{objective: advent, weight: 0.001}]", "align.steps=2"]
+    words = [
+        "run.stages=[initial,align]",
+        "align.objective=mine:focal_entropy",
+        "align.weight=0.1",
+        "align.also=[{objective: advent, weight: 0.001}]",
+        "align.steps=2",
+    ]
     run = train(tmp_path, *words, path=tmp_path)
     (losses,) = events(run, "train")[-1:]
     assert losses["loss/focal_entropy"] > 0 and losses["loss/adv_main"] > 0 and losses["loss/d_main_source"] > 0

@@ -55,7 +55,9 @@ def build(name: str, runtime: Runtime) -> Adaptation:
     config, labelled, adversarial = STAGES[name]
     segmenter = ddp.wrap(DeepLabV2(CLASSES, layers=(1, 1, 1, 1), width=8).eval(), runtime)
     passes = Passes(runtime, (104.0, 108.0, 112.0), 64.0)
-    discriminators: dict[str, nn.Module] = {"main": ddp.wrap(Discriminator(CLASSES, ndf=8), runtime)} if adversarial else {}
+    discriminators: dict[str, nn.Module] = (
+        {"main": ddp.wrap(Discriminator(CLASSES, ndf=8), runtime)} if adversarial else {}
+    )
     align = AlignConfig("advent" if adversarial else "none", weight=0.5, weight_aux=0.0)
     head = initialise(ModeHead(256, CLASSES, config.modes, config.dim), 3)
     modes = Modes(ddp.wrap(head, runtime), config, passes, NAMES, 1, learns_target=labelled)
@@ -72,25 +74,43 @@ def pair(name: str, own: Sequence[int]) -> Pair:
 
 
 def results(cases: list[list[int]], out: str) -> bool:
-    """Gradients, usage and figures of every stage for each case (images per rank and micro-batch, global batch), split over the ranks that there are."""
+    """Gradients, usage and figures of every stage for each case (images per rank and micro-batch, global batch), split
+    over the ranks that there are.
+    """
     runtime = runtime_of_this_process()
     found = []
     for per_rank, total in cases:
         share = runtime.world * per_rank
         starts = [a * share + runtime.rank * per_rank for a in range(total // share)]
-        found.append({name: after_two_steps(build(name, runtime), [pair(name, range(s, s + per_rank)) for s in starts]) for name in STAGES})
+        found.append(
+            {
+                name: after_two_steps(build(name, runtime), [pair(name, range(s, s + per_rank)) for s in starts])
+                for name in STAGES
+            }
+        )
     if runtime.rank == 0:
         torch.save(found, out)
     return True
 
 
 def after_two_steps(stage: Adaptation, micro: Sequence[Pair]) -> dict[str, torch.Tensor]:
-    for _ in range(2):  # the second step shows a reducer that the first left in a bad state, and sees the first one's usage
+    for _ in range(
+        2
+    ):  # the second step shows a reducer that the first left in a bad state, and sees the first one's usage
         for network in stage.networks.values():
             network.zero_grad(set_to_none=True)
         losses = stage.step(micro)
-    grads = {f"{n}.{k}": p.grad for n, m in stage.networks.items() for k, p in ddp.inner(m).named_parameters() if p.grad is not None}
-    assert {k for k in grads if k.startswith("mmdl.")} == {"mmdl.embedding.weight", "mmdl.embedding.bias", "mmdl.representatives"}
+    grads = {
+        f"{n}.{k}": p.grad
+        for n, m in stage.networks.items()
+        for k, p in ddp.inner(m).named_parameters()
+        if p.grad is not None
+    }
+    assert {k for k in grads if k.startswith("mmdl.")} == {
+        "mmdl.embedding.weight",
+        "mmdl.embedding.bias",
+        "mmdl.representatives",
+    }
     used = {name: value for name, value in losses.items() if name.startswith("modes/entropy")}
     return {**grads, "usage": ddp.inner(stage.networks["mmdl"]).usage, **used}
 
@@ -109,7 +129,9 @@ def test_ranks_equal_one_process(world: int, tmp_path: Path) -> None:
 
 
 class Street:
-    """Two domains of feature maps, seen through one linear base: each of three classes is two blobs, the target's are turned and moved."""
+    """Two domains of feature maps, seen through one linear base: each of three classes is two blobs, the target's are
+    turned and moved.
+    """
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -143,7 +165,9 @@ def trained(config: MmdlConfig, steps: int = 150) -> list[dict[str, float]]:
     """Figures of every step."""
     street = Street()
     head = initialise(ModeHead(16, 3, config.modes, config.dim), 3)
-    modes = Modes(head, config, Passes(runtime_of_this_process(), (104.0, 108.0, 112.0), 64.0), NAMES[:3], 1, learns_target=True)
+    modes = Modes(
+        head, config, Passes(runtime_of_this_process(), (104.0, 108.0, 112.0), 64.0), NAMES[:3], 1, learns_target=True
+    )
     optimizer = torch.optim.Adam([*head.parameters(), *street.base.parameters()], lr=0.01)
     found = []
     for step in range(steps):
@@ -196,7 +220,10 @@ def test_a_killed_stage_ends_with_the_same_bits(ranks: int, tmp_path: Path) -> N
     run = train(tmp_path, *WORDS, ranks=ranks)
     kept = {stage: run / stage / "checkpoints" / "step_00000004" for stage in ("align", "selftrain")}
     names = ("segmenter", "mmdl", "optim", "d_main")
-    finished = {stage: {name: torch.load(path / f"{name}.pt", weights_only=True) for name in names} for stage, path in kept.items()}
+    finished = {
+        stage: {name: torch.load(path / f"{name}.pt", weights_only=True) for name in names}
+        for stage, path in kept.items()
+    }
     assert float(finished["selftrain"]["mmdl"]["usage"].sum()) > 0
     (run / "align" / "done.json").unlink()
     (run / "selftrain" / "done.json").unlink()
@@ -205,9 +232,18 @@ def test_a_killed_stage_ends_with_the_same_bits(ranks: int, tmp_path: Path) -> N
     train(tmp_path, *WORDS, ranks=ranks)
     for stage, path in kept.items():
         for name in names:
-            assert identical(torch.load(path / f"{name}.pt", weights_only=True), finished[stage][name]), f"{stage} {name}"
+            assert identical(torch.load(path / f"{name}.pt", weights_only=True), finished[stage][name]), (
+                f"{stage} {name}"
+            )
     logged = [event for event in events(run, "train") if event["stage"] == "selftrain"]
-    assert {"loss/mmdl_source", "loss/mmdl_target_hinge", "loss/mode_alignment", "modes/within", "modes/between", "modes/entropy/road"} <= logged[-1].keys()
+    assert {
+        "loss/mmdl_source",
+        "loss/mmdl_target_hinge",
+        "loss/mode_alignment",
+        "modes/within",
+        "modes/between",
+        "modes/entropy/road",
+    } <= logged[-1].keys()
 
 
 def identical(one: object, two: object) -> bool:
@@ -231,12 +267,15 @@ def test_the_control_has_no_head_and_a_stage_remembers_its_options_only_with_one
     for words, present in (([], False), (["mmdl.weight=0.1"], True)):
         options = result_options(load_config("smoke.yaml", words), stages["align"], "fp32", 1, {})
         assert ("mmdl.modes" in options) == present
-    assert not any("mmdl.modes" in result_options(config, stages[name], "fp32", 1, {}) for name in ("initial", "align-bn"))
+    assert not any(
+        "mmdl.modes" in result_options(config, stages[name], "fp32", 1, {}) for name in ("initial", "align-bn")
+    )
 
 
 @pytest.mark.slow
 def test_modes_on_streets(tmp_path: Path) -> None:
-    """A short self-training on the embedded pair: classes do not end with one mode each, and alignment does to the distances what it is for.
+    """A short self-training on the embedded pair: classes do not end with one mode each, and alignment does to the
+    distances what it is for.
 
     Sixty steps are few for the head: its use of modes is on its way from one for all (0) to all alike (1).
     """
@@ -258,13 +297,16 @@ def test_modes_on_streets(tmp_path: Path) -> None:
             "mmdl.pool=128",
             f"mmdl.align_weight={weight}",
         ]
-        words += [f"{key}=[128,64]" for key in ("data.source.size", "data.target.size", "extract.size", "eval.input_size")]
+        words += [
+            f"{key}=[128,64]" for key in ("data.source.size", "data.target.size", "extract.size", "eval.input_size")
+        ]
         words += ["mmdl.weight=0.1", "mmdl.weight_target=0.1", "eval.split=''"]
         run = train(tmp_path / f"{weight}", *words)
         figures[weight] = [event for event in events(run, "train") if event["stage"] == "selftrain"]
     used = [value for name, value in figures[3.0][-1].items() if name.startswith("modes/entropy") and value is not None]
     assert len(used) >= 10 and sum(used) / len(used) > 0.3
     within, between = (
-        {weight: sum(event[f"modes/{name}"] for event in logged[-3:]) / 3 for weight, logged in figures.items()} for name in ("within", "between")
+        {weight: sum(event[f"modes/{name}"] for event in logged[-3:]) / 3 for weight, logged in figures.items()}
+        for name in ("within", "between")
     )
     assert within[3.0] < 0.93 * within[0.0] and between[3.0] > 0.93 * between[0.0]

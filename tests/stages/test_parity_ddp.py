@@ -1,4 +1,5 @@
-"""N ranks equal one process on the same global batch: gradients to 1e-6, batch norm frozen, ignore fractions that differ between ranks.
+"""N ranks equal one process on the same global batch: gradients to 1e-6, batch norm frozen, ignore fractions that
+differ between ranks.
 
 All stages run in one start of the ranks, since starting them costs far more than a step of the small network.
 """
@@ -36,7 +37,12 @@ STAGES = {
     "maxsquare": AlignConfig("maxsquare", weight=0.5, weight_aux=0.2),
     "iw_maxsquare": AlignConfig("iw_maxsquare", weight=0.5, weight_aux=0.0),
     "guided": GUIDED,
-    "combined": AlignConfig("advent", weight=0.5, weight_aux=0.2, also=[TermConfig("iw_maxsquare", 0.4, 0.1), TermConfig(f"{__name__}:margin", 0.3)]),
+    "combined": AlignConfig(
+        "advent",
+        weight=0.5,
+        weight_aux=0.2,
+        also=[TermConfig("iw_maxsquare", 0.4, 0.1), TermConfig(f"{__name__}:margin", 0.3)],
+    ),
     "user": AlignConfig(f"{__name__}:margin", weight=0.7),
     "combined+labels": AlignConfig("minent", weight=0.5, weight_aux=0.2, also=[TermConfig("adaptsegnet", 0.3, 0.0)]),
     "none+labels": AlignConfig("none"),
@@ -49,12 +55,18 @@ STAGES = {
 def margin(logits_main: torch.Tensor, logits_aux: torch.Tensor | None) -> torch.Tensor:
     """A user's term: the gap between the two best classes, both heads."""
     assert logits_aux is not None
-    gaps = [(best[:, 0] - best[:, 1]).mean() for logits in (logits_main, logits_aux) for best in [torch.softmax(logits, 1).topk(2, dim=1).values]]
+    gaps = [
+        (best[:, 0] - best[:, 1]).mean()
+        for logits in (logits_main, logits_aux)
+        for best in [torch.softmax(logits, 1).topk(2, dim=1).values]
+    ]
     return -gaps[0] - 0.5 * gaps[1]
 
 
 def sample(index: int, labelled: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Image ``index`` and a label map whose ignored share differs from image to image (image 1 has nothing to learn)."""
+    """Image ``index`` and a label map whose ignored share differs from image to image (image 1 has nothing
+    to learn).
+    """
     generator = torch.Generator().manual_seed(index)
     image = torch.randint(0, 256, (3, *SIZE), generator=generator, dtype=torch.uint8)
     label = torch.randint(0, CLASSES, SIZE, generator=generator, dtype=torch.uint8)
@@ -64,13 +76,21 @@ def sample(index: int, labelled: bool) -> tuple[torch.Tensor, torch.Tensor | Non
 
 def weight(index: int) -> torch.Tensor:
     """Of each pixel of image ``index``, in 255ths; images differ in their mean."""
-    return torch.randint(1, 60 + 60 * (index % 4), SIZE, generator=torch.Generator().manual_seed(1000 + index), dtype=torch.uint8)
+    return torch.randint(
+        1, 60 + 60 * (index % 4), SIZE, generator=torch.Generator().manual_seed(1000 + index), dtype=torch.uint8
+    )
 
 
 def batch(indices: list[int], labelled: bool, weighted: bool = False) -> Batch:
     samples = [sample(i, labelled) for i in indices]
     labels = torch.stack([label for _, label in samples if label is not None]) if labelled else None
-    return Batch(torch.stack([image for image, _ in samples]), labels, torch.tensor(indices), (), weights=torch.stack([weight(i) for i in indices]) if weighted else None)
+    return Batch(
+        torch.stack([image for image, _ in samples]),
+        labels,
+        torch.tensor(indices),
+        (),
+        weights=torch.stack([weight(i) for i in indices]) if weighted else None,
+    )
 
 
 def build(name: str, runtime: Runtime) -> Supervised | Adaptation:
@@ -82,7 +102,10 @@ def build(name: str, runtime: Runtime) -> Supervised | Adaptation:
     wrapped = ddp.wrap(segmenter, runtime)
     if config is None:
         return Supervised(wrapped, passes, CLASSES)
-    discriminators: dict[str, nn.Module] = {head: ddp.wrap(Discriminator(CLASSES, ndf=8), runtime) for head in discriminated(config.objective, config, multi_level)}
+    discriminators: dict[str, nn.Module] = {
+        head: ddp.wrap(Discriminator(CLASSES, ndf=8), runtime)
+        for head in discriminated(config.objective, config, multi_level)
+    }
     made = build_objective(config.objective, config, multi_level, discriminators)
     return Adaptation(wrapped, passes, CLASSES, made, 0.1, SelfTraining(1.0, 0.1) if name.endswith("+labels") else None)
 
@@ -92,24 +115,44 @@ def gradients_of(stage: Supervised | Adaptation, micro: Sequence[Pair]) -> dict[
         for network in stage.networks.values():
             network.zero_grad(set_to_none=True)
         stage.step(micro)
-    return {f"{n}.{k}": p.grad for n, m in stage.networks.items() for k, p in ddp.inner(m).named_parameters() if p.grad is not None}
+    return {
+        f"{n}.{k}": p.grad
+        for n, m in stage.networks.items()
+        for k, p in ddp.inner(m).named_parameters()
+        if p.grad is not None
+    }
 
 
 def gradients(cases: list[list[int]], out: str) -> bool:
-    """Gradients of every stage for each case (images per rank and micro-batch, global batch), split over the ranks that there are."""
+    """Gradients of every stage for each case (images per rank and micro-batch, global batch), split over the ranks that
+    there are.
+    """
     runtime = Runtime(collectives.rank(), collectives.world(), 0, 1, torch.device("cpu"), "fp32", 1, 1, True, 100)
     found = []
     for per_rank, total in cases:
         share = runtime.world * per_rank
         starts = [a * share + runtime.rank * per_rank for a in range(total // share)]
-        found.append({name: gradients_of(stage, [pair(stage, name, range(s, s + per_rank)) for s in starts]) for name in STAGES for stage in [build(name, runtime)]})
+        found.append(
+            {
+                name: gradients_of(stage, [pair(stage, name, range(s, s + per_rank)) for s in starts])
+                for name in STAGES
+                for stage in [build(name, runtime)]
+            }
+        )
     if runtime.rank == 0:
         torch.save(found, out)
     return True
 
 
 def pair(stage: Supervised | Adaptation, name: str, own: Sequence[int]) -> Pair:
-    return Pair(batch(list(own), True), batch([100 + i for i in own], name.endswith("+labels"), name.startswith("weighted")) if stage.needs_target else None)
+    return Pair(
+        batch(list(own), True),
+        (
+            batch([100 + i for i in own], name.endswith("+labels"), name.startswith("weighted"))
+            if stage.needs_target
+            else None
+        ),
+    )
 
 
 @pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
@@ -142,16 +185,21 @@ def test_weights_that_are_all_one_change_nothing_and_others_the_mean_of_all_labe
         return made._replace(weights=torch.full_like(made.labels, value))
 
     plain, ones, halves = (
-        gradients_of(build("none+labels", runtime), [Pair(source, t)]) for t in (batch([102, 103], True), target(255), target(128))
+        gradients_of(build("none+labels", runtime), [Pair(source, t)])
+        for t in (batch([102, 103], True), target(255), target(128))
     )
     assert all(torch.equal(plain[key], ones[key]) for key in plain)
-    same(halves, plain, "a common factor")  # a weighted mean: weights say how pixels share the loss, not how much of it there is
+    same(
+        halves, plain, "a common factor"
+    )  # a weighted mean: weights say how pixels share the loss, not how much of it there is
     other = gradients_of(build("none+labels", runtime), [Pair(source, batch([102, 103], True, weighted=True))])
     assert max(float((other[key] - plain[key]).abs().max()) for key in plain) > 1e-3
 
 
 def test_guidance_is_the_mean_of_its_micro_batches() -> None:
     runtime = Runtime(0, 1, 0, 1, torch.device("cpu"), "fp32", 1, 1, True, 100)
-    pairs = [Pair(batch([2], True), batch([100 + i], False)) for i in range(2)]  # one source image: its mean is the same
+    pairs = [
+        Pair(batch([2], True), batch([100 + i], False)) for i in range(2)
+    ]  # one source image: its mean is the same
     together, *apart = (gradients_of(build("guided", runtime), micro) for micro in (pairs, pairs[:1], pairs[1:]))
     same(together, {key: (apart[0][key] + apart[1][key]) / 2 for key in together}, "two micro-batches")

@@ -1,4 +1,6 @@
-"""The package's step on two ranks beside the plain loop of the benchmark: the same losses, one gradient of each network reduced, while backward runs."""
+"""The package's step on two ranks beside the plain loop of the benchmark: the same losses, one gradient of each network
+reduced, while backward runs.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,23 @@ from esl_dist.distributed.runtime import Runtime
 from tests.ranks import run_ranks
 
 STEPS = 20
-WORDS = ["model.layers=[1,1,1,1]", "model.width=8", "model.discriminator_width=8", "model.init=kaiming", "data.mean=[104,108,112]", "data.scale=64"]
-WORDS += ["data.source.size=[64,48]", "data.target.size=[64,48]", "run.threads=1", "run.device=cpu", "align.weight=0.05", "align.weight_aux=0.01", "optim.lr=5e-5"]
+WORDS = [
+    "model.layers=[1,1,1,1]",
+    "model.width=8",
+    "model.discriminator_width=8",
+    "model.init=kaiming",
+    "data.mean=[104,108,112]",
+    "data.scale=64",
+]
+WORDS += [
+    "data.source.size=[64,48]",
+    "data.target.size=[64,48]",
+    "run.threads=1",
+    "run.device=cpu",
+    "align.weight=0.05",
+    "align.weight_aux=0.01",
+    "optim.lr=5e-5",
+]
 
 
 def runtime_here() -> Runtime:
@@ -26,17 +43,24 @@ def runtime_here() -> Runtime:
 
 
 def curves(stage: str) -> list[list[dict[str, float]]]:
-    """Losses of twenty steps, ours and the plain loop's, averaged over the ranks; both stages start from the same seed."""
+    """Losses of twenty steps, ours and the plain loop's, averaged over the ranks; both stages start from
+    the same seed.
+    """
     config, runtime = default_config(WORDS), runtime_here()
     pairs = generated(config, 1, stage == "selftrain", seed=runtime.rank)
     own, plain = OwnStep(stage, config, runtime, pairs), PlainStep(stage_plan(stage, config), config, runtime)
     images = [plain.images(pair) for pair in pairs]
     found: list[list[dict[str, float]]] = [[], []]
     for step in range(STEPS):
-        of_step = ({k: float(v) for k, v in own.step(step).items()}, plain.step(step, pairs[step % len(pairs)], images[step % len(pairs)]))
+        of_step = (
+            {k: float(v) for k, v in own.step(step).items()},
+            plain.step(step, pairs[step % len(pairs)], images[step % len(pairs)]),
+        )
         for curve, losses in zip(found, of_step, strict=True):
             names = sorted(losses)
-            mean = collectives.all_reduce_(torch.tensor([losses[n] for n in names], dtype=torch.float64)) / runtime.world
+            mean = (
+                collectives.all_reduce_(torch.tensor([losses[n] for n in names], dtype=torch.float64)) / runtime.world
+            )
             curve.append(dict(zip(names, mean.tolist(), strict=True)))
     return found
 
@@ -76,7 +100,11 @@ def overlap() -> dict[str, float]:
         own.step(3)
     events = profile.events()
     large = [
-        e for e in events if e.name == "gloo:all_reduce" and e.input_shapes and max((n for shape in e.input_shapes if shape for n in shape), default=0) > 1000
+        e
+        for e in events
+        if e.name == "gloo:all_reduce"
+        and e.input_shapes
+        and max((n for shape in e.input_shapes if shape for n in shape), default=0) > 1000
     ]
     backward = [e for e in events if e.name == "aten::convolution_backward"]
     return {
@@ -88,7 +116,11 @@ def overlap() -> dict[str, float]:
 
 
 def everything() -> dict[str, Any]:
-    return {"bytes": [reduced("align", 1), reduced("selftrain", 2)], "overlap": overlap(), "curves": {stage: curves(stage) for stage in ("align", "selftrain")}}
+    return {
+        "bytes": [reduced("align", 1), reduced("selftrain", 2)],
+        "overlap": overlap(),
+        "curves": {stage: curves(stage) for stage in ("align", "selftrain")},
+    }
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,10 @@ def test_starting_points() -> None:
     assert planned(*words, "selftrain.init=align")["selftrain"][1] == "align"
     assert planned(*words, "align.init=source")["align"][1] == "source"
     continued = plan(load_config("streets.yaml", [*words, "selftrain.init=teacher", "selftrain.rounds=2"]))[-2:]
-    assert [(s.init, s.teacher, s.labels_before) for s in continued] == [("align", "align", ""), ("selftrain", "selftrain", "esl")]
+    assert [(s.init, s.teacher, s.labels_before) for s in continued] == [
+        ("align", "align", ""),
+        ("selftrain", "selftrain", "esl"),
+    ]
 
 
 BDL = 'run.stages=[initial,source,translate,align,"selftrain:ssl","align+it","selftrain:ssl+it"]'
@@ -74,7 +77,11 @@ def test_rounds_of_translation_are_judged_by_the_segmenter_before() -> None:
 
 
 def test_a_translation_may_have_no_judge() -> None:
-    for words in (["run.stages=[initial,translate,align+it]"], ["run.stages=[source,translate,align+it]", "translate.perceptual=0"], ["run.stages=[align:bn,translate]"]):
+    for words in (
+        ["run.stages=[initial,translate,align+it]"],
+        ["run.stages=[source,translate,align+it]", "translate.perceptual=0"],
+        ["run.stages=[align:bn,translate]"],
+    ):
         assert next(s.teacher for s in plan(load_config("streets.yaml", words)) if s.kind == "translate") == ""
 
 

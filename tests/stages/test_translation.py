@@ -1,4 +1,6 @@
-"""The translation stage, in float64: N ranks equal one process, earlier images included; one all-reduce per network and step; the loss by hand."""
+"""The translation stage, in float64: N ranks equal one process, earlier images included; one all-reduce per network and
+step; the loss by hand.
+"""
 
 from __future__ import annotations
 
@@ -28,22 +30,45 @@ STEPS = 3
 
 
 def image(seed: int) -> Tensor:
-    coarse = torch.randint(0, 256, (3, SIDE // 4, SIDE // 4), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    coarse = torch.randint(
+        0, 256, (3, SIDE // 4, SIDE // 4), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
     return coarse.repeat_interleave(4, 1).repeat_interleave(4, 2)
 
 
 def batch(positions: Sequence[int], first: int) -> Batch:
-    return Batch(torch.stack([image(first + p) for p in positions]), None, torch.tensor(list(positions)), (), tuple(positions))
+    return Batch(
+        torch.stack([image(first + p) for p in positions]), None, torch.tensor(list(positions)), (), tuple(positions)
+    )
 
 
 def build(runtime: Runtime, lanes: Sequence[int], total: int, judged: bool = True) -> Translation:
     torch.manual_seed(0)
-    made = [(generator.double(), discriminator.double()) for generator, discriminator in (build_translation(OPTIONS, number) for number in range(2))]
-    generators: dict[str, nn.Module] = {domain: ddp.wrap(pair[0], runtime) for domain, pair in zip((TARGET, SOURCE), made, strict=True)}
-    discriminators: dict[str, nn.Module] = {domain: ddp.wrap(pair[1], runtime) for domain, pair in zip((TARGET, SOURCE), made, strict=True)}
-    history = {domain: History(lanes, total, OPTIONS.history, (3, SIDE, SIDE), seed, runtime.device) for seed, domain in enumerate((TARGET, SOURCE))}
-    judge = build_segmenter(ModelConfig(layers=(1, 1, 1, 1), width=8, init="kaiming"), CLASSES, 0).double().eval().requires_grad_(False) if judged else None
-    return Translation(generators, discriminators, history, Passes(runtime, (104.0, 108.0, 112.0), 64.0), OPTIONS, judge)
+    made = [
+        (generator.double(), discriminator.double())
+        for generator, discriminator in (build_translation(OPTIONS, number) for number in range(2))
+    ]
+    generators: dict[str, nn.Module] = {
+        domain: ddp.wrap(pair[0], runtime) for domain, pair in zip((TARGET, SOURCE), made, strict=True)
+    }
+    discriminators: dict[str, nn.Module] = {
+        domain: ddp.wrap(pair[1], runtime) for domain, pair in zip((TARGET, SOURCE), made, strict=True)
+    }
+    history = {
+        domain: History(lanes, total, OPTIONS.history, (3, SIDE, SIDE), seed, runtime.device)
+        for seed, domain in enumerate((TARGET, SOURCE))
+    }
+    judge = (
+        build_segmenter(ModelConfig(layers=(1, 1, 1, 1), width=8, init="kaiming"), CLASSES, 0)
+        .double()
+        .eval()
+        .requires_grad_(False)
+        if judged
+        else None
+    )
+    return Translation(
+        generators, discriminators, history, Passes(runtime, (104.0, 108.0, 112.0), 64.0), OPTIONS, judge
+    )
 
 
 def alone() -> Runtime:
@@ -66,7 +91,11 @@ def trained(per_rank: int, total: int, out: str = "") -> tuple[dict[str, Tensor]
             for network in stage.networks.values():
                 for parameter in network.parameters():
                     parameter -= 0.01 * parameter.grad
-    found = {f"{name}.{key}": p.grad for name, network in stage.networks.items() for key, p in ddp.inner(network).named_parameters()}
+    found = {
+        f"{name}.{key}": p.grad
+        for name, network in stage.networks.items()
+        for key, p in ddp.inner(network).named_parameters()
+    }
     found |= {f"history {domain}": images for domain, images in stage.memory().items()}
     if out and runtime.rank == 0:
         torch.save(found, out)
@@ -77,7 +106,6 @@ def _count_reductions(stage: Translation) -> dict[str, int]:
     counts = dict.fromkeys(stage.networks, 0)
     for name, network in stage.networks.items():
         if isinstance(network, DistributedDataParallel):
-
             network.register_comm_hook(name, _counting(counts))
     return counts
 
@@ -107,7 +135,10 @@ def test_ranks_equal_one_process(world: int, tmp_path: Path) -> None:
         for key, value in expected.items():
             difference, scale = float((found[key] - value).abs().max()), max(float(value.abs().max()), 1.0)
             assert difference <= 1e-6 * scale, f"{per_rank} per rank of {total}: {key} differs by {difference:.1e}"
-        assert float(expected["to_target.1.weight"].abs().max()) > 1e-3 and float(expected["history target"].abs().max()) > 0.01
+        assert (
+            float(expected["to_target.1.weight"].abs().max()) > 1e-3
+            and float(expected["history target"].abs().max()) > 0.01
+        )
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts() -> None:
@@ -116,10 +147,19 @@ def test_the_loss_is_the_weighted_sum_of_its_parts() -> None:
     pair = Pair(batch([0], 0), batch([0], 1000))
     losses = stage.step([pair])
     got = stage.generators[TARGET][1].weight.grad.clone()
-    assert set(losses) == {f"{part}_{domain}" for part in ("adv", "cycle", "identity", "perceptual", "perceptual_cycle", "d") for domain in (SOURCE, TARGET)}
+    assert set(losses) == {
+        f"{part}_{domain}"
+        for part in ("adv", "cycle", "identity", "perceptual", "perceptual_cycle", "d")
+        for domain in (SOURCE, TARGET)
+    }
 
     again = build(alone(), [0], 1)
-    to_t, to_s, d_t, d_s = again.generators[TARGET], again.generators[SOURCE], again.discriminators[TARGET], again.discriminators[SOURCE]
+    to_t, to_s, d_t, d_s = (
+        again.generators[TARGET],
+        again.generators[SOURCE],
+        again.discriminators[TARGET],
+        again.discriminators[SOURCE],
+    )
     s, t = (b.images.double() / 127.5 - 1 for b in pair if b is not None)
 
     def seen(x: Tensor) -> Tensor:
@@ -131,16 +171,26 @@ def test_the_loss_is_the_weighted_sum_of_its_parts() -> None:
     fake_t, fake_s = to_t(s), to_s(t)
     back_s, back_t = to_s(fake_t), to_t(fake_s)
     total = (d_t(fake_t) - 1).square().mean() + (d_s(fake_s) - 1).square().mean()
-    total = total + 10 * ((back_s - s).abs().mean() + (back_t - t).abs().mean()) + 5 * ((to_t(t) - t).abs().mean() + (to_s(s) - s).abs().mean())
+    total = (
+        total
+        + 10 * ((back_s - s).abs().mean() + (back_t - t).abs().mean())
+        + 5 * ((to_t(t) - t).abs().mean() + (to_s(s) - s).abs().mean())
+    )
     total = total + 0.1 * ((seen(fake_t) - seen(s)).square().mean() + (seen(fake_s) - seen(t)).square().mean())
     total = total + 1.0 * ((seen(back_s) - seen(s)).square().mean() + (seen(back_t) - seen(t)).square().mean())
     total.backward()
     torch.testing.assert_close(got, to_t[1].weight.grad, rtol=1e-9, atol=1e-12)
-    assert float(losses["d_target"]) == pytest.approx(0.5 * float(((d_t(t) - 1).square().mean() + d_t(fake_t).square().mean()).detach()), rel=1e-5)
+    assert float(losses["d_target"]) == pytest.approx(
+        0.5 * float(((d_t(t) - 1).square().mean() + d_t(fake_t).square().mean()).detach()), rel=1e-5
+    )
 
 
 def test_without_a_judge_nothing_is_perceived() -> None:
-    assert not [name for name in build(alone(), [0], 1, judged=False).step([Pair(batch([0], 0), batch([0], 1000))]) if "perceptual" in name]
+    assert not [
+        name
+        for name in build(alone(), [0], 1, judged=False).step([Pair(batch([0], 0), batch([0], 1000))])
+        if "perceptual" in name
+    ]
 
 
 def history(lanes: Sequence[int] = (0,), total: int = 1, size: int = 5) -> History:

@@ -17,8 +17,16 @@ from esl_dist.models.deeplabv2 import published_multiplicity
 from esl_dist.stages.passes import Losses, Pair
 
 
-def published_by_entry(entries: Sequence[tuple[str, float]], weights: dict[str, Tensor], grads: dict[str, Tensor], momenta: dict[str, Tensor], decay: float) -> None:
-    """The optimiser of the authors' torch written out: one update per entry of the list, weight decay left in the gradient."""
+def published_by_entry(
+    entries: Sequence[tuple[str, float]],
+    weights: dict[str, Tensor],
+    grads: dict[str, Tensor],
+    momenta: dict[str, Tensor],
+    decay: float,
+) -> None:
+    """The optimiser of the authors' torch written out: one update per entry of the list, weight decay left in the
+    gradient.
+    """
     for name, rate in entries:
         grads[name] += decay * weights[name]
         momenta[name] = 0.9 * momenta[name] + grads[name]
@@ -31,12 +39,22 @@ def test_published_updates_equal_a_loop_over_the_published_list() -> None:
     optimizer = build_optimizers(OptimConfig(lr=0.01, updates="published"), {"segmenter": network})["segmenter"]
     assert isinstance(optimizer, PublishedSGD)
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    # As the public code walks the network: heads at ten times the rate, every backbone tensor once per enclosing module.
-    entries = [(name, 0.1 if name.startswith(("layer5.", "layer6.")) else 0.01) for name in parameters for _ in range(published_multiplicity(name))]
+    # As the public code walks the network: heads at ten times the rate, every backbone tensor once per enclosing
+    # module.
+    entries = [
+        (name, 0.1 if name.startswith(("layer5.", "layer6.")) else 0.01)
+        for name in parameters
+        for _ in range(published_multiplicity(name))
+    ]
     assert {len([e for e in entries if e[0] == name]) for name in parameters} == {1, 3, 4}
-    weights, momenta = ({name: make(p.detach()) for name, p in parameters.items()} for make in (torch.clone, torch.zeros_like))
+    weights, momenta = (
+        {name: make(p.detach()) for name, p in parameters.items()} for make in (torch.clone, torch.zeros_like)
+    )
     for step in range(3):
-        grads = {name: torch.randn(p.shape, generator=torch.Generator().manual_seed(step), dtype=p.dtype) for name, p in parameters.items()}
+        grads = {
+            name: torch.randn(p.shape, generator=torch.Generator().manual_seed(step), dtype=p.dtype)
+            for name, p in parameters.items()
+        }
         for name, parameter in parameters.items():
             parameter.grad = grads[name].clone()
         optimizer.step()
@@ -66,7 +84,14 @@ class Toy:
 
 
 def updater(stage: Toy, decay: float) -> Updater:
-    return Updater(stage, OptimConfig(discriminator_lr=0.1), GuardConfig(non_finite="skip"), 100, torch.amp.GradScaler("cpu", enabled=False), decay)
+    return Updater(
+        stage,
+        OptimConfig(discriminator_lr=0.1),
+        GuardConfig(non_finite="skip"),
+        100,
+        torch.amp.GradScaler("cpu", enabled=False),
+        decay,
+    )
 
 
 def floats(network: nn.Module) -> Tensor:
@@ -104,7 +129,9 @@ def test_a_refused_step_moves_no_average() -> None:
 def test_without_an_average_the_trained_network_is_the_result() -> None:
     stage = Toy()
     made = updater(stage, 0.0)
-    assert made.ema is None and list(made.networks()) == ["segmenter"] and made.networks()["segmenter"] is stage.segmenter
+    assert (
+        made.ema is None and list(made.networks()) == ["segmenter"] and made.networks()["segmenter"] is stage.segmenter
+    )
 
 
 def test_an_average_needs_a_decay_between_0_and_1() -> None:
@@ -113,9 +140,17 @@ def test_an_average_needs_a_decay_between_0_and_1() -> None:
 
 
 def test_a_warm_up_raises_the_rate_of_every_group() -> None:
-    made = Updater(Toy(), OptimConfig(discriminator_lr=0.1, warmup=4, power=1.0), GuardConfig(), 8, torch.amp.GradScaler("cpu", enabled=False))
+    made = Updater(
+        Toy(),
+        OptimConfig(discriminator_lr=0.1, warmup=4, power=1.0),
+        GuardConfig(),
+        8,
+        torch.amp.GradScaler("cpu", enabled=False),
+    )
     rates = []
     for step in range(6):
         made.step(step, [])
         rates.append(made.optimizers["segmenter"].param_groups[0]["lr"])
-    assert rates == pytest.approx([0.1 * (step + 1) / 4 * (1 - step / 8) for step in range(4)] + [0.1 * (1 - 4 / 8), 0.1 * (1 - 5 / 8)])
+    assert rates == pytest.approx(
+        [0.1 * (step + 1) / 4 * (1 - step / 8) for step in range(4)] + [0.1 * (1 - 4 / 8), 0.1 * (1 - 5 / 8)]
+    )

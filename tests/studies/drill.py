@@ -56,7 +56,15 @@ class StudyDrill:
             *self.options,
         ]
         with open(self.log, "wb") as out:
-            return subprocess.Popen(command, cwd=ROOT, env=variables, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+            return subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=variables,
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
     def finish(self, **environment: str) -> int:
         process = self.start(**environment)
@@ -72,13 +80,17 @@ class StudyDrill:
         return self.log.read_text(errors="replace")
 
     def left(self, limit: float = ORPHAN_LIMIT_S) -> dict[int, str]:
-        """What of the last start (driver, Ray, launchers, ranks) still runs ``limit`` seconds from now; returns as soon as nothing does."""
+        """What of the last start (driver, Ray, launchers, ranks) still runs ``limit`` seconds from now; returns as soon
+        as nothing does.
+        """
         return marked.left(self.mark, limit)
 
     def end(self) -> None:
         marked.kill(self.mark)
 
-    def wait_until(self, condition: Callable[[], Any], process: subprocess.Popen[bytes], limit: float = LIMIT_S) -> None:
+    def wait_until(
+        self, condition: Callable[[], Any], process: subprocess.Popen[bytes], limit: float = LIMIT_S
+    ) -> None:
         end = time.monotonic() + limit
         while not condition():
             assert process.poll() is None and time.monotonic() < end, self.output()
@@ -104,7 +116,9 @@ class StudyDrill:
         return [(e["stage"], e["step"]) for e in self.events(self.dir / "trials" / trial / "run", "train")]
 
     def outcome(self) -> dict[str, Any]:
-        """What must be the same as in a study that nobody has hurt: every record, every step once with its losses, every weight."""
+        """What must be the same as in a study that nobody has hurt: every record, every step once with its losses,
+        every weight.
+        """
         kept = ("params", "seed", "status", "same_as", "score")
         records = {name: {key: record[key] for key in kept} for name, record in self.records().items()}
         runs = [*self.dir.glob("trials/*/run"), *self.dir.glob("shared/*")]
@@ -112,7 +126,8 @@ class StudyDrill:
             "records": records,
             "steps": {
                 str(run.relative_to(self.dir)): [
-                    (e["stage"], e["step"], {k: v for k, v in e.items() if k.startswith("loss/")}) for e in self.events(run, "train")
+                    (e["stage"], e["step"], {k: v for k, v in e.items() if k.startswith("loss/")})
+                    for e in self.events(run, "train")
                 ]
                 for run in runs
                 if records.get(run.parent.name, {}).get("status") != "reused"
@@ -123,7 +138,9 @@ class StudyDrill:
                 if self._counts(p, records)
             },
             "labels": {
-                str(p.relative_to(self.dir)): hashlib.sha256(b"".join(png.read_bytes() for png in sorted(p.glob("labels/**/*.png")))).hexdigest()
+                str(p.relative_to(self.dir)): (
+                    hashlib.sha256(b"".join(png.read_bytes() for png in sorted(p.glob("labels/**/*.png")))).hexdigest()
+                )
                 for p in sorted(self.dir.glob("trials/*/run/pseudo_labels/*"))
                 if p.is_dir() and p.name != "spool"
             },

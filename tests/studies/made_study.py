@@ -21,7 +21,13 @@ stage: selftrain-esl
 scheduler: asha
 """
 BEGAN = 1_790_000_000.0
-SCORES = {(0.0, 0.5): (0.30, 0.32), (0.1, 0.5): (0.34, 0.35), (0.3, 0.5): (0.33, 0.31), (0.0, 1.0): (0.31, 0.29), (0.1, 1.0): (0.36, 0.32)}
+SCORES = {
+    (0.0, 0.5): (0.30, 0.32),
+    (0.1, 0.5): (0.34, 0.35),
+    (0.3, 0.5): (0.33, 0.31),
+    (0.0, 1.0): (0.31, 0.29),
+    (0.1, 1.0): (0.36, 0.32),
+}
 
 
 def make_study(path: Path, make_run: Callable[..., Path]) -> Path:
@@ -37,12 +43,22 @@ def make_study(path: Path, make_run: Callable[..., Path]) -> Path:
             (trial(path, number, nu, weight, seed, score=score) / "run").symlink_to(run)
             number += 1
     trial(path, 10, 0.3, 1.0, 1, status="stopped", stopped_by="asha", score=0.2)
-    trial(path, 11, 0.3, 1.0, 2, status="failed", reason="the gradient is <b>not finite</b>", log_tail=["step 3", "<script>"])
+    trial(
+        path,
+        11,
+        0.3,
+        1.0,
+        2,
+        status="failed",
+        reason="the gradient is <b>not finite</b>",
+        log_tail=["step 3", "<script>"],
+    )
     trial(path, 12, 0.29, 1.0, 1, status="reused", same_as="004", score=0.33)
     running = trial(path, 13, 0.28, 1.0, 1, status="running", ended=None)
     (running / "run").mkdir()
     (running / "run" / "metrics.jsonl").write_text(
-        '{"event": "train", "stage": "align", "step": 20, "steps": 240, "time": 1.0, "loss/a": 2.5}\n{"event": "train", "st'
+        '{"event": "train", "stage": "align", "step": 20, "steps": 240, "time": 1.0, "loss/a": 2.5}\n{"event":'
+        ' "train", "st'
     )
     trial(path, 14, 0.27, 1.0, 1, status="queued", started=None, ended=None, seconds=0.0)
     return path
@@ -51,8 +67,21 @@ def make_study(path: Path, make_run: Callable[..., Path]) -> Path:
 def trial(study: Path, number: int, nu: float, weight: float, seed: int, **fields: Any) -> Path:
     """Write ``trials/<number>/trial.json`` and return its folder."""
     name, began = f"{number:03d}", BEGAN + 60 * (number // 2)
-    made: dict[str, Any] = {"started": began, "ended": began + 55 + number, "seconds": 55.0 + number, "status": "finished", **fields}
-    record = TrialRecord(id=name, number=number, params={"pseudo_labels.nu": nu, "selftrain.weight": weight}, seed=seed, run=f"trials/{name}/run", **made)
+    made: dict[str, Any] = {
+        "started": began,
+        "ended": began + 55 + number,
+        "seconds": 55.0 + number,
+        "status": "finished",
+        **fields,
+    }
+    record = TrialRecord(
+        id=name,
+        number=number,
+        params={"pseudo_labels.nu": nu, "selftrain.weight": weight},
+        seed=seed,
+        run=f"trials/{name}/run",
+        **made,
+    )
     folder = study / "trials" / name
     folder.mkdir(parents=True, exist_ok=True)
     record.save(folder)

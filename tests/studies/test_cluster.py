@@ -20,14 +20,23 @@ from esl_dist.studies.curve import Point
 from esl_dist.studies.suggest import Suggestions
 from tests.ranks import ROOT
 
-SPACE = {"align.weight": {"loguniform": [1e-3, 1]}, "selftrain.weight": {"uniform": [0, 2]}, "optim.updates": {"choice": ["once", "published"]}}
+SPACE = {
+    "align.weight": {"loguniform": [1e-3, 1]},
+    "selftrain.weight": {"uniform": [0, 2]},
+    "optim.updates": {"choice": ["once", "published"]},
+}
 
 
 @pytest.mark.parametrize("missing", ["ray", "optuna"])
 def test_without_the_extra_one_line_says_how_to_install_it(missing: str, tmp_path: Path) -> None:
-    code = f"import sys; sys.modules[{missing!r}] = None; from esl_dist import tune; from esl_dist.config import cli; cli.run(tune.main)"
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; from esl_dist import tune; from esl_dist.config import cli;"
+        " cli.run(tune.main)"
+    )
     command = [sys.executable, "-c", code, "--config", "configs/sweeps/smoke.yaml", f"study.dir={tmp_path / 'study'}"]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert done.stderr == f"esl_dist: error: a study needs {missing}: pip install 'esl_dist[tune]'\n"
     assert not (tmp_path / "study/trials").exists()
@@ -38,7 +47,9 @@ def test_a_typo_ends_the_entry_with_one_line() -> None:
         tune.main(["--config", "nu_lamda.yaml"])
 
 
-def test_a_home_that_cannot_be_written_gets_a_token_of_the_study_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_that_cannot_be_written_gets_a_token_of_the_study_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.setenv(name, "")  # so that what is set below is taken away again
         monkeypatch.delenv(name)
@@ -52,7 +63,10 @@ def test_a_home_that_cannot_be_written_gets_a_token_of_the_study_alone(tmp_path:
 
 
 def test_a_trial_that_fits_on_no_node_is_refused() -> None:
-    nodes = [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0}}, {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}]
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
     cluster._check_room(StudyConfig(space=SPACE, search="random", trials=1, gpus=1), nodes)
     with pytest.raises(ConfigError, match="a trial needs 2 CPU, 2 GPU on one node, but nodes have 8 CPU, 1 GPU"):
         cluster._check_room(StudyConfig(space=SPACE, search="random", trials=1, gpus=2), nodes)
@@ -64,7 +78,11 @@ def test_optuna_is_told_and_finds_better_points() -> None:
     scores = []
     for number in range(40):
         point = suggestions.ask(str(number))
-        assert 1e-3 <= point["align.weight"] <= 1 and 0 <= point["selftrain.weight"] <= 2 and point["optim.updates"] in ("once", "published")
+        assert (
+            1e-3 <= point["align.weight"] <= 1
+            and 0 <= point["selftrain.weight"] <= 2
+            and point["optim.updates"] in ("once", "published")
+        )
         scores.append(-abs(point["selftrain.weight"] - 1.5) + (point["optim.updates"] == "published"))
         suggestions.tell(str(number), scores[-1] if number != 3 else None)
     assert sum(scores[-10:]) / 10 > sum(scores[:10]) / 10 + 0.2
@@ -97,7 +115,9 @@ def test_a_scheduler_knows_earlier_trials_and_leaves_word_of_its_stop(kind: Any,
     def told(step: int, score: float, name: str) -> str:
         (tmp_path / "trials" / name).mkdir(parents=True, exist_ok=True)
         scheduler.on_trial_add(None, new := Trial(name))
-        return str(scheduler.on_trial_result(SimpleNamespace(get_live_trials=list), new, {"step": step, "score": score}))
+        return str(
+            scheduler.on_trial_result(SimpleNamespace(get_live_trials=list), new, {"step": step, "score": score})
+        )
 
     scheduler = trainable.scheduler(study, tmp_path, past)
     assert told(10, 0.9, "good") == "CONTINUE" and not (tmp_path / "trials/good/decision.json").exists()
@@ -107,5 +127,10 @@ def test_a_scheduler_knows_earlier_trials_and_leaves_word_of_its_stop(kind: Any,
     alone = trainable.scheduler(study, tmp_path, [])
     alone.on_trial_add(None, first := Trial("first"))
     assert (
-        alone.on_trial_result(SimpleNamespace(get_live_trials=lambda: [SimpleNamespace(status="PENDING")]), first, {"step": 10, "score": 0.1}) == "CONTINUE"
+        alone.on_trial_result(
+            SimpleNamespace(get_live_trials=lambda: [SimpleNamespace(status="PENDING")]),
+            first,
+            {"step": 10, "score": 0.1},
+        )
+        == "CONTINUE"
     ), "nobody is paused"

@@ -29,7 +29,10 @@ def write(folder: Path, text: str) -> str:
         ("space: {align.weight: {gird: [1]}}", "space.align.weight: write align.weight: {KIND: values}"),
         ("space: {align.weight: {grid: 1}}", "grid takes a list"),
         ("space: {align.weight: {uniform: [0, 1]}}", "a grid cannot try every value of uniform"),
-        ("space: {align.weight: {loguniform: [0, 1]}}\nsearch: random\ntrials: 2", "loguniform needs a low end above 0"),
+        (
+            "space: {align.weight: {loguniform: [0, 1]}}\nsearch: random\ntrials: 2",
+            "loguniform needs a low end above 0",
+        ),
         ("space: {align.weight: {uniform: [1, 0]}}\nsearch: random\ntrials: 2", "uniform takes [low, high]"),
         ("space: {a: {cases: {one: {align.weight: 1}}}, align.weight: {grid: [1]}}", "sets align.weight twice"),
         ("space: {run.seed: {grid: [1, 2]}}", "run.seed is swept by seeds"),
@@ -55,13 +58,22 @@ def test_refused_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
     ("text", "expected"),
     [
         (f"space: {NU}\noptions: [align.wieght=1]", "align.wieght: unknown option; did you mean align.weight?"),
-        ("space: {pseudo_labels.nu: {grid: [2, 3]}}", "no trial of this study can run: pseudo_labels.nu: must be between 0 and 1"),
+        (
+            "space: {pseudo_labels.nu: {grid: [2, 3]}}",
+            "no trial of this study can run: pseudo_labels.nu: must be between 0 and 1",
+        ),
         (f"space: {NU}\nshared: [source]", "source start from stages that are not shared"),
         (f'space: {NU}\nshared: [initial, "align:minent"]', "no trial has the stage align:minent"),
         (f"space: {NU}\nscheduler: asha", "asha needs scores while a trial trains; set eval.every=STEPS"),
         (f"space: {NU}\nstage: selftrain-cbst", "no stage 'selftrain-cbst' in this trial"),
-        ("space: {align.weight: {uniform: [0, 1]}}\nsearch: optuna\ntrials: 3\nshared: [initial, align]", "depend on an option that is drawn from a range"),
-        ("space: {pseudo_labels.nu: {uniform: [0, 3]}}\nsearch: optuna\ntrials: 3", "pseudo_labels.nu: must be between 0 and 1"),
+        (
+            "space: {align.weight: {uniform: [0, 1]}}\nsearch: optuna\ntrials: 3\nshared: [initial, align]",
+            "depend on an option that is drawn from a range",
+        ),
+        (
+            "space: {pseudo_labels.nu: {uniform: [0, 3]}}\nsearch: optuna\ntrials: 3",
+            "pseudo_labels.nu: must be between 0 and 1",
+        ),
     ],
 )
 def test_a_study_that_cannot_run_is_refused_before_its_first_trial(tmp_path: Path, text: str, expected: str) -> None:
@@ -72,13 +84,21 @@ def test_a_study_that_cannot_run_is_refused_before_its_first_trial(tmp_path: Pat
 
 
 def test_words_change_the_study_or_every_trial(tmp_path: Path) -> None:
-    study = load_study(write(tmp_path, f"space: {NU}\noptions: [align.steps=3]"), ["study.seeds=[3,4]", "selftrain.steps=5"])
+    study = load_study(
+        write(tmp_path, f"space: {NU}\noptions: [align.steps=3]"), ["study.seeds=[3,4]", "selftrain.steps=5"]
+    )
     assert study.seeds == (3, 4) and study.options == ("align.steps=3", "selftrain.steps=5")
     assert load_study(write(tmp_path, dump_study(study))) == study
 
 
 def test_cases_set_several_options(tmp_path: Path) -> None:
-    study = load_study(write(tmp_path, "space: {method: {cases: {a: {align.weight: 1, run.stages: [source]}, b: {}}}, optim.lr: {grid: [0.1, 0.2]}}"))
+    study = load_study(
+        write(
+            tmp_path,
+            "space: {method: {cases: {a: {align.weight: 1, run.stages: [source]}, b: {}}}, optim.lr: {grid: [0.1,"
+            " 0.2]}}",
+        )
+    )
     points = list(discrete(study.space))
     assert points == [{"method": name, "optim.lr": rate} for name in "ab" for rate in (0.1, 0.2)]
     assert options_of(study.space, points[0]) == {"align.weight": 1, "run.stages": ["source"], "optim.lr": 0.1}

@@ -1,4 +1,6 @@
-"""Whole studies under Ray: shared once, killed and gone on with, stopped in order, faults named, trials stopped by ASHA. Minutes long."""
+"""Whole studies under Ray: shared once, killed and gone on with, stopped in order, faults named, trials stopped by
+ASHA. Minutes long.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 GRID = """
 name: drill
 base: smoke.yaml
-options: ["run.stages=[initial,source,align,selftrain]", "selftrain.steps=12", "run.log_every=1", "eval.bn_statistics=[target]", "tracking.mlflow=false"]
+options: ["run.stages=[initial,source,align,selftrain]", "selftrain.steps=12", "run.log_every=1",
+  "eval.bn_statistics=[target]", "tracking.mlflow=false"]
 space: {pseudo_labels.nu: {grid: [0.75, 0.8, 0.85]}}
 shared: [initial, source, align]
 """
@@ -41,7 +44,8 @@ CRASH = "import os\n\ndef boom(main, aux):\n    os.kill(os.getpid(), 9)\n"
 ASHA = """
 name: asha
 base: smoke.yaml
-options: ["run.stages=[initial,source,align,selftrain]", "selftrain.steps=12", "run.log_every=1", "eval.every=2", "eval.bn_statistics=[target]", "tracking.mlflow=false"]
+options: ["run.stages=[initial,source,align,selftrain]", "selftrain.steps=12", "run.log_every=1",
+  "eval.every=2", "eval.bn_statistics=[target]", "tracking.mlflow=false"]
 space:
   align.weight: {loguniform: [0.001, 1]}
   selftrain.weight: {uniform: [0.1, 2]}
@@ -72,7 +76,11 @@ def test_the_network_labels_once_for_all_trials(unhurt: StudyDrill) -> None:
     for trial in unhurt.records():
         (labels,) = unhurt.events(unhurt.dir / "trials" / trial / "run", "labels")
         assert labels["network"] == "not run"
-        assert [e["stage"] for e in unhurt.events(unhurt.dir / "trials" / trial / "run", "stage") if e["status"] == "skipped"] == ["initial", "source", "align"]
+        assert [
+            e["stage"]
+            for e in unhurt.events(unhurt.dir / "trials" / trial / "run", "stage")
+            if e["status"] == "skipped"
+        ] == ["initial", "source", "align"]
         assert not (unhurt.dir / "trials" / trial / "run/pseudo_labels/spool").exists()
     assert len(list(unhurt.dir.glob("shared/*/labels-*/spool"))) == 1
     (log,) = unhurt.dir.glob("shared/*/child.txt")
@@ -90,7 +98,10 @@ def test_nothing_is_left_and_the_same_command_has_nothing_to_do(unhurt: StudyDri
 def test_a_killed_driver_loses_and_repeats_nothing(unhurt: StudyDrill, moment: str, data: Path, tmp_path: Path) -> None:
     drill = StudyDrill(tmp_path, data, GRID)
     process = drill.start()
-    begun = {"shared": lambda: list(drill.dir.glob("shared/*/source/checkpoints/step_*")), "trial": lambda: ("selftrain", 3) in drill.steps("001")}[moment]
+    begun = {
+        "shared": lambda: list(drill.dir.glob("shared/*/source/checkpoints/step_*")),
+        "trial": lambda: ("selftrain", 3) in drill.steps("001"),
+    }[moment]
     drill.wait_until(begun, process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -128,7 +139,9 @@ def test_ctrl_c_twice_stops_at_once(data: Path, tmp_path: Path) -> None:
 def test_faults_are_named_and_the_study_goes_on(data: Path, tmp_path: Path) -> None:
     tmp_path.joinpath("crash_of_a_trial.py").write_text(CRASH)
     drill = StudyDrill(tmp_path, data, FAULTS)
-    assert drill.finish(PYTHONPATH=os.pathsep.join([os.environ.get("PYTHONPATH", os.getcwd()), str(tmp_path)])) == 0, drill.output()
+    assert drill.finish(PYTHONPATH=os.pathsep.join([os.environ.get("PYTHONPATH", os.getcwd()), str(tmp_path)])) == 0, (
+        drill.output()
+    )
     records = {record["params"]["what"]: record for record in drill.records().values()}
     assert {name: record["status"] for name, record in records.items()} == {
         "good": "finished",
@@ -158,7 +171,9 @@ def test_asha_stops_and_optuna_goes_on_where_it_was(data: Path, tmp_path: Path) 
     params = {name: record["params"] for name, record in drill.records().items()}
     assert drill.finish() == 0, drill.output()
     records = drill.records()
-    assert len(records) == 6 and all(record["status"] in ("finished", "stopped", "reused") for record in records.values())
+    assert len(records) == 6 and all(
+        record["status"] in ("finished", "stopped", "reused") for record in records.values()
+    )
     assert all(records[name] == record for name, record in done.items()), "what was done is left as it was"
     assert all(records[name]["params"] == point for name, point in params.items())
     stopped = [record for record in records.values() if record["status"] == "stopped"]

@@ -64,15 +64,26 @@ def test_every_trial_has_a_run_with_its_status(study: Path, store: str) -> None:
     statuses = [found[f"{number:03d}"].info.status for number in (0, 10, 11, 12, 13, 14)]
     assert statuses == ["FINISHED", "KILLED", "FAILED", "FINISHED", "RUNNING", "SCHEDULED"]
     parent = run_of(study, store)
-    assert {run.data.tags["mlflow.parentRunId"] for run in found.values()} == {parent.info.run_id} and parent.info.status == "RUNNING"
-    assert found["010"].data.tags["stopped_by"] == "asha" and "not finite" in found["011"].data.tags["reason"] and found["012"].data.tags["same_as"] == "004"
+    assert {run.data.tags["mlflow.parentRunId"] for run in found.values()} == {
+        parent.info.run_id
+    } and parent.info.status == "RUNNING"
+    assert (
+        found["010"].data.tags["stopped_by"] == "asha"
+        and "not finite" in found["011"].data.tags["reason"]
+        and found["012"].data.tags["same_as"] == "004"
+    )
     first = found["003"]
-    assert first.data.params == {"pseudo_labels.nu": "0.1", "selftrain.weight": "0.5"} and first.data.metrics["score"] == 0.35
+    assert (
+        first.data.params == {"pseudo_labels.nu": "0.1", "selftrain.weight": "0.5"}
+        and first.data.metrics["score"] == 0.35
+    )
     thresholds = json.loads((study / "trials/003/run/pseudo_labels/esl/thresholds.json").read_text())["classes"]
     assert first.data.metrics["labels/esl/threshold/road"] == thresholds[0]["threshold"]
     assert first.data.metrics["align/loss/adv_main"] > 0  # the curves of a trial that had no mirror of its own
     assert parent.data.params["space"].startswith('{"pseudo_labels.nu"') and parent.data.params["scheduler"] == "asha"
-    assert [a.path for a in client(store).list_artifacts(first.info.run_id, "pseudo_labels/esl")] == ["pseudo_labels/esl/thresholds.json"]
+    assert [a.path for a in client(store).list_artifacts(first.info.run_id, "pseudo_labels/esl")] == [
+        "pseudo_labels/esl/thresholds.json"
+    ]
 
 
 def test_a_study_that_is_gone_on_with_keeps_its_runs(study: Path, store: str) -> None:
@@ -84,14 +95,20 @@ def test_a_study_that_is_gone_on_with_keeps_its_runs(study: Path, store: str) ->
     first = StudyRuns(study, store, EXPERIMENT)
     first.finish("KILLED")
     before = run_of(folder, store)
-    assert (before.info.status, before.data.tags["stopped_by"]) == ("KILLED", "user") and run_of(study, store).info.status == "KILLED"
+    assert (before.info.status, before.data.tags["stopped_by"]) == ("KILLED", "user") and run_of(
+        study, store
+    ).info.status == "KILLED"
     record.end("finished", score=0.31)
     record.save(folder)
     ids = {path: json.loads(path.read_text())["run_id"] for path in study.rglob("mlflow.json")}
     StudyRuns(study, store, EXPERIMENT).finish("FINISHED")
     assert {path: json.loads(path.read_text())["run_id"] for path in ids} == ids
     after = run_of(folder, store)
-    assert after.info.run_id == before.info.run_id and after.info.status == "FINISHED" and "stopped_by" not in after.data.tags
+    assert (
+        after.info.run_id == before.info.run_id
+        and after.info.status == "FINISHED"
+        and "stopped_by" not in after.data.tags
+    )
     assert run_of(study, store).info.status == "FINISHED"
 
 
@@ -106,9 +123,10 @@ def test_the_best_checkpoint_is_a_version_with_an_alias(study: Path, store: str)
     assert version.run_id == run_of(study / "trials/003", store).info.run_id
     assert Path(version.source.removeprefix("file://"), "segmenter.pt").read_bytes() == b"weights"
     parent = run_of(study, store)
-    assert sorted(a.path for a in registry.list_artifacts(parent.info.run_id)) == ["study.csv", "study.yaml"] and parent.data.metrics["best"] == pytest.approx(
-        34.5
-    )
+    assert sorted(a.path for a in registry.list_artifacts(parent.info.run_id)) == [
+        "study.csv",
+        "study.yaml",
+    ] and parent.data.metrics["best"] == pytest.approx(34.5)
     runs.finish("FINISHED")  # nothing is better now
     assert len(registry.search_model_versions("name = 'esl_dist-registered'")) == 1
     trial(study, 15, 0.3, 1.0, 1, score=0.9)
@@ -117,7 +135,9 @@ def test_the_best_checkpoint_is_a_version_with_an_alias(study: Path, store: str)
     assert str(registry.get_model_version_by_alias("esl_dist-registered", "best").version) == "2"
 
 
-def test_a_dead_server_is_said_once_and_asked_once_a_minute(study: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dead_server_is_said_once_and_asked_once_a_minute(
+    study: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(logging.getLogger("esl_dist"), "propagate", True)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -158,18 +178,25 @@ def test_a_server_that_comes_back_hears_everything(study: Path, store: str, monk
     halfway = list(study.glob("trials/*/mlflow.json"))
     assert 0 < len(halfway) < 15
     runs.finish("FINISHED")
-    assert run_of(study / "trials/010", store).info.status == "KILLED" and len(list(study.glob("trials/*/mlflow.json"))) == 15
+    assert (
+        run_of(study / "trials/010", store).info.status == "KILLED"
+        and len(list(study.glob("trials/*/mlflow.json"))) == 15
+    )
     parent = run_of(study, store).info.run_id
     experiment = client(store).get_experiment_by_name(EXPERIMENT).experiment_id
     children = client(store).search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
     assert len(children) == 15  # none was opened twice
 
 
-def test_without_mlflow_one_sentence(study: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_mlflow_one_sentence(
+    study: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("esl_dist.studies.mlflow.importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr(logging.getLogger("esl_dist"), "propagate", True)
     with caplog.at_level("INFO", "esl_dist"):
         runs = StudyRuns(study, "sqlite:///none.db", EXPERIMENT)
         runs.settle()
         runs.finish("FINISHED")
-    assert len([r for r in caplog.records if "mlflow is not installed" in r.message]) == 1 and not list(study.rglob("mlflow.json"))
+    assert len([r for r in caplog.records if "mlflow is not installed" in r.message]) == 1 and not list(
+        study.rglob("mlflow.json")
+    )

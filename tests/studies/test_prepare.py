@@ -23,9 +23,18 @@ def study(folder: Path, **fields: Any) -> StudyConfig:
 
 def test_each_seed_sees_every_point(tmp_path: Path) -> None:
     prepared = prepare(study(tmp_path, seeds=(3, 4)))
-    assert [(r.id, r.params["pseudo_labels.nu"], r.seed) for r in prepared.records()] == [("000", 0, 3), ("001", 0.1, 3), ("002", 0, 4), ("003", 0.1, 4)]
+    assert [(r.id, r.params["pseudo_labels.nu"], r.seed) for r in prepared.records()] == [
+        ("000", 0, 3),
+        ("001", 0.1, 3),
+        ("002", 0, 4),
+        ("003", 0.1, 4),
+    ]
     config = load_config(str(tmp_path / "study/trials/003/config.yaml"))
-    assert (config.run.seed, config.pseudo_labels.nu, config.run.dir) == (4, 0.1, str(tmp_path / "study/trials/003/run"))
+    assert (config.run.seed, config.pseudo_labels.nu, config.run.dir) == (
+        4,
+        0.1,
+        str(tmp_path / "study/trials/003/run"),
+    )
 
 
 def test_an_impossible_point_fails_by_itself(tmp_path: Path) -> None:
@@ -60,9 +69,15 @@ def test_a_stage_that_depends_on_the_swept_option_is_made_for_each_value_on_top_
     space = {"align.weight": {"grid": [0.1, 0.2]}, "selftrain.weight": {"grid": [0.5, 1]}}
     prepared = prepare(study(tmp_path, shared=("initial", "source", "align"), space=space))
     found = parts(prepared)
-    assert [part.entries for part in found] == [("initial", "source"), ("initial", "source", "align"), ("initial", "source", "align")]
+    assert [part.entries for part in found] == [
+        ("initial", "source"),
+        ("initial", "source", "align"),
+        ("initial", "source", "align"),
+    ]
     root, *others = found
-    assert not root.spools and all(part.parent == root.key and part.adopted == root.entries and len(part.spools) == 1 for part in others)
+    assert not root.spools and all(
+        part.parent == root.key and part.adopted == root.entries and len(part.spools) == 1 for part in others
+    )
     assert [part.config.align.weight for part in others] == [0.1, 0.2]
     assert len(set(keys(prepared))) == 2
 
@@ -90,7 +105,9 @@ def test_the_same_command_takes_the_folder_up(tmp_path: Path) -> None:
     record.begin()
     record.save(folder)  # and the driver is killed
     again = prepare(asked).records()
-    assert [(r.id, r.status) for r in again] == [("000", "queued"), ("001", "queued")] and again[0].started == record.started
+    assert [(r.id, r.status) for r in again] == [("000", "queued"), ("001", "queued")] and again[
+        0
+    ].started == record.started
 
 
 def test_a_trial_that_was_killed_on_its_way_out_stays_stopped(tmp_path: Path) -> None:
@@ -111,7 +128,11 @@ def test_another_study_does_not_take_the_folder(tmp_path: Path) -> None:
 
 
 def test_random_points_are_those_of_the_seed(tmp_path: Path) -> None:
-    space = {"pseudo_labels.nu": {"uniform": [0.2, 0.4]}, "align.weight": {"loguniform": [1e-4, 1e-2]}, "optim.batch": {"choice": [1, 2]}}
+    space = {
+        "pseudo_labels.nu": {"uniform": [0.2, 0.4]},
+        "align.weight": {"loguniform": [1e-4, 1e-2]},
+        "optim.batch": {"choice": [1, 2]},
+    }
     one, other = (prepare(study(tmp_path / name, space=space, search="random", trials=20)) for name in "ab")
     points = [record.params for record in one.records()]
     assert points == [record.params for record in other.records()]

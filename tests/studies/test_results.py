@@ -52,8 +52,12 @@ def page(study: Path) -> str:
 def test_the_best_setting_has_the_best_mean_not_the_luckiest_seed(study: Path) -> None:
     read = read_study(study)
     settings = read.settings()
-    assert [s.params["pseudo_labels.nu"] for s in settings[:2]] == [0.1, 0.1] and settings[0].params["selftrain.weight"] == 0.5
-    assert settings[0].score.mean == pytest.approx(34.5) and settings[0].score.deviation == pytest.approx(statistics.stdev([34, 35]))
+    assert [s.params["pseudo_labels.nu"] for s in settings[:2]] == [0.1, 0.1] and settings[0].params[
+        "selftrain.weight"
+    ] == 0.5
+    assert settings[0].score.mean == pytest.approx(34.5) and settings[0].score.deviation == pytest.approx(
+        statistics.stdev([34, 35])
+    )
     best = read.best()
     assert best is not None and best.id == "003"  # trial 008 scored 36 %, in a worse setting
     # Stopped, failed, running and queued trials are in no mean; a reused one counts with its twin's score and result.
@@ -73,15 +77,30 @@ def test_csv_has_a_line_per_trial(study: Path, page: str) -> None:
         lines = list(csv.DictReader(file))
     assert len(lines) == 15
     third, stopped, failed, reused = lines[2], lines[10], lines[11], lines[12]
-    assert (third["pseudo_labels.nu"], third["selftrain.weight"], third["seed"], third["status"], third["miou"]) == ("0.1", "0.5", "1", "finished", "0.34")
-    assert (stopped["stopped_by"], stopped["coverage"], failed["reason"], failed["miou"]) == ("asha", "", "the gradient is <b>not finite</b>", "")
+    assert (third["pseudo_labels.nu"], third["selftrain.weight"], third["seed"], third["status"], third["miou"]) == (
+        "0.1",
+        "0.5",
+        "1",
+        "finished",
+        "0.34",
+    )
+    assert (stopped["stopped_by"], stopped["coverage"], failed["reason"], failed["miou"]) == (
+        "asha",
+        "",
+        "the gradient is <b>not finite</b>",
+        "",
+    )
     assert (reused["same_as"], reused["coverage"]) == ("004", lines[4]["coverage"])
     thresholds = json.loads((study / third["run"] / "pseudo_labels/esl/thresholds.json").read_text())["classes"]
-    assert float(third["coverage"]) == pytest.approx(sum(c["kept"] for c in thresholds) / sum(c["count"] for c in thresholds))
+    assert float(third["coverage"]) == pytest.approx(
+        sum(c["kept"] for c in thresholds) / sum(c["count"] for c in thresholds)
+    )
     assert 0 < float(third["wrong"]) < 0.2
 
 
-def test_wrong_labels_are_the_extraction_s_own_count_where_it_is_of_this_set(study: Path, run_maker: Callable[..., Path], tmp_path: Path) -> None:
+def test_wrong_labels_are_the_extraction_s_own_count_where_it_is_of_this_set(
+    study: Path, run_maker: Callable[..., Path], tmp_path: Path
+) -> None:
     run = run_maker(tmp_path / "run", seed=3)
     measured = Labels().of(run, "selftrain-ssl")
     assert measured is not None and measured.name == "ssl" and measured.wrong is not None
@@ -115,9 +134,16 @@ def test_the_table_says_how_far_it_is(study: Path) -> None:
     lines = table(study).splitlines()
     assert len(lines) == 17 and lines[0].split() == ["trial", "nu", "weight", "seed", "status", "mIoU,", "%", "time"]
     assert lines[4].split() == ["003", "0.1", "0.5", "2", "finished", "35.00", "0:58"]
-    assert lines[11].endswith("by asha") and "not finite" in lines[12] and lines[13].endswith("same labels as trial 004") and lines[14].endswith("align 20/240")
-    assert lines[-1] == (
-        "made: 10 finished, 1 reused, 1 running, 1 queued, 1 stopped, 1 failed; best mIoU, %: 34.5 ± 0.7 (2 seeds) with pseudo_labels.nu=0.1, selftrain.weight=0.5"
+    assert (
+        lines[11].endswith("by asha")
+        and "not finite" in lines[12]
+        and lines[13].endswith("same labels as trial 004")
+        and lines[14].endswith("align 20/240")
+    )
+    assert (
+        lines[-1]
+        == "made: 10 finished, 1 reused, 1 running, 1 queued, 1 stopped, 1 failed; best mIoU, %: 34.5 ± 0.7 (2 seeds)"
+        " with pseudo_labels.nu=0.1, selftrain.weight=0.5"
     )
 
 
@@ -191,25 +217,39 @@ def test_drawings_hold_what_they_are_given() -> None:
     drawn = spread_chart([Line("#123456", marks)], axis([0.0, 1.0]))
     assert drawn.count("<polyline") == 1 and drawn.count("<circle") == 5 and "&lt;zero&gt;" in drawn
     assert spread_chart([], axis([0.0, 1.0])) == ""
-    assert "<polyline" not in spread_chart([Line("#123456", [Mark("a", [1.0], "a"), Mark("b", [2.0], "b")])], axis(["a", "b"]))
+    assert "<polyline" not in spread_chart(
+        [Line("#123456", [Mark("a", [1.0], "a"), Mark("b", [2.0], "b")])], axis(["a", "b"])
+    )
 
 
 @pytest.mark.parametrize(
     ("names", "rows", "cut"),
-    [(["ssl", "esl"], 1, 0), (["source", "adaptsegnet", "advent", "minent", "maxsquare", "iw", "iw-multi"], 2, 0), (["a" * 60, "b", "c" * 30], 2, 1)],
+    [
+        (["ssl", "esl"], 1, 0),
+        (["source", "adaptsegnet", "advent", "minent", "maxsquare", "iw", "iw-multi"], 2, 0),
+        (["a" * 60, "b", "c" * 30], 2, 1),
+    ],
 )
 def test_names_under_an_axis_do_not_run_into_each_other(names: list[str], rows: int, cut: int) -> None:
     drawn = spread_chart([Line("#123456", [Mark(name, [1.0], name) for name in names])], axis(names))
-    shown = re.findall(r'<text class="tick" x="([\d.]+)" y="(\d+)" text-anchor="middle"><title>(.*?)</title>(.*?)</text>', drawn)
+    shown = re.findall(
+        r'<text class="tick" x="([\d.]+)" y="(\d+)" text-anchor="middle"><title>(.*?)</title>(.*?)</text>', drawn
+    )
     assert [whole for _, _, whole, _ in shown] == names and sum(name.endswith("…") for *_, name in shown) == cut
     assert len({y for _, y, _, _ in shown}) == rows
     for (x1, y1, _, one), (x2, y2, _, two) in itertools.combinations(shown, 2):
         assert y1 != y2 or float(x2) - float(x1) > 5.5 * (len(one) + len(two)) / 2
-    threads = [Thread([0.0, "a"], 1.0, "worse", True), Thread([1.0, "b"], 2.0, "better", True), Thread([1.0, "a"], 0.1, "stopped", False)]
+    threads = [
+        Thread([0.0, "a"], 1.0, "worse", True),
+        Thread([1.0, "b"], 2.0, "better", True),
+        Thread([1.0, "a"], 0.1, "stopped", False),
+    ]
     for high, best in ((True, "better"), (False, "worse")):
         parallel = parallel_coordinates(["nu", "gan"], [axis([0.0, 1.0]), axis(["a", "b"])], threads, "mIoU", high)
         lines = [part.partition("</title>")[0] for part in parallel.split("<polyline")[1:]]
-        assert best in lines[-1] and "#c28a1e" in lines[-1] and "dasharray" in lines[0]  # the best on top, what never ended below
+        assert (
+            best in lines[-1] and "#c28a1e" in lines[-1] and "dasharray" in lines[0]
+        )  # the best on top, what never ended below
 
 
 def test_the_report_entry_takes_a_study(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,5 +260,13 @@ def test_the_report_entry_takes_a_study(study: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_point_names_each_option_once() -> None:
-    record = TrialRecord(id="003", number=3, params={"align.weight": 0.00189, "selftrain.weight": 0.5, "pseudo_labels.nu": 0.1}, seed=1, run="run", status="finished", score=0.345)
+    record = TrialRecord(
+        id="003",
+        number=3,
+        params={"align.weight": 0.00189, "selftrain.weight": 0.5, "pseudo_labels.nu": 0.1},
+        seed=1,
+        run="run",
+        status="finished",
+        score=0.345,
+    )
     assert "(align.weight=0.00189, selftrain.weight=0.5, nu=0.1, seed 1)" in line(record, 12)

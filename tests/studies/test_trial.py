@@ -1,4 +1,6 @@
-"""A trial in hand: followed, stopped, ended, recognised as another's twin. The training is a script that writes what a training would."""
+"""A trial in hand: followed, stopped, ended, recognised as another's twin. The training is a script that writes what a
+training would.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from esl_dist.studies.prepare import prepare
 from esl_dist.studies.record import TrialRecord, log_tail
 from esl_dist.studies.trial import TrialFailed, Work
 
-# A training of the stage ``selftrain``: it says what it is told to say, and goes on until it is told to leave if it is to be endless.
+# A training of the stage ``selftrain``: it says what it is told to say, and goes on until it is told to leave if it is
+# to be endless.
 TRAINING = """
 import json, os, sys, time
 run, said, code, endless = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "endless"
@@ -31,7 +34,8 @@ with open(f"{run}/metrics.jsonl", "a") as log:
 while endless:
     time.sleep(0.05)
 if code:
-    print("[rank0]: ValueError: deep inside\\nesl_dist: error (rank 0): the disk is full\\ntorch...ChildFailedError:", flush=True)
+    error = "esl_dist: error (rank 0): the disk is full"
+    print(f"[rank0]: ValueError: deep inside\\n{error}\\ntorch...ChildFailedError:", flush=True)
 else:
     json.dump({"miou": 0.5, "iou": {"road": 0.25}}, open(f"{run}/selftrain/metrics-running.json", "w"))
 sys.exit(code)
@@ -59,7 +63,16 @@ class Study:
         monkeypatch.setattr(trial, "Child", self._child)
         monkeypatch.setattr(shared, "POLL_S", 0.02)
 
-    def _child(self, world: int, module: str, arguments: list[str], run_dir: Path, log: Path, cwd: str, environment: dict[str, str]) -> Child:
+    def _child(
+        self,
+        world: int,
+        module: str,
+        arguments: list[str],
+        run_dir: Path,
+        log: Path,
+        cwd: str,
+        environment: dict[str, str],
+    ) -> Child:
         self.started.append(arguments)
         said, code, endless = self.said[run_dir.parent.name]
         child = Child.__new__(Child)
@@ -87,7 +100,14 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 
 def test_scores_while_training_then_the_final_one(study: Study) -> None:
     # initial 6 steps, align 4: steps count over the stages that the trial trains itself
-    study.script("000", score(6, 0.1, "initial"), score(2, 0.2, "align"), score(2, 0.9, "align", "target"), score(3, None), score(4, 0.3))
+    study.script(
+        "000",
+        score(6, 0.1, "initial"),
+        score(2, 0.2, "align"),
+        score(2, 0.9, "align", "target"),
+        score(3, None),
+        score(4, 0.3),
+    )
     work = study.work("000")
     assert [work.advance() for _ in range(4)] == [
         {"step": 6, "score": 0.1, "done": False},
@@ -135,7 +155,12 @@ def test_a_rewritten_record_tells_no_step_twice(study: Study) -> None:
     assert [work.advance()["score"] for _ in range(2)] == [0.1, 0.2]
     path = study.dir / "trials/000/run/metrics.jsonl"
     aside = path.with_suffix(".new")
-    aside.write_text("".join(json.dumps(event) + "\n" for event in (score(6, 0.1, "initial"), score(2, 0.2, "align"), score(4, 0.25, "align"))))
+    aside.write_text(
+        "".join(
+            json.dumps(event) + "\n"
+            for event in (score(6, 0.1, "initial"), score(2, 0.2, "align"), score(4, 0.25, "align"))
+        )
+    )
     os.replace(aside, path)
     assert work.advance() == {"step": 10, "score": 0.25, "done": False}
     work.leave()
@@ -177,8 +202,15 @@ def test_other_labels_or_another_seed_are_trained_on(tmp_path: Path, monkeypatch
         assert study.record(name).status == "finished", name
 
 
-def test_two_rounds_are_not_compared_by_the_labels_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = Study(tmp_path, monkeypatch, space={"pseudo_labels.nu": {"grid": [0, 0.1]}, "selftrain.rounds": {"grid": [2]}}, stage="selftrain")
+def test_two_rounds_are_not_compared_by_the_labels_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study(
+        tmp_path,
+        monkeypatch,
+        space={"pseudo_labels.nu": {"grid": [0, 0.1]}, "selftrain.rounds": {"grid": [2]}},
+        stage="selftrain",
+    )
     for name in ("000", "001"):
         study.script(name, labels("abc"))
         study.work(name).advance()
@@ -229,6 +261,9 @@ def test_finished_stages_are_taken_over_without_a_copy(tmp_path: Path, monkeypat
         weights.write_text(stage)
     study.script("000", score(6, 0.9, "initial"), score(6, 0.3))
     work = study.work("000")
-    assert [work.advance() for _ in range(2)] == [{"step": 6, "score": 0.3, "done": False}, {"step": 6, "score": 0.5, "done": True}]
+    assert [work.advance() for _ in range(2)] == [
+        {"step": 6, "score": 0.3, "done": False},
+        {"step": 6, "score": 0.5, "done": True},
+    ]
     taken = study.dir / "trials/000/run/align/checkpoints/step_00000006/segmenter.pt"
     assert taken.samefile(study.dir / "shared" / part / "align/checkpoints/step_00000006/segmenter.pt")

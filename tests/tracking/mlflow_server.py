@@ -10,7 +10,9 @@ from typing import Any
 
 
 class MlflowServer:
-    """``mode``: "ok", "500", or "hang" (accepts and never answers). ``stop`` closes the port, ``start`` opens it again."""
+    """``mode``: "ok", "500", or "hang" (accepts and never answers). ``stop`` closes the port, ``start``
+    opens it again.
+    """
 
     def __init__(self) -> None:
         self.mode = "ok"
@@ -64,7 +66,16 @@ class MlflowServer:
             self._server = None
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        run = {"info": {"run_id": "r1", "run_uuid": "r1", "experiment_id": "1", "status": "RUNNING", "artifact_uri": "file:///nonexistent"}, "data": {}}
+        run = {
+            "info": {
+                "run_id": "r1",
+                "run_uuid": "r1",
+                "experiment_id": "1",
+                "status": "RUNNING",
+                "artifact_uri": "file:///nonexistent",
+            },
+            "data": {},
+        }
         call = path.partition("/mlflow/")[2].partition("?")[0]
         if call == "experiments/get-by-name":
             return 200, {"experiment": {"experiment_id": "1", "name": "esl_dist", "lifecycle_stage": "active"}}
@@ -84,5 +95,7 @@ class MlflowServer:
         """Until ``condition()`` holds."""
         end = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < end, f"nothing within {seconds} s: {self.requests} requests, {len(self.metrics)} metrics"
+            assert time.monotonic() < end, (
+                f"nothing within {seconds} s: {self.requests} requests, {len(self.metrics)} metrics"
+            )
             time.sleep(0.05)

@@ -25,10 +25,20 @@ def restore_logging() -> Iterator[None]:
 
 
 def record(step: int) -> dict[str, object]:
-    return {"stage": "align", "step": step, "steps": 100, "loss/seg": 0.51234, "loss/adv": 2, "images_per_second": 8.25, "data_wait": 0.25}
+    return {
+        "stage": "align",
+        "step": step,
+        "steps": 100,
+        "loss/seg": 0.51234,
+        "loss/adv": 2,
+        "images_per_second": 8.25,
+        "data_wait": 0.25,
+    }
 
 
-def test_step_lines_tell_losses_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_step_lines_tell_losses_rate_and_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     setup_logging(True, None)
     now = iter([0.0, 20.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
@@ -55,13 +65,17 @@ def test_the_bar_is_for_terminals_only() -> None:
         terminal.flush()
         expected = "\r\x1b[2K[##..]\r\x1b[2Ka line\r\n[##..]\r\x1b[2K"
         text = ""
-        while len(text) < len(expected) and select.select([main], [], [], 10)[0]:  # a terminal hands over what it has, not all
+        while (
+            len(text) < len(expected) and select.select([main], [], [], 10)[0]
+        ):  # a terminal hands over what it has, not all
             text += os.read(main, 4096).decode()
     os.close(main)
     assert text == expected
 
 
-def test_ranks_and_the_log_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ranks_and_the_log_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     log = logging.getLogger("esl_dist.somewhere")
     setup_logging(True, tmp_path / "run")
     log.info("hello")
@@ -70,7 +84,9 @@ def test_ranks_and_the_log_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     setup_logging(False, tmp_path / "run")
     log.info("hidden")
     log.warning("bad file")
-    assert capsys.readouterr().err == "rank 3: bad file\n" and "bad file" not in (tmp_path / "run" / "log.txt").read_text()
+    assert (
+        capsys.readouterr().err == "rank 3: bad file\n" and "bad file" not in (tmp_path / "run" / "log.txt").read_text()
+    )
 
 
 def test_a_log_file_that_cannot_be_made_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

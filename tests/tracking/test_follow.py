@@ -1,4 +1,6 @@
-"""The mirror sends every point once and in order, whatever the server does in between (an injected one, without processes)."""
+"""The mirror sends every point once and in order, whatever the server does in between (an injected one, without
+processes).
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +12,9 @@ from esl_dist.tracking.state import MirrorState, only_sender, without_password
 
 
 class Server:
-    """Stores a point once, as MLflow's database does. ``fail`` holds what the next calls do: "refuse", or "lose" the answer only."""
+    """Stores a point once, as MLflow's database does. ``fail`` holds what the next calls do: "refuse", or "lose" the
+    answer only.
+    """
 
     def __init__(self) -> None:
         self.points: list[Point] = []
@@ -66,14 +70,25 @@ class Bench:
 
 
 def test_points_of_each_event() -> None:
-    record = {"event": "eval", "stage": "align", "step": 4, "time": 2.5, "split": "test", "bn_statistics": "target", "miou": 0.5, "iou": {"road": 0.25, "sky": None, "odd#name": 1}}
+    record = {
+        "event": "eval",
+        "stage": "align",
+        "step": 4,
+        "time": 2.5,
+        "split": "test",
+        "bn_statistics": "target",
+        "miou": 0.5,
+        "iou": {"road": 0.25, "sky": None, "odd#name": 1},
+    }
     assert series(record) == ("eval/align/test/target", 4.0)
     assert points(record) == [
         Point("align/eval/target/miou", 0.5, 4, 2500),
         Point("align/eval/target/iou/road", 0.25, 4, 2500),
         Point("align/eval/target/iou/odd_name", 1.0, 4, 2500),
     ]
-    assert points({"event": "labels", "rule": "esl", "time": 1, "coverage": 0.5}) == [Point("labels/esl/coverage", 0.5, 0, 1000)]
+    assert points({"event": "labels", "rule": "esl", "time": 1, "coverage": 0.5}) == [
+        Point("labels/esl/coverage", 0.5, 0, 1000)
+    ]
     assert series({"event": "warning", "step": 1}) is None and series({"event": "train"}) is None
 
 

@@ -22,12 +22,28 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_lines_are_strict_json_with_a_time(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "m.jsonl")
-    log.append("train", step=1, loss=float("nan"), rates=[float("inf"), 0.5], scalar=np.float32(0.25), tensor=torch.tensor(3), path=tmp_path)
+    log.append(
+        "train",
+        step=1,
+        loss=float("nan"),
+        rates=[float("inf"), 0.5],
+        scalar=np.float32(0.25),
+        tensor=torch.tensor(3),
+        path=tmp_path,
+    )
     log.close()
     text = (tmp_path / "m.jsonl").read_text()
     record = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert text.endswith("\n") and abs(record.pop("time") - time.time()) < 60
-    assert record == {"event": "train", "step": 1, "loss": None, "rates": [None, 0.5], "scalar": 0.25, "tensor": 3, "path": str(tmp_path)}
+    assert record == {
+        "event": "train",
+        "step": 1,
+        "loss": None,
+        "rates": [None, 0.5],
+        "scalar": 0.25,
+        "tensor": 3,
+        "path": str(tmp_path),
+    }
 
 
 @pytest.mark.parametrize("keep", [1, 20, -1])
@@ -57,7 +73,9 @@ def test_kill_while_writing_loses_nothing_that_was_reported(tmp_path: Path) -> N
         "log = MetricsLog(Path(sys.argv[1])); step = 0\n"
         "while True:\n    step += 1; log.append('train', step=step, pad='x' * 2000); print(step, flush=True)"
     )
-    child = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
     assert child.stdout is not None
     for _ in range(200):
         child.stdout.readline()
@@ -109,7 +127,9 @@ class FailingDisk:
 
 
 @pytest.mark.parametrize("short", [False, True])
-def test_a_full_disk_is_said_once_and_loses_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, short: bool) -> None:
+def test_a_full_disk_is_said_once_and_loses_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, short: bool
+) -> None:
     disk = FailingDisk(short)
     monkeypatch.setattr(jsonl.os, "write", disk.write)
     monkeypatch.setattr(logging.getLogger("esl_dist"), "propagate", True)

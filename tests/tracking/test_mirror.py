@@ -84,7 +84,9 @@ def test_a_server_that_does_not_take_points(tmp_path: Path, server: MlflowServer
     assert received(server) == list(range(1, 201)) and server.statuses[-1] == "FINISHED"
 
 
-def test_a_server_that_dies_and_comes_back(tmp_path: Path, server: MlflowServer, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_dies_and_comes_back(
+    tmp_path: Path, server: MlflowServer, capfd: pytest.CaptureFixture[str]
+) -> None:
     tracked = tracker(tmp_path / "run", server.uri)
     train(tracked, 1, 50)
     server.wait(lambda: len(received(server)) == 50)
@@ -103,11 +105,16 @@ def test_a_server_that_dies_and_comes_back(tmp_path: Path, server: MlflowServer,
 
 def test_the_mirror_ends_with_a_killed_trainer(tmp_path: Path, server: MlflowServer) -> None:
     program = (
-        "import sys, time, os; from pathlib import Path; from esl_dist.config.schema import TrackingConfig; from esl_dist.tracking import Tracker\n"
-        "t = Tracker(Path(sys.argv[1]), TrackingConfig(uri=sys.argv[2]), 'r', {}, True)\n"
-        "print(t._mirror._process.pid, flush=True); t.event('train', stage='source', step=1, **{'loss/seg': 1.0}); time.sleep(60)"
+        "import sys, time, os; from pathlib import Path; from esl_dist.config.schema import TrackingConfig; from"
+        " esl_dist.tracking import Tracker\nt = Tracker(Path(sys.argv[1]), TrackingConfig(uri=sys.argv[2]), 'r', {},"
+        " True)\nprint(t._mirror._process.pid, flush=True); t.event('train', stage='source', step=1, **{'loss/seg':"
+        " 1.0}); time.sleep(60)"
     )
-    child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "run"), server.uri], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "run"), server.uri],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
     assert child.stdout is not None
     mirror = int(child.stdout.readline())
     server.wait(lambda: received(server) == [1])
@@ -128,12 +135,22 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_sqlite_stores_every_point_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sqlite_stores_every_point_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow.tracking import MlflowClient
 
     tracked = tracker(tmp_path / "runs" / "one")
     train(tracked, 1, 30)
-    tracked.event("eval", stage="source", step=30, split="test", bn_statistics="running", miou=0.5, iou={"traffic light": 0.25, "train": None})
+    tracked.event(
+        "eval",
+        stage="source",
+        step=30,
+        split="test",
+        bn_statistics="running",
+        miou=0.5,
+        iou={"traffic light": 0.25, "train": None},
+    )
     assert tracked._mirror is not None
     assert tracked._mirror.close("FINISHED", timeout_s=120)  # this machine may be busy
     tracked._mirror = None
@@ -156,7 +173,9 @@ def test_sqlite_stores_every_point_once(tmp_path: Path, caplog: pytest.LogCaptur
     assert len([r for r in caplog.records if "optim.lr" in r.message]) == 1
 
 
-def test_without_mlflow_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_mlflow_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("esl_dist.tracking.mlflow.importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr(logging.getLogger("esl_dist"), "propagate", True)
     with caplog.at_level("INFO", "esl_dist"):

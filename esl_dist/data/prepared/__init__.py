@@ -1,7 +1,8 @@
-"""Prepared data: images and labels at the size that the network sees, so that nothing is decoded or resized while training.
+"""Prepared data: images and labels at the size that the network sees, so that nothing is decoded or resized while
+training.
 
-``wanted`` says what it must be made of to be the same as reading the originals, ``shard`` is one file of it, ``make`` writes and
-``dataset`` reads it. What is read is bit for bit what the originals would give, or it is not read.
+``wanted`` says what it must be made of to be the same as reading the originals, ``shard`` is one file of it, ``make``
+writes and ``dataset`` reads it. What is read is bit for bit what the originals would give, or it is not read.
 """
 
 from esl_dist.data.prepared.dataset import PreparedDataset, fitted_image, fitted_label, use

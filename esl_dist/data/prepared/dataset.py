@@ -23,7 +23,9 @@ AGAIN = "python -m esl_dist.prepare makes it again"
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A data set whose images and labels are also there at one size. Everything at another size comes from the originals."""
+    """A data set whose images and labels are also there at one size. Everything at another size comes from the
+    originals.
+    """
 
     wanted: Wanted
     per_file: int
@@ -79,7 +81,9 @@ class PreparedDataset:
 
 
 def fitted_image(dataset: Dataset, index: int, size: tuple[int, int], fit: Fit) -> Tensor:
-    """A sample's image on a canvas of ``size`` (width, height), uint8 ``[3, H, W]``: prepared, or the original fitted to it. The same bytes."""
+    """A sample's image on a canvas of ``size`` (width, height), uint8 ``[3, H, W]``: prepared, or the original fitted
+    to it. The same bytes.
+    """
     if isinstance(dataset, PreparedDataset) and dataset.is_at(size, fit):
         found = dataset.prepared(index, "image")
         if found is not None:
@@ -99,26 +103,44 @@ def fitted_label(dataset: Dataset, index: int, size: tuple[int, int], fit: Fit) 
 def use(wanted: Wanted) -> tuple[Dataset, str]:
     """What to read a data set from, and a sentence about it (empty where nothing is prepared).
 
-    Files that are missing, of another size than recorded or made of other originals are not used: their images come from the originals.
-    Only names and sizes are looked at here; checksums are compared as images are read.
+    Files that are missing, of another size than recorded or made of other originals are not used: their images come
+    from the originals. Only names and sizes are looked at here; checksums are compared as images are read.
     """
     manifest, folder = read_manifest(wanted.folder), wanted.folder
     if manifest is None:
         if folder.is_dir():
             return wanted.originals, f"the prepared data in {folder} is not complete: reading the originals ({AGAIN})"
         others = sorted(path.parent.name for path in folder.parent.glob(f"{wanted.stem}-*/{MANIFEST}"))
-        return wanted.originals, f"prepared data is there as {', '.join(others)}, not as {folder.name}: reading the originals" if others else ""
+        return (
+            wanted.originals,
+            (
+                f"prepared data is there as {', '.join(others)}, not as {folder.name}: reading the originals"
+                if others
+                else ""
+            ),
+        )
     differing = other_settings(manifest, wanted)
     if differing:
-        return wanted.originals, f"the prepared data in {folder} was made with other settings ({differing}): reading the originals"
+        return (
+            wanted.originals,
+            f"the prepared data in {folder} was made with other settings ({differing}): reading the originals",
+        )
     per_file: int = manifest["images_per_file"]
-    problems = {number: _problem(wanted, number, per_file, manifest["files"]) for number in range(wanted.files(per_file))}
+    problems = {
+        number: _problem(wanted, number, per_file, manifest["files"]) for number in range(wanted.files(per_file))
+    }
     usable = frozenset(number for number, problem in problems.items() if not problem)
     first = next((problem for problem in problems.values() if problem), "")
     if not usable:
-        return wanted.originals, f"the prepared data in {folder} cannot be used ({first}): reading the originals ({AGAIN})"
+        return (
+            wanted.originals,
+            f"the prepared data in {folder} cannot be used ({first}): reading the originals ({AGAIN})",
+        )
     if first:
-        some = f"{len(problems) - len(usable)} of {len(problems)} files of the prepared data in {folder} cannot be used ({first} first)"
+        some = (
+            f"{len(problems) - len(usable)} of {len(problems)} files of the prepared data in {folder} cannot be used"
+            f" ({first} first)"
+        )
         return PreparedDataset(wanted, per_file, usable), f"{some}: their images are read from the originals ({AGAIN})"
     return PreparedDataset(wanted, per_file, usable), f"reading prepared data: {folder}"
 

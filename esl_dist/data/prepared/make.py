@@ -28,7 +28,9 @@ class Prepared(NamedTuple):
 
 @dataclass(frozen=True)
 class FileMaker:
-    """Number of a file -> ``Prepared``; everything a worker process needs. File ``number`` of this worker's share is ``first + number * step``."""
+    """Number of a file -> ``Prepared``; everything a worker process needs. File ``number`` of this worker's share is
+    ``first + number * step``.
+    """
 
     wanted: Wanted
     per_file: int
@@ -64,11 +66,20 @@ def prepare_file(wanted: Wanted, number: int, per_file: int, recorded: Mapping[s
             shard.write(path, key, (_sample(wanted, index) for index in rows), len(rows))
             found, made = shard.check(path, key), True
         except OSError as error:
-            raise ValueError(f"{path}: cannot be written ({error.strerror or error}); make room, or set data.prepared to another folder") from None
+            raise ValueError(
+                f"{path}: cannot be written ({error.strerror or error}); make room, or set data.prepared to another"
+                " folder"
+            ) from None
         except DamagedError as error:
             raise ValueError(f"{wanted.folder}: {error} right after it was written; check that disk") from None
     entry = Entry(
-        file=path.name, first=rows.start, images=len(rows), originals=key["originals"], sha256=found.sha256, bytes=found.bytes, unreadable=found.unreadable
+        file=path.name,
+        first=rows.start,
+        images=len(rows),
+        originals=key["originals"],
+        sha256=found.sha256,
+        bytes=found.bytes,
+        unreadable=found.unreadable,
     )
     return Prepared(entry, made, rejected)
 
@@ -95,7 +106,12 @@ def _sample(wanted: Wanted, index: int) -> Sample:
 
 def publish(wanted: Wanted, per_file: int, entries: Sequence[Entry]) -> None:
     """Write the manifest that makes the folder's files count: whole or not at all."""
-    content = {"settings": wanted.settings, "images_per_file": per_file, "bytes": sum(entry["bytes"] for entry in entries), "files": list(entries)}
+    content = {
+        "settings": wanted.settings,
+        "images_per_file": per_file,
+        "bytes": sum(entry["bytes"] for entry in entries),
+        "files": list(entries),
+    }
     write_json(wanted.folder / MANIFEST, content)
     for left in set(wanted.folder.glob("[0-9]*.h5")) - {wanted.folder / entry["file"] for entry in entries}:
         left.unlink()  # of a longer list, or of files that held fewer images
@@ -121,7 +137,11 @@ def other_settings(manifest: Mapping[str, Any], wanted: Wanted) -> str:
     """The first setting in which prepared data differs from what is wanted; empty where all agree."""
     there = manifest["settings"]
     differing = next((key for key in wanted.settings | there if there.get(key) != wanted.settings.get(key)), None)
-    return "" if differing is None else f"{differing}={_shown(there.get(differing))}, wanted is {_shown(wanted.settings.get(differing))}"
+    return (
+        ""
+        if differing is None
+        else f"{differing}={_shown(there.get(differing))}, wanted is {_shown(wanted.settings.get(differing))}"
+    )
 
 
 def _shown(value: Any) -> str:

@@ -1,9 +1,9 @@
 """One file of prepared data: up to a few hundred images and labels at one size, uint8, an HDF5 chunk each.
 
-``/image [n, 3, H, W]`` is stored as it is (photographs hardly shrink), ``/label [n, H, W]`` by gzip. ``/checksum [n, 2]`` holds the
-Adler-32 of both, compared at every read; ``/problems`` says, as JSON, why an image or a label could not be read when the file was made.
-A file appears whole or not at all: written aside, forced to the disk, renamed (default libver: with ``latest`` a killed file never
-opens again).
+``/image [n, 3, H, W]`` is stored as it is (photographs hardly shrink), ``/label [n, H, W]`` by gzip. ``/checksum [n,
+2]`` holds the Adler-32 of both, compared at every read; ``/problems`` says, as JSON, why an image or a label could not
+be read when the file was made. A file appears whole or not at all: written aside, forced to the disk, renamed (default
+libver: with ``latest`` a killed file never opens again).
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class DamagedError(Exception):
 
 
 class Sample(NamedTuple):
-    """An image ``[3, H, W]`` and its label ``[H, W]`` (None where there are none), contiguous; zeros where one could not be read, and why."""
+    """An image ``[3, H, W]`` and its label ``[H, W]`` (None where there are none), contiguous; zeros where one could
+    not be read, and why.
+    """
 
     image: Pixels
     label: Pixels | None
@@ -89,7 +91,8 @@ class _Open:
     """A file that is being read."""
 
     def __init__(self, path: Path) -> None:
-        # Published files never change: no lock is needed, and not every file system has them. A chunk is read once: no cache either.
+        # Published files never change: no lock is needed, and not every file system has them. A chunk is read once: no
+        # cache either.
         self.file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
         self.key: dict[str, Any] = json.loads(self.file.attrs["key"])
         self.pixels = {what: self.file[what] for what in _COLUMN if what in self.file}

@@ -57,21 +57,38 @@ class Wanted:
     def key(self, number: int, per_file: int) -> dict[str, Any]:
         """What a file says of itself."""
         rows = self.rows(number, per_file)
-        return {"settings": self.settings, "first": rows.start, "images": len(rows), "originals": self.originals_sha256(rows)}
+        return {
+            "settings": self.settings,
+            "first": rows.start,
+            "images": len(rows),
+            "originals": self.originals_sha256(rows),
+        }
 
     def originals_sha256(self, rows: range) -> str:
-        """Over names and sizes in bytes of images and labels. Not over their times: a copy of the data on another disk has others."""
+        """Over names and sizes in bytes of images and labels. Not over their times: a copy of the data on another disk
+        has others.
+        """
         digest = hashlib.sha256()
         for index in rows:
-            files = [self.originals.image_files[index]] + ([self.originals.label_files[index]] if self.originals.label_files else [])
+            files = [self.originals.image_files[index]] + (
+                [self.originals.label_files[index]] if self.originals.label_files else []
+            )
             digest.update(f"{self.originals.names[index]}\0{' '.join(str(_bytes(file)) for file in files)}\n".encode())
         return digest.hexdigest()
 
 
-def describe(originals: FolderDataset, domain: DomainConfig, split: str, size: tuple[int, int], protocol: str, folder: Path) -> Wanted:
-    """Describe a domain's images and labels at ``size`` (width, height); below ``folder`` each data set and size has a folder of its own."""
+def describe(
+    originals: FolderDataset, domain: DomainConfig, split: str, size: tuple[int, int], protocol: str, folder: Path
+) -> Wanted:
+    """Describe a domain's images and labels at ``size`` (width, height); below ``folder`` each data set and size has a
+    folder of its own.
+    """
     listed = domain.list if split == domain.split else ""
-    stem = "-".join(part.replace("/", "_").replace(":", "_") for part in (domain.dataset, split, domain.labels, Path(listed).stem) if part)
+    stem = "-".join(
+        part.replace("/", "_").replace(":", "_")
+        for part in (domain.dataset, split, domain.labels, Path(listed).stem)
+        if part
+    )
     shape = f"{size[0]}x{size[1]}" + ("-pad" if domain.fit == "pad" else "")
     settings = {
         "format": FORMAT,
@@ -92,11 +109,16 @@ def describe(originals: FolderDataset, domain: DomainConfig, split: str, size: t
 
 @functools.cache
 def resize_fingerprint() -> str:
-    """What resizing on this machine, with these libraries, makes of a fixed picture: where it differs, prepared pixels would differ too."""
+    """What resizing on this machine, with these libraries, makes of a fixed picture: where it differs, prepared pixels
+    would differ too.
+    """
     picture = np.random.RandomState(0).randint(0, 256, (157, 211, 3)).astype(np.uint8)
     digest = hashlib.sha256()
     for size in ((96, 64), (320, 200)):
-        digest.update(fit_image(picture, size, "stretch").numpy().tobytes() + fit_label(picture[..., 0], size, "stretch").numpy().tobytes())
+        digest.update(
+            fit_image(picture, size, "stretch").numpy().tobytes()
+            + fit_label(picture[..., 0], size, "stretch").numpy().tobytes()
+        )
     return digest.hexdigest()[:16]
 
 

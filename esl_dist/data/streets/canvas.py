@@ -1,8 +1,9 @@
 """A pinhole camera over flat ground and the few things that can be drawn in front of it, farthest first.
 
-World: X metres to the right of the middle of the road, Y metres above the ground, Z metres ahead. The camera stands at X = eye and
-looks along Z, so ``x = x_vanish + f (X - eye) / Z`` and ``y = horizon + f (camera_height - Y) / Z`` in pixels. Everything that decides a pixel is made of
-additions, multiplications, divisions and comparisons, which IEEE 754 defines to the last bit.
+World: X metres to the right of the middle of the road, Y metres above the ground, Z metres ahead. The camera stands at
+X = eye and looks along Z, so ``x = x_vanish + f (X - eye) / Z`` and ``y = horizon + f (camera_height - Y) / Z`` in
+pixels. Everything that decides a pixel is made of additions, multiplications, divisions and comparisons, which IEEE 754
+defines to the last bit.
 """
 
 from __future__ import annotations
@@ -39,9 +40,13 @@ def scaled(colour: Colour, factor: float) -> Colour:
 
 
 class Canvas:
-    """Colour ``[H, W, 3]`` (linear albedo times light, about 0–1), label id ``[H, W]`` and depth ``[H, W]`` in metres."""
+    """Colour ``[H, W, 3]`` (linear albedo times light, about 0–1), label id ``[H, W]`` and depth ``[H, W]``
+    in metres.
+    """
 
-    def __init__(self, width: int, height: int, camera_height: float, horizon: float, vanish: float, eye: float) -> None:
+    def __init__(
+        self, width: int, height: int, camera_height: float, horizon: float, vanish: float, eye: float
+    ) -> None:
         self.width, self.height, self.camera_height, self.eye = width, height, camera_height, eye
         self.focal = 0.75 * width
         self.horizon, self.vanish = horizon * height, vanish * width
@@ -64,8 +69,17 @@ class Canvas:
         top, bottom = max(int(y0 + 0.5) if y0 > 0 else 0, 0), min(int(y1 + 0.5) if y1 > 0 else 0, self.height)
         return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
 
-    def paint(self, window: tuple[slice, slice], mask: NDArray[np.bool_], colour: Colour | NDArray[np.float32] | None, label: int | None, z: float) -> None:
-        """Colour, label and depth under ``mask``; ``colour`` None leaves the colour (something seen through), ``label`` None leaves label and depth."""
+    def paint(
+        self,
+        window: tuple[slice, slice],
+        mask: NDArray[np.bool_],
+        colour: Colour | NDArray[np.float32] | None,
+        label: int | None,
+        z: float,
+    ) -> None:
+        """Colour, label and depth under ``mask``; ``colour`` None leaves the colour (something seen through), ``label``
+        None leaves label and depth.
+        """
         if colour is not None:
             self.rgb[window][mask] = colour
         if label is not None:
@@ -78,7 +92,14 @@ class Canvas:
         if window is None:
             return None
         count = len(points)
-        edges = [(py[i] - py[(i + 1) % count], px[(i + 1) % count] - px[i], px[i] * py[(i + 1) % count] - px[(i + 1) % count] * py[i]) for i in range(count)]
+        edges = [
+            (
+                py[i] - py[(i + 1) % count],
+                px[(i + 1) % count] - px[i],
+                px[i] * py[(i + 1) % count] - px[(i + 1) % count] * py[i],
+            )
+            for i in range(count)
+        ]
         area = 0.0
         for edge in edges:  # not sum(): newer Pythons add floats with compensation
             area += edge[2]
@@ -132,8 +153,12 @@ class Canvas:
             mask &= distance > inner
         self.paint(window, mask, colour, label, z)
 
-    def limb(self, start: Point, end: Point, radius: float, colour: Colour, label: int, z: float, least: float = 0.5) -> None:
-        """A thick straight stroke between two world points, ``radius`` metres and at least ``least`` pixels to each side."""
+    def limb(
+        self, start: Point, end: Point, radius: float, colour: Colour, label: int, z: float, least: float = 0.5
+    ) -> None:
+        """A thick straight stroke between two world points, ``radius`` metres and at least ``least`` pixels to each
+        side.
+        """
         (x0, y0), (x1, y1) = self.project(start), self.project(end)
         half = max(radius * self.pixels_per_metre(z), least)
         dx, dy = x1 - x0, y1 - y0
@@ -143,6 +168,22 @@ class Canvas:
         ox, oy = -dy / length * half, dx / length * half
         self.polygon([(x0 + ox, y0 + oy), (x1 + ox, y1 + oy), (x1 - ox, y1 - oy), (x0 - ox, y0 - oy)], colour, label, z)
 
-    def disc(self, centre: Point, along: tuple[float, float], radius: float, colour: Colour | None, label: int | None, z: float) -> None:
+    def disc(
+        self,
+        centre: Point,
+        along: tuple[float, float],
+        radius: float,
+        colour: Colour | None,
+        label: int | None,
+        z: float,
+    ) -> None:
         """A circle in the vertical plane that holds the ground direction ``along`` (X, Z): a wheel, a round sign."""
-        self.face([(centre[0] + c * radius * along[0], centre[1] + s * radius, centre[2] + c * radius * along[1]) for c, s in CIRCLE], colour, label, z)
+        self.face(
+            [
+                (centre[0] + c * radius * along[0], centre[1] + s * radius, centre[2] + c * radius * along[1])
+                for c, s in CIRCLE
+            ],
+            colour,
+            label,
+            z,
+        )

@@ -1,7 +1,8 @@
 """Random draws that are the same bits on every platform and under every numpy.
 
-Only the raw 64-bit words of PCG64 are used, the one stream that numpy promises to keep: the methods of its ``Generator`` may change
-between versions, and ``normal``, ``poisson`` and ``uniform`` go through ``exp``, ``log`` or a multiply-add that some compilers fuse.
+Only the raw 64-bit words of PCG64 are used, the one stream that numpy promises to keep: the methods of its
+``Generator`` may change between versions, and ``normal``, ``poisson`` and ``uniform`` go through ``exp``, ``log`` or a
+multiply-add that some compilers fuse.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class Dice:
         """Sensor noise ``[height, width, 3]``: the sum of two bytes, triangular in [-1, 1], standard deviation 0.41."""
         half = height * width * 3
         raw = self.words(-(-2 * half // 8)).astype("<u8").view(np.uint8)[: 2 * half].reshape(2, height, width, 3)
-        grain: NDArray[np.float32] = (raw[0].astype(np.float32) + raw[1].astype(np.float32) - np.float32(255.0)) * np.float32(1 / 255)
+        grain: NDArray[np.float32] = (
+            raw[0].astype(np.float32) + raw[1].astype(np.float32) - np.float32(255.0)
+        ) * np.float32(1 / 255)
         return grain
 
 

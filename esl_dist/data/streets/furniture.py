@@ -22,19 +22,38 @@ class Upright:
     def panel(self, dx: float, y: float, half_width: float, half_height: float, colour: Colour, label: int) -> None:
         x, row = self.canvas.project((self.x + dx, y, self.z))
         w, h = max(half_width * self.scale, 0.5), max(half_height * self.scale, 0.5)
-        self.canvas.polygon([(x - w, row - h), (x + w, row - h), (x + w, row + h), (x - w, row + h)], colour, label, self.z)
+        self.canvas.polygon(
+            [(x - w, row - h), (x + w, row - h), (x + w, row + h), (x - w, row + h)], colour, label, self.z
+        )
 
     def round(self, dx: float, y: float, radius: float, colour: Colour, label: int) -> None:
-        self.canvas.ellipse(self.canvas.project((self.x + dx, y, self.z)), radius * self.scale, radius * self.scale, colour, label, self.z)
+        self.canvas.ellipse(
+            self.canvas.project((self.x + dx, y, self.z)),
+            radius * self.scale,
+            radius * self.scale,
+            colour,
+            label,
+            self.z,
+        )
 
     def triangle(self, y: float, half: float, colour: Colour, label: int) -> None:
-        corners = [(self.x - half, y - half * 0.8, self.z), (self.x + half, y - half * 0.8, self.z), (self.x, y + half * 0.95, self.z)]
+        corners = [
+            (self.x - half, y - half * 0.8, self.z),
+            (self.x + half, y - half * 0.8, self.z),
+            (self.x, y + half * 0.95, self.z),
+        ]
         self.canvas.face(corners, colour, label, self.z)
 
     def mast(self, height: float, radius: float, colour: Colour) -> None:
         self.canvas.limb((self.x, 0.0, self.z), (self.x, height, self.z), radius, colour, c.POLE, self.z)
         self.canvas.limb(
-            (self.x - radius * 0.6, 0.0, self.z), (self.x - radius * 0.6, height, self.z), radius * 0.35, scaled(colour, 1.3), c.POLE, self.z, least=0.0
+            (self.x - radius * 0.6, 0.0, self.z),
+            (self.x - radius * 0.6, height, self.z),
+            radius * 0.35,
+            scaled(colour, 1.3),
+            c.POLE,
+            self.z,
+            least=0.0,
         )
 
 
@@ -50,7 +69,12 @@ def lamp(canvas: Canvas, x: float, z: float, m: Materials, dice: Dice) -> None:
 
 def traffic_light(canvas: Canvas, x: float, z: float, m: Materials, dice: Dice) -> None:
     """A post with its signal head, now and then a second one on an arm over the road."""
-    u, height, colour, lit = Upright(canvas, x, z), dice.between((3.0, 3.8)), dice.pick(m.poles), dice.pick((0, 0, 1, 2, 2))
+    u, height, colour, lit = (
+        Upright(canvas, x, z),
+        dice.between((3.0, 3.8)),
+        dice.pick(m.poles),
+        dice.pick((0, 0, 1, 2, 2)),
+    )
     u.mast(height, 0.11, colour)
     heads = [(0.0, height - 0.55)]
     if dice.chance(0.45):
@@ -89,7 +113,11 @@ def sign(canvas: Canvas, x: float, z: float, m: Materials, dice: Dice) -> None:
 
 def tree(canvas: Canvas, x: float, z: float, m: Materials, dice: Dice, rough: NDArray[np.float32]) -> None:
     """A trunk and a crown of overlapping tufts, lighter towards the top; trunk and crown are vegetation."""
-    height, leaves, scale = dice.between((4.5, 8.0)), scaled(dice.pick(m.leaves), dice.between((0.85, 1.15))), canvas.pixels_per_metre(z)
+    height, leaves, scale = (
+        dice.between((4.5, 8.0)),
+        scaled(dice.pick(m.leaves), dice.between((0.85, 1.15))),
+        canvas.pixels_per_metre(z),
+    )
     canvas.limb((x, 0.0, z), (x, height * 0.6, z), 0.16, m.trunk, c.VEGETATION, z)
     crown = height * 0.30
     tufts = (
@@ -102,12 +130,27 @@ def tree(canvas: Canvas, x: float, z: float, m: Materials, dice: Dice, rough: ND
     )
     for dx, y, size, tone in tufts:
         px, py = canvas.project((x + dx * crown + dice.between((-0.2, 0.2)), y * height, z))
-        canvas.ellipse((px, py), size * crown * scale, size * crown * 0.82 * scale, scaled(leaves, tone), c.VEGETATION, z, rough=rough)
+        canvas.ellipse(
+            (px, py),
+            size * crown * scale,
+            size * crown * 0.82 * scale,
+            scaled(leaves, tone),
+            c.VEGETATION,
+            z,
+            rough=rough,
+        )
 
 
 def hedge(canvas: Canvas, x: float, z: float, m: Materials, dice: Dice, rough: NDArray[np.float32]) -> None:
     """A bush, wider than tall, dark at its foot."""
     leaves, scale, size = dice.pick(m.leaves), canvas.pixels_per_metre(z), dice.between((0.6, 1.3))
-    for dx, y, grow, tone in ((0.0, 0.45, 1.0, 0.75), (-0.5, 0.6, 0.7, 0.95), (0.5, 0.65, 0.7, 1.0), (0.0, 0.9, 0.7, 1.2)):
+    for dx, y, grow, tone in (
+        (0.0, 0.45, 1.0, 0.75),
+        (-0.5, 0.6, 0.7, 0.95),
+        (0.5, 0.65, 0.7, 1.0),
+        (0.0, 0.9, 0.7, 1.2),
+    ):
         px, py = canvas.project((x + dx * size, y * size, z))
-        canvas.ellipse((px, py), grow * size * scale, grow * size * 0.7 * scale, scaled(leaves, tone), c.VEGETATION, z, rough=rough)
+        canvas.ellipse(
+            (px, py), grow * size * scale, grow * size * 0.7 * scale, scaled(leaves, tone), c.VEGETATION, z, rough=rough
+        )

@@ -26,13 +26,19 @@ def develop(canvas: Canvas, domain: Domain, dice: Dice) -> NDArray[np.uint8]:
     amplitude = np.full(256, 0.04, np.float32)
     for label, value in domain.fine.items():
         amplitude[label] = value
-    texture = np.float32(1.0) + amplitude[canvas.label] * rolled(fine, height, width, dice) + np.float32(domain.blotch) * rolled(coarse, height, width, dice)
+    texture = (
+        np.float32(1.0)
+        + amplitude[canvas.label] * rolled(fine, height, width, dice)
+        + np.float32(domain.blotch) * rolled(coarse, height, width, dice)
+    )
     gain = np.float32(dice.between(domain.exposure))
     image = canvas.rgb * (texture * gain)[..., None] * np.array(domain.tint, np.float32)
 
     # exp(-x) to third order as a quotient: exact arithmetic, the same bits everywhere.
     x = canvas.depth * np.float32(dice.between(domain.extinction))
-    through = np.float32(1.0) / (np.float32(1.0) + x * (np.float32(1.0) + x * (np.float32(0.5) + x * np.float32(1 / 6))))
+    through = np.float32(1.0) / (
+        np.float32(1.0) + x * (np.float32(1.0) + x * (np.float32(0.5) + x * np.float32(1 / 6)))
+    )
     veil = np.array(domain.materials.haze, np.float32) * gain
     image = veil + (image - veil) * through[..., None]
 

@@ -20,7 +20,9 @@ class Body:
 
     def ball(self, s: float, r: float, y: float, rx: float, ry: float, colour: Colour) -> None:
         scale = self.canvas.pixels_per_metre(self.frame.z)
-        self.canvas.ellipse(self.canvas.project(self.frame.at(s, r, y)), rx * scale, ry * scale, colour, self.label, self.frame.z)
+        self.canvas.ellipse(
+            self.canvas.project(self.frame.at(s, r, y)), rx * scale, ry * scale, colour, self.label, self.frame.z
+        )
 
     def wheel(self, s: float, radius: float, rim: float, hub: Colour | None) -> None:
         """The whole disc is labelled, as annotators do; ``hub`` None leaves what is behind the spokes visible."""
@@ -44,7 +46,12 @@ def person(canvas: Canvas, frame: Frame, m: Materials, dice: Dice) -> None:
     x, y = canvas.project(frame.at(0.0, 0.0, 0.0))
     scale = canvas.pixels_per_metre(frame.z)
     canvas.shade(
-        [(x - 0.4 * scale, y - 0.06 * scale), (x + 0.4 * scale, y - 0.06 * scale), (x + 0.4 * scale, y + 0.06 * scale), (x - 0.4 * scale, y + 0.06 * scale)],
+        [
+            (x - 0.4 * scale, y - 0.06 * scale),
+            (x + 0.4 * scale, y - 0.06 * scale),
+            (x + 0.4 * scale, y + 0.06 * scale),
+            (x - 0.4 * scale, y + 0.06 * scale),
+        ],
         0.6,
     )
     b.limb((stride, 0.09, 0.0), (0.0, 0.09, 0.50 * h), 0.095, legs)
@@ -62,7 +69,12 @@ def bicycle(canvas: Canvas, frame: Frame, m: Materials, dice: Dice) -> None:
     b, paint = Body(canvas, frame, c.BICYCLE), dice.pick(m.bikes)
     b.wheel(-0.52, 0.35, 0.035, None)
     b.wheel(0.52, 0.35, 0.035, None)
-    canvas.face([frame.at(s, 0.0, y) for s, y in ((-0.52, 0.35), (0.02, 0.28), (0.40, 0.80), (-0.20, 0.84))], None, c.BICYCLE, frame.z)
+    canvas.face(
+        [frame.at(s, 0.0, y) for s, y in ((-0.52, 0.35), (0.02, 0.28), (0.40, 0.80), (-0.20, 0.84))],
+        None,
+        c.BICYCLE,
+        frame.z,
+    )
     for s0, y0, s1, y1 in (
         (-0.52, 0.35, 0.02, 0.30),
         (0.02, 0.30, 0.42, 0.74),

@@ -28,11 +28,15 @@ class Scene(NamedTuple):
 
 
 def render(domain: Domain, seed: int, split: int, index: int, size: tuple[int, int] = (256, 128)) -> Scene:
-    """Image ``index`` of a split at ``size`` (width, height): a pure function of its arguments, the layout independent of the size."""
+    """Image ``index`` of a split at ``size`` (width, height): a pure function of its arguments, the layout independent
+    of the size.
+    """
     dice = Dice(seed, domain.code, split, index)
     street = _street(domain, dice)
     eye = street.median + (street.road - street.median) * dice.between((0.2, 0.55))
-    canvas = Canvas(*size, dice.between(domain.camera_height), dice.between(domain.horizon), dice.between(domain.vanish), eye)
+    canvas = Canvas(
+        *size, dice.between(domain.camera_height), dice.between(domain.horizon), dice.between(domain.vanish), eye
+    )
     return _Builder(canvas, street, domain, dice).build()
 
 
@@ -43,13 +47,25 @@ def _street(domain: Domain, dice: Dice) -> Street:
         plots, z = [], 1.5
         while z < 110:
             draw = dice.between((0.0, 1.0))
-            kind = "building" if draw < domain.plots[0] else "park" if draw < domain.plots[0] + domain.plots[1] else "street"
+            kind = (
+                "building"
+                if draw < domain.plots[0]
+                else "park"
+                if draw < domain.plots[0] + domain.plots[1]
+                else "street"
+            )
             length = dice.between((7.0, 11.0)) if kind == "street" else dice.between((9.0, 20.0))
             plots.append(Plot(kind, z, z + length, dice.between(domain.setback), kind == "park" or dice.chance(0.65)))
             z += length
         sides.append(RoadSide(verge, dice.between(domain.sidewalk), tuple(plots)))
     median = dice.between((0.7, 1.4)) if dice.chance(domain.median) else 0.0
-    return Street(dice.between(domain.road) + median, sides[0], sides[1], median, dice.between((7.0, 22.0)) if dice.chance(domain.crossing) else None)
+    return Street(
+        dice.between(domain.road) + median,
+        sides[0],
+        sides[1],
+        median,
+        dice.between((7.0, 22.0)) if dice.chance(domain.crossing) else None,
+    )
 
 
 class _Builder:
@@ -61,7 +77,9 @@ class _Builder:
         self.queue: list[tuple[float, Draw]] = []
         self.taken: list[tuple[float, float, float, float]] = []
         fine, coarse = noise_tiles()
-        self.rough = rolled(coarse, canvas.height, canvas.width, dice) * np.float32(0.45) + rolled(fine, canvas.height, canvas.width, dice) * np.float32(0.30)
+        self.rough = rolled(coarse, canvas.height, canvas.width, dice) * np.float32(0.45) + rolled(
+            fine, canvas.height, canvas.width, dice
+        ) * np.float32(0.30)
 
     def build(self) -> Scene:
         street = self.street
@@ -88,7 +106,15 @@ class _Builder:
             width, green = dice.between((6.0, 26.0)) * scale, dice.chance(0.5)
             top = canvas.horizon - dice.between((3.0, 12.0)) * scale
             if green:
-                canvas.ellipse((x + width / 2, canvas.horizon), width * 0.75, canvas.horizon - top, dice.pick(m.leaves), c.VEGETATION, 120.0, rough=self.rough)
+                canvas.ellipse(
+                    (x + width / 2, canvas.horizon),
+                    width * 0.75,
+                    canvas.horizon - top,
+                    dice.pick(m.leaves),
+                    c.VEGETATION,
+                    120.0,
+                    rough=self.rough,
+                )
             else:
                 box = [(x, top), (x + width, top), (x + width, canvas.horizon + 2), (x, canvas.horizon + 2)]
                 canvas.polygon(box, scaled(dice.pick(m.facades), 0.9), c.BUILDING, 120.0)
@@ -104,7 +130,9 @@ class _Builder:
         if plot.kind == "building":
             storey = dice.between((2.8, 3.3))
             facade = Facade(
-                height=0.8 + storey * (d.storeys[0] + int(dice.between((0.0, 1.0)) * (d.storeys[1] - d.storeys[0] + 1))) + 0.6,
+                height=0.8
+                + storey * (d.storeys[0] + int(dice.between((0.0, 1.0)) * (d.storeys[1] - d.storeys[0] + 1)))
+                + 0.6,
                 wall=scaled(dice.pick(m.facades), 1 + d.variety * dice.between((-1, 1))),
                 roof=dice.pick(m.roofs),
                 roof_height=dice.between((0.8, 2.2)) if dice.chance(0.7) else 0.0,
@@ -114,17 +142,37 @@ class _Builder:
                 storey=storey,
                 seed=dice.offset(),
             )
-            self.queue.append((plot.far, partial(backdrop.building, canvas, facade, sign, border + plot.setback, plot.near, plot.far, (light, 0.86))))
+            self.queue.append(
+                (
+                    plot.far,
+                    partial(
+                        backdrop.building,
+                        canvas,
+                        facade,
+                        sign,
+                        border + plot.setback,
+                        plot.near,
+                        plot.far,
+                        (light, 0.86),
+                    ),
+                )
+            )
         if plot.kind == "street":
             return
         draw = dice.between((0.0, 1.0))
         open_front = plot.kind == "building" and plot.setback < 1.0
         if not open_front and draw < d.fence + d.wall:
             fence = draw < d.fence
-            label, colour = (c.FENCE, dice.pick(m.fences)) if fence else (c.WALL, scaled(dice.pick(m.walls), 1 + d.variety * dice.between((-1, 1))))
+            label, colour = (
+                (c.FENCE, dice.pick(m.fences))
+                if fence
+                else (c.WALL, scaled(dice.pick(m.walls), 1 + d.variety * dice.between((-1, 1))))
+            )
             height = dice.between((1.3, 2.1)) if fence else dice.between((1.3, 2.6))
             start, end = plot.near, plot.far - dice.between((0.0, 2.0))
-            self.queue.append((end, partial(backdrop.barrier, canvas, label, colour, sign, border + 0.05, start, end, height, light)))
+            self.queue.append(
+                (end, partial(backdrop.barrier, canvas, label, colour, sign, border + 0.05, start, end, height, light))
+            )
         room = (border + 0.9, border + plot.setback - 0.5) if plot.kind == "building" else (border + 1.0, border + 11.0)
         if plot.lawn and room[1] > room[0]:
             for _ in range(dice.count(0.8 if plot.kind == "building" else 2.6)):
@@ -137,7 +185,9 @@ class _Builder:
             self.queue.append((z, draw))
 
     def _distance(self, x: float, near: float, far: float) -> float:
-        """A place between ``near`` and ``far`` from which something at ``x`` is within the picture, more often near than far."""
+        """A place between ``near`` and ``far`` from which something at ``x`` is within the picture, more often near
+        than far.
+        """
         near = max(near, abs(x - self.canvas.eye) * 1.45)
         far = max(far, near * 1.2)
         share = self.dice.between((0.0, 1.0))
@@ -154,7 +204,11 @@ class _Builder:
     def _traffic(self) -> None:
         d, m, dice, canvas, road = self.domain, self.domain.materials, self.dice, self.canvas, self.street.road
         # Big vehicles come first, so that the ground they need is still free.
-        for draw, mean, length, half in ((vehicles.bus, d.buses, 10.5, 1.3), (vehicles.truck, d.trucks, 8.0, 1.25), (vehicles.car, d.driving, 4.6, 0.95)):
+        for draw, mean, length, half in (
+            (vehicles.bus, d.buses, 10.5, 1.3),
+            (vehicles.truck, d.trucks, 8.0, 1.25),
+            (vehicles.car, d.driving, 4.6, 0.95),
+        ):
             for _ in range(dice.count(mean)):
                 side = dice.side()
                 x = side * ((road + self.street.median) * 0.5 + dice.between((-0.3, 0.3)))
@@ -171,8 +225,14 @@ class _Builder:
                 self._later(z - 2.3, partial(vehicles.car, canvas, frame, m, dice, self.sun))
 
     def _heading(self, straight: float) -> tuple[float, float]:
-        """A unit vector of the ground; ``straight`` is the chance that it runs along the street. Half-angle form, so no sine."""
-        t = self.dice.between((-0.12, 0.12)) if self.dice.chance(straight) else self.dice.between((0.4, 2.2)) * self.dice.side()
+        """A unit vector of the ground; ``straight`` is the chance that it runs along the street. Half-angle form, so no
+        sine.
+        """
+        t = (
+            self.dice.between((-0.12, 0.12))
+            if self.dice.chance(straight)
+            else self.dice.between((0.4, 2.2)) * self.dice.side()
+        )
         return 2 * t / (1 + t * t), (1 - t * t) / (1 + t * t) * self.dice.side()
 
     def _two_wheelers_and_people(self) -> None:
@@ -187,7 +247,11 @@ class _Builder:
                 side = dice.side()
                 curb, wide = street.road + street.side(side).verge, street.side(side).sidewalk
                 on_road = draw is people.rider or (draw is people.motorcycle and dice.chance(0.5))
-                x = side * (street.road - dice.between((0.5, 1.6)) if on_road else curb + dice.between((0.4, max(wide - 0.3, 0.5))))
+                x = side * (
+                    street.road - dice.between((0.5, 1.6))
+                    if on_road
+                    else curb + dice.between((0.4, max(wide - 0.3, 0.5)))
+                )
                 z = self._distance(x, 4.2, 13.0)
                 if draw is people.person and street.crossing is not None and dice.chance(0.3):
                     x, z = dice.between((-street.road, street.road)), street.crossing + dice.between((0.2, 2.2))
@@ -197,7 +261,11 @@ class _Builder:
 
     def _roadside(self) -> None:
         d, dice, street = self.domain, self.dice, self.street
-        for draw, mean, far in ((furniture.traffic_light, d.lights, 16.0), (furniture.sign, d.signs, 14.0), (furniture.lamp, d.lamps, 20.0)):
+        for draw, mean, far in (
+            (furniture.traffic_light, d.lights, 16.0),
+            (furniture.sign, d.signs, 14.0),
+            (furniture.lamp, d.lamps, 20.0),
+        ):
             for _ in range(dice.count(mean)):
                 side = dice.side()
                 x = side * (street.road + dice.between((0.4, 0.8)))

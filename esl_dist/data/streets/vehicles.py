@@ -36,12 +36,16 @@ class Frame:
 class Solid:
     """A box whose top may be smaller than its bottom; faces are cut into patches by fractions across and up."""
 
-    def __init__(self, frame: Frame, bottom: tuple[float, float, float], top: tuple[float, float, float], y0: float, y1: float) -> None:
+    def __init__(
+        self, frame: Frame, bottom: tuple[float, float, float], top: tuple[float, float, float], y0: float, y1: float
+    ) -> None:
         """``bottom`` and ``top``: (rear s, front s, half width)."""
         self.frame, self.bottom, self.top, self.y0, self.y1 = frame, bottom, top, y0, y1
 
     def corner(self, s: float, r: float, y: float) -> Point:
-        """``s`` in [0, 1] from rear to front, ``r`` in [-1, 1] from left to right, ``y`` in [0, 1] from bottom to top."""
+        """``s`` in [0, 1] from rear to front, ``r`` in [-1, 1] from left to right, ``y`` in [0, 1] from
+        bottom to top.
+        """
         rear = self.bottom[0] + (self.top[0] - self.bottom[0]) * y
         front = self.bottom[1] + (self.top[1] - self.bottom[1]) * y
         half = self.bottom[2] + (self.top[2] - self.bottom[2]) * y
@@ -60,7 +64,12 @@ class Solid:
 
     def seen(self) -> list[str]:
         rear, front, half = self.bottom
-        tests = {"rear": (-1, 0, rear, 0.0), "front": (1, 0, front, 0.0), "left": (0, -1, 0.0, -half), "right": (0, 1, 0.0, half)}
+        tests = {
+            "rear": (-1, 0, rear, 0.0),
+            "front": (1, 0, front, 0.0),
+            "left": (0, -1, 0.0, -half),
+            "right": (0, 1, 0.0, half),
+        }
         return [name for name, test in tests.items() if self.frame.faces_camera(*test)]
 
 
@@ -101,7 +110,13 @@ class Painter:
         for end, s in (("rear", min(places)), ("front", max(places))):
             if end in seen:
                 for r in (-half * 0.82, half * 0.82):
-                    self.patch([self.frame.at(s, r + d, y) for d, y in ((-0.12, 0.0), (0.12, 0.0), (0.12, radius), (-0.12, radius))], TYRE)
+                    self.patch(
+                        [
+                            self.frame.at(s, r + d, y)
+                            for d, y in ((-0.12, 0.0), (0.12, 0.0), (0.12, radius), (-0.12, radius))
+                        ],
+                        TYRE,
+                    )
 
     def end_lights(self, solid: Solid, seen: Sequence[str], low: float, high: float, width: float) -> None:
         for end, colour in (("rear", TAIL), ("front", HEAD)):
@@ -112,7 +127,12 @@ class Painter:
     def ground_shadow(self, length: float, half: float) -> None:
         corners = [
             self.frame.at(s, r, 0.0)
-            for s, r in ((-length / 2 - 0.1, -half - 0.15), (length / 2, -half - 0.15), (length / 2, half + 0.15), (-length / 2 - 0.1, half + 0.15))
+            for s, r in (
+                (-length / 2 - 0.1, -half - 0.15),
+                (length / 2, -half - 0.15),
+                (length / 2, half + 0.15),
+                (-length / 2 - 0.1, half + 0.15),
+            )
         ]
         self.canvas.shade([self.canvas.project(p) for p in corners], 0.38)
 
@@ -213,8 +233,17 @@ def truck(canvas: Canvas, frame: Frame, m: Materials, dice: Dice, sun: int) -> N
                     p.patch(box.patch(face, k / 5 - 0.006, 0.0, k / 5 + 0.006, 1.0), scaled(box_paint, 0.62))
         if "rear" in seen:
             for r in (-0.9, 0.9):
-                p.patch([frame.at(rear, r * half + d, y) for d, y in ((-0.16, 0.6), (0.16, 0.6), (0.16, 0.82), (-0.16, 0.82))], TAIL)
-            p.patch([frame.at(rear, r * half, y) for r, y in ((-0.9, 0.45), (0.9, 0.45), (0.9, 0.58), (-0.9, 0.58))], (0.5, 0.5, 0.5))
+                p.patch(
+                    [
+                        frame.at(rear, r * half + d, y)
+                        for d, y in ((-0.16, 0.6), (0.16, 0.6), (0.16, 0.82), (-0.16, 0.82))
+                    ],
+                    TAIL,
+                )
+            p.patch(
+                [frame.at(rear, r * half, y) for r, y in ((-0.9, 0.45), (0.9, 0.45), (0.9, 0.58), (-0.9, 0.58))],
+                (0.5, 0.5, 0.5),
+            )
 
     for draw in (draw_cab, draw_box) if "rear" in seen else (draw_box, draw_cab):
         draw()

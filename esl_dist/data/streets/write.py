@@ -1,7 +1,8 @@
 """The pair on disk: GTA5 layout for the source, Cityscapes layout for the target, and a manifest that is written last.
 
-What is guaranteed everywhere is the pixels: images and labels are the same bytes for the same settings on every platform, and
-the manifest hashes them. The PNG files around those pixels are equal byte for byte wherever Pillow is linked to the same zlib.
+What is guaranteed everywhere is the pixels: images and labels are the same bytes for the same settings on every
+platform, and the manifest hashes them. The PNG files around those pixels are equal byte for byte wherever Pillow is
+linked to the same zlib.
 """
 
 from __future__ import annotations
@@ -43,10 +44,19 @@ def samples(config: StreetsConfig) -> Iterator[Sample]:
     for index in range(config.source_train):
         name = f"{index + 1:05d}.png"
         yield Sample(f"gta5/images/{name}", f"gta5/labels/{name}", SOURCE, 0, index, True)
-    for split, (folder, count) in enumerate((("train", config.target_train), ("val", config.target_val), ("test", config.target_test))):
+    for split, (folder, count) in enumerate(
+        (("train", config.target_train), ("val", config.target_val), ("test", config.target_test))
+    ):
         for index in range(count):
             name = f"{folder}/streets/streets_{index:06d}_000019"
-            yield Sample(f"cityscapes/leftImg8bit/{name}_leftImg8bit.png", f"cityscapes/gtFine/{name}_gtFine_labelIds.png", TARGET, split, index, False)
+            yield Sample(
+                f"cityscapes/leftImg8bit/{name}_leftImg8bit.png",
+                f"cityscapes/gtFine/{name}_gtFine_labelIds.png",
+                TARGET,
+                split,
+                index,
+                False,
+            )
 
 
 def pixel_hash(scene: Scene) -> str:
@@ -89,7 +99,9 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def _read_journal(path: Path) -> dict[str, Any] | None:
-    """The same from the journal of a generation that was cut short: a line of settings, then one line per finished sample."""
+    """The same from the journal of a generation that was cut short: a line of settings, then one line per finished
+    sample.
+    """
     try:
         lines = path.read_text().splitlines()
         head = json.loads(lines[0])["settings"]
@@ -106,7 +118,9 @@ def _read_journal(path: Path) -> dict[str, Any] | None:
 
 
 def _whole(root: Path, sample: Sample, entry: Any) -> bool:
-    """Whether both files are there at their recorded sizes; a file is renamed into place whole, so a wrong size means later damage."""
+    """Whether both files are there at their recorded sizes; a file is renamed into place whole, so a wrong size means
+    later damage.
+    """
     try:
         sizes = [(root / sample.image).stat().st_size, (root / sample.label).stat().st_size]
     except OSError:
@@ -117,9 +131,9 @@ def _whole(root: Path, sample: Sample, entry: Any) -> bool:
 def ensure_pair(root: Path, config: StreetsConfig, report: Callable[[str], None]) -> None:
     """Makes ``root/gta5`` and ``root/cityscapes`` as ``config`` says, or returns at once when they are there.
 
-    A generation that was cut short is taken up where it ended, and a file that is missing or has another size than it was written
-    with is drawn again. ``report`` gets a line of progress now and then. Raises ValueError when the folder holds a pair with other
-    settings. Call it from one process.
+    A generation that was cut short is taken up where it ended, and a file that is missing or has another size than it
+    was written with is drawn again. ``report`` gets a line of progress now and then. Raises ValueError when the folder
+    holds a pair with other settings. Call it from one process.
     """
     settings, wanted = _settings(config), list(samples(config))
     known = _read_manifest(root / MANIFEST)
@@ -127,14 +141,19 @@ def ensure_pair(root: Path, config: StreetsConfig, report: Callable[[str], None]
     known = known or _read_journal(root / JOURNAL) or {"settings": settings, "samples": {}}
     if known["settings"] != settings:
         changed = ", ".join(key for key, value in settings.items() if known["settings"].get(key) != value)
-        raise ValueError(f"data.streets: {root} holds a pair with other settings ({changed}); choose another data.root or delete that folder")
+        raise ValueError(
+            f"data.streets: {root} holds a pair with other settings ({changed}); choose another data.root or delete"
+            " that folder"
+        )
     entries: dict[str, Any] = known["samples"]
     missing = [s for s in wanted if not _whole(root, s, entries.get(s.image))]
     if complete and not missing:
         return
     report(f"streets: drawing {len(missing)} of {len(wanted)} images of {config.size[0]}x{config.size[1]} into {root}")
     # The settings and what is finished so far are on disk before the first new file is.
-    lines = [json.dumps({"settings": settings})] + [json.dumps([s.image, entries[s.image]]) for s in wanted if _whole(root, s, entries.get(s.image))]
+    lines = [json.dumps({"settings": settings})] + [
+        json.dumps([s.image, entries[s.image]]) for s in wanted if _whole(root, s, entries.get(s.image))
+    ]
     write_text(root / JOURNAL, "\n".join(lines) + "\n")
     with (root / JOURNAL).open("a") as journal:
         for number, sample in enumerate(missing, 1):

@@ -1,8 +1,23 @@
-"""Checkpoints of a stage: written aside and hashed, newest valid first, from a thread. See ``folder`` for the format."""
+"""Checkpoints of a stage: written aside and hashed, newest valid first, from a thread. See ``folder`` for
+the format.
+"""
 
 from esl_dist.engine.checkpoint.ending import final_checkpoint, read_ending, write_ending
 from esl_dist.engine.checkpoint.folder import load, newest_valid, resume, save, verify, weights_sha256
 from esl_dist.engine.checkpoint.retention import best, mark_best
 from esl_dist.engine.checkpoint.writer import Writer
 
-__all__ = ["Writer", "best", "final_checkpoint", "load", "mark_best", "newest_valid", "read_ending", "resume", "save", "verify", "weights_sha256", "write_ending"]
+__all__ = [
+    "Writer",
+    "best",
+    "final_checkpoint",
+    "load",
+    "mark_best",
+    "newest_valid",
+    "read_ending",
+    "resume",
+    "save",
+    "verify",
+    "weights_sha256",
+    "write_ending",
+]

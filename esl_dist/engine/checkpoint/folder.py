@@ -1,7 +1,7 @@
 """Checkpoints: folders of tensors that are complete or absent, hashed, and refused with a reason when damaged.
 
-``folder/step_00000240/{segmenter.pt, optim.pt, …, manifest.json}``. Each is written as ``.step_00000240.tmp-<pid>``, every file forced
-to the disk, the manifest last, and renamed; a kill at any moment leaves the last good one.
+``folder/step_00000240/{segmenter.pt, optim.pt, …, manifest.json}``. Each is written as ``.step_00000240.tmp-<pid>``,
+every file forced to the disk, the manifest last, and renamed; a kill at any moment leaves the last good one.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ def save(folder: Path, step: int, tensors: Mapping[str, Any], meta: Mapping[str,
     """Write ``folder/step_<step>`` and drop what retention no longer keeps.
 
     Args:
-        tensors: name → state dict (nested dicts and lists of tensors, numbers and strings): one file ``<name>.pt`` each.
-        meta: JSON values that ``load`` gives back.
+        tensors: name → state dict (nested dicts and lists of tensors, numbers and strings): one file ``<name>.pt``
+        each. meta: JSON values that ``load`` gives back.
         keep: newest checkpoints that stay, beside the one marked best.
 
     Returns:
-        The folder. If it exists and is valid it is left as it is: the same step of a deterministic run is the same state.
+        The folder. If it exists and is valid it is left as it is: the same step of a deterministic run is the same
+        state.
 
     Raises:
-        OSError, RuntimeError: the disk refused; every checkpoint that was there is still there, and nothing half-written is.
+        OSError, RuntimeError: the disk refused; every checkpoint that was there is still there, and nothing
+        half-written is.
     """
     assert keep >= 1 and tensors
     path = folder / f"step_{step:08d}"
@@ -63,7 +65,9 @@ def verify(path: Path) -> list[str]:
 
 
 def newest_valid(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that verifies, and why each newer one does not. Folders left aside by a kill are no checkpoints."""
+    """The newest checkpoint that verifies, and why each newer one does not. Folders left aside by a kill are no
+    checkpoints.
+    """
     rejected: list[str] = []
     for _, path in reversed(retention.steps(folder)):
         found = verify(path)
@@ -83,7 +87,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any]
     if found:
         raise ValueError("; ".join(found))
     content = manifest.read(path)
-    tensors = {Path(name).stem: torch.load(path / name, map_location=device, weights_only=True) for name in content["files"]}
+    tensors = {
+        Path(name).stem: torch.load(path / name, map_location=device, weights_only=True) for name in content["files"]
+    }
     return tensors, {"step": content["step"], "code_version": content["code_version"], **content["meta"]}
 
 
@@ -108,7 +114,9 @@ def resume(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes of a state dict, in the order of the names: equal for bit-equal weights only."""
+    """SHA-256 over names, types, shapes and bytes of a state dict, in the order of the names: equal for bit-equal
+    weights only.
+    """
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

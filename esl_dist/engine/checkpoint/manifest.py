@@ -14,11 +14,15 @@ from esl_dist import __version__
 
 NAME = "manifest.json"
 SCHEMA_VERSION = 1
-"""Raised when a checkpoint of this release could not be read by the last one; every version down to 1 stays readable."""
+"""Raised when a checkpoint of this release could not be read by the last one; every version down to 1 stays
+readable.
+"""
 
 
 def encode(step: int, files: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> bytes:
-    """The manifest's bytes. ``files``: name → ``{"sha256", "size"}``; ``meta``: what the run wants back, JSON values."""
+    """The manifest's bytes. ``files``: name → ``{"sha256", "size"}``; ``meta``: what the run wants back,
+    JSON values.
+    """
     content = {
         "schema_version": SCHEMA_VERSION,
         "step": step,
@@ -48,7 +52,10 @@ def read(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("schema_version"), int):
         raise ValueError(f"{path}: has no schema version")
     if content["schema_version"] > SCHEMA_VERSION:
-        raise ValueError(f"{path}: was written by a later release (schema {content['schema_version']}, this one reads up to {SCHEMA_VERSION}); update esl_dist")
+        raise ValueError(
+            f"{path}: was written by a later release (schema {content['schema_version']}, this one reads up to"
+            f" {SCHEMA_VERSION}); update esl_dist"
+        )
     # Bytes, not values, are compared: a flipped bit that JSON would read over is damage too.
     digest = content.pop("sha256", None)
     if digest != _digest(content) or _bytes({**content, "sha256": digest}) != raw:

@@ -40,7 +40,9 @@ def steps(folder: Path) -> list[tuple[int, Path]]:
 
 
 def retain(folder: Path, step: int, keep: int) -> None:
-    """Keep the newest ``keep`` up to ``step`` and the best. Anything beyond ``step`` was rejected on resume, so it goes too."""
+    """Keep the newest ``keep`` up to ``step`` and the best. Anything beyond ``step`` was rejected on resume, so it goes
+    too.
+    """
     marked = best(folder)
     found = steps(folder)
     newest = {number for number, _ in [entry for entry in found if entry[0] <= step][-keep:]}

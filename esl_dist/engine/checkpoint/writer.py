@@ -23,8 +23,8 @@ MB = 1e6
 class Writer:
     """Writes the checkpoints of one folder, one at a time; with ``background`` from a thread.
 
-    A full, read-only or failing disk is a logged warning with the space that was needed: training goes on and the last good state
-    stays. ``require`` turns it into an error where the next thing to do needs the file.
+    A full, read-only or failing disk is a logged warning with the space that was needed: training goes on and the last
+    good state stays. ``require`` turns it into an error where the next thing to do needs the file.
     """
 
     def __init__(self, folder: Path, keep: int, background: bool = True) -> None:
@@ -38,18 +38,24 @@ class Writer:
 
     @staticmethod
     def snapshot(state: Any) -> Any:
-        """A copy of nested dicts, lists and tuples whose tensors are clones on their own device: the training may change the originals at once."""
+        """A copy of nested dicts, lists and tuples whose tensors are clones on their own device: the training may
+        change the originals at once.
+        """
         return _map(state, lambda tensor: tensor.detach().clone())
 
     def submit(self, step: int, tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-        """Save a snapshot as the checkpoint of ``step``; waits first for the one before, so that at most one copy is held."""
+        """Save a snapshot as the checkpoint of ``step``; waits first for the one before, so that at most one copy is
+        held.
+        """
         self.wait()
         ready = _record_event(tensors)
         if not self.background:
             self._write(step, tensors, meta, ready)
             self.wait()
             return
-        self._thread = threading.Thread(target=self._write, args=(step, tensors, meta, ready), name=f"checkpoint-{step}")
+        self._thread = threading.Thread(
+            target=self._write, args=(step, tensors, meta, ready), name=f"checkpoint-{step}"
+        )
         self._thread.start()
 
     def wait(self) -> None:
@@ -69,9 +75,14 @@ class Writer:
         """
         self.wait()
         if self._written != step:
-            raise ValueError(f"{self._problem or f'{self.folder}: step {step} was never saved'}; make room and start the same command again")
+            raise ValueError(
+                f"{self._problem or f'{self.folder}: step {step} was never saved'}; make room and start the same"
+                " command again"
+            )
 
-    def _write(self, step: int, tensors: Mapping[str, Any], meta: Mapping[str, Any], ready: torch.cuda.Event | None) -> None:
+    def _write(
+        self, step: int, tensors: Mapping[str, Any], meta: Mapping[str, Any], ready: torch.cuda.Event | None
+    ) -> None:
         try:
             save(self.folder, step, _to_host(tensors, ready), meta, self.keep)
             self._written = step

@@ -1,4 +1,5 @@
-"""What keeps a run from going wrong together: one run per folder, one stop for all ranks, no orphan, no drifting replica.
+"""What keeps a run from going wrong together: one run per folder, one stop for all ranks, no orphan, no drifting
+replica.
 
 The finite check of gradients is part of the update (``engine/update.py``): it shares that step's all-reduce.
 """

@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 class RunLock:
     """An exclusive lock on a run folder: a record lock of the kernel on ``.lock``, which also says who holds it.
 
-    The kernel drops it when the process dies, however it dies, so the file that ``kill -9`` leaves is no obstacle; a forked loader does
-    not inherit it. On NFS the lock is as good as the server's lock service, also between hosts. A file system without locks is said once.
+    The kernel drops it when the process dies, however it dies, so the file that ``kill -9`` leaves is no obstacle; a
+    forked loader does not inherit it. On NFS the lock is as good as the server's lock service, also between hosts. A
+    file system without locks is said once.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,12 +43,21 @@ class RunLock:
             if error.errno in (errno.EACCES, errno.EAGAIN) and self._fd >= 0:
                 holder = self._holder()
                 self._close()
-                raise ValueError(f"run folder {self.folder} is in use by {holder}; wait for it, stop it, or choose another run.name") from None
+                raise ValueError(
+                    f"run folder {self.folder} is in use by {holder}; wait for it, stop it, or choose another run.name"
+                ) from None
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 self._close()
-                raise ValueError(f"run folder {self.folder} cannot be written ({error.strerror or error}); set run.dir to one that can") from None
+                raise ValueError(
+                    f"run folder {self.folder} cannot be written ({error.strerror or error}); set run.dir to one"
+                    " that can"
+                ) from None
             log.warning("%s is on a file system without locks: nothing keeps a second run out of it", self.folder)
-        record = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())}
+        record = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        }
         with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, json.dumps(record).encode(), 0)
@@ -63,7 +73,9 @@ class RunLock:
     def __enter__(self) -> RunLock:
         return self.acquire()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
     def _holder(self) -> str:

@@ -23,7 +23,9 @@ def die_with_parent() -> None:
 
 
 def _launched_torch(parent: int) -> bool:
-    """Whether ``parent`` may be the launcher: process 1 is one only if its command line says so (a container that starts torchrun)."""
+    """Whether ``parent`` may be the launcher: process 1 is one only if its command line says so (a container that
+    starts torchrun).
+    """
     if parent != 1:
         return True
     try:

@@ -10,9 +10,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopFlag:
-    """While entered, SIGTERM, SIGINT and SIGUSR1 (Slurm's warning) only set a flag; a second SIGINT raises ``KeyboardInterrupt``.
+    """While entered, SIGTERM, SIGINT and SIGUSR1 (Slurm's warning) only set a flag; a second SIGINT raises
+    ``KeyboardInterrupt``.
 
-    The loop folds ``local`` into an all-reduce of its own, ``distributed.in_step`` into one between two pieces of other work.
+    The loop folds ``local`` into an all-reduce of its own, ``distributed.in_step`` into one between two pieces of other
+    work.
     """
 
     def __init__(self) -> None:
@@ -31,7 +33,9 @@ class StopFlag:
             self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()

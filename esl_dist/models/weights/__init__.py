@@ -1,7 +1,8 @@
 """Checkpoints of every code of the lineage, in and out.
 
-ADVENT, ESL, AdaptSegNet, BDL, MaxSquare and CRST publish the same network under nearly the same keys, with different functions
-behind them. ``load`` recognises what keys and shapes show, takes the rest from the caller, and refuses where it would have to guess.
+ADVENT, ESL, AdaptSegNet, BDL, MaxSquare and CRST publish the same network under nearly the same keys, with different
+functions behind them. ``load`` recognises what keys and shapes show, takes the rest from the caller, and refuses where
+it would have to guess.
 """
 
 from __future__ import annotations
@@ -22,26 +23,34 @@ __all__ = ["LAYOUTS", "InputNormalisation", "LoadReport", "export", "load"]
 _log = logging.getLogger(__name__)
 
 
-def load(path: str | Path, model: DeepLabV2 | Discriminator, layout: str = "auto", branches: int | None = None) -> LoadReport:
+def load(
+    path: str | Path, model: DeepLabV2 | Discriminator, layout: str = "auto", branches: int | None = None
+) -> LoadReport:
     """Copy a checkpoint's weights into ``model``, in place, and log what was loaded, dropped and renamed.
 
     Nothing in the file is executed, and ``model`` is untouched unless all of it fits.
 
     Args:
-        layout: whose file it is: ``auto``, ``advent`` (and ESL), ``adaptsegnet``, ``bdl``, ``maxsquare``, ``crst``; ``resnet101`` takes the
-            backbone alone from any of them. A ``segmenter.pt`` inside a checkpoint folder of this package is seen to be its own, whatever
-            ``layout`` says. Discriminators need none.
+        layout: whose file it is: ``auto``, ``advent`` (and ESL), ``adaptsegnet``, ``bdl``, ``maxsquare``, ``crst``;
+            ``resnet101`` takes the
+            backbone alone from any of them. A ``segmenter.pt`` inside a checkpoint folder of this package is seen to be
+            its own, whatever ``layout`` says. Discriminators need none.
         branches: ASPP branches that the file's own code sums, where that is known but not its lineage.
 
     Raises:
-        ValueError: unreadable file, other architecture or classes, or a function that the file does not determine; one line with the way out.
+        ValueError: unreadable file, other architecture or classes, or a function that the file does not determine; one
+            line with the way out.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"model.layout: unknown {layout!r}; one of {', '.join(LAYOUTS)}")
     if branches not in (None, 2, 4):
         raise ValueError(f"branches: 2 or 4, not {branches}")
     stored = read(path)
-    report = load_discriminator(stored, model) if isinstance(model, Discriminator) else load_segmenter(stored, model, layout, branches)
+    report = (
+        load_discriminator(stored, model)
+        if isinstance(model, Discriminator)
+        else load_segmenter(stored, model, layout, branches)
+    )
     # Our own checkpoints are read after every stage: nothing about them is news.
     _log.log(logging.DEBUG if report.layout == "esl_dist" else logging.INFO, "%s", report)
     for note in report.notes:

@@ -24,16 +24,24 @@ def load_discriminator(stored: Stored, model: Discriminator) -> LoadReport:
     state = model.state_dict()
     if taken.keys() != state.keys():
         raise ValueError(
-            f"{path}: is no discriminator of five convolutions (keys 0, 2, 4, 6, 8 or conv1 to conv4, classifier); it has {', '.join(list(stored.tensors)[:3])}"
+            f"{path}: is no discriminator of five convolutions (keys 0, 2, 4, 6, 8 or conv1 to conv4, classifier); it"
+            f" has {', '.join(list(stored.tensors)[:3])}"
         )
     classes, ndf = taken["0.weight"].shape[1], taken["0.weight"].shape[0]
     if classes != model.in_channels:
-        raise ValueError(f"{path}: judges maps of {classes} classes, the network {model.in_channels}; choose data.protocol to match")
+        raise ValueError(
+            f"{path}: judges maps of {classes} classes, the network {model.in_channels}; choose data.protocol to match"
+        )
     if ndf != model.ndf:
-        raise ValueError(f"{path}: begins with {ndf} channels, the network with {model.ndf}; set model.discriminator_width={ndf}")
+        raise ValueError(
+            f"{path}: begins with {ndf} channels, the network with {model.ndf}; set model.discriminator_width={ndf}"
+        )
     for key, value in taken.items():
         if value.shape != state[key].shape:
-            raise ValueError(f"{path}: {key} has shape {tuple(value.shape)}, the network {tuple(state[key].shape)}; another architecture")
+            raise ValueError(
+                f"{path}: {key} has shape {tuple(value.shape)}, the network {tuple(state[key].shape)}; another"
+                " architecture"
+            )
     refuse_not_finite(path, taken)
     with torch.no_grad():
         for key, value in taken.items():

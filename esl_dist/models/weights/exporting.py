@@ -18,10 +18,11 @@ EXPORTS = ("advent", "adaptsegnet", "bdl", "maxsquare")
 
 
 def export(model: DeepLabV2 | Discriminator, path: str | Path, layout: str = "advent") -> None:
-    """Write the weights of ``model`` to ``path`` under the keys of ``layout``: advent (and ESL), adaptsegnet, bdl or maxsquare.
+    """Write the weights of ``model`` to ``path`` under the keys of ``layout``: advent (and ESL), adaptsegnet, bdl or
+    maxsquare.
 
-    A head of two branches is written with four, the last two zero: the code that sums two and the code that sums four then
-    compute the same function. The file appears complete or not at all.
+    A head of two branches is written with four, the last two zero: the code that sums two and the code that sums four
+    then compute the same function. The file appears complete or not at all.
 
     Raises:
         ValueError: unknown layout, or one whose code would compute another function or cannot hold the network.
@@ -43,7 +44,8 @@ def _segmenter(state: dict[str, Tensor], model: DeepLabV2, layout: str) -> dict[
     lineage = LINEAGES[layout]
     if model.aspp_branches > lineage.branches:
         raise ValueError(
-            f"layout: {layout}'s code sums {lineage.branches} ASPP branches and would compute another function than this network of {model.aspp_branches}; export to advent"
+            f"layout: {layout}'s code sums {lineage.branches} ASPP branches and would compute another function than"
+            f" this network of {model.aspp_branches}; export to advent"
         )
     if model.multi_level and not lineage.multi_level:
         raise ValueError(f"layout: {layout}'s network has one head, this one two; export to advent")
@@ -52,9 +54,14 @@ def _segmenter(state: dict[str, Tensor], model: DeepLabV2, layout: str) -> dict[
             for kind in ("weight", "bias"):
                 state[f"{name}.conv2d_list.{index}.{kind}"] = torch.zeros_like(state[f"{name}.conv2d_list.0.{kind}"])
     if not model.multi_level:
-        state = {key.replace("layer6.", f"{lineage.single_head}.", 1) if key.startswith("layer6.") else key: value for key, value in state.items()}
+        state = {
+            key.replace("layer6.", f"{lineage.single_head}.", 1) if key.startswith("layer6.") else key: value
+            for key, value in state.items()
+        }
     order = {"layer5": 1, "layer6": 2}
-    return dict(sorted(state.items(), key=lambda item: order.get(item[0].partition(".")[0], 0)))  # stable: layer5 before layer6, branches in turn
+    return dict(
+        sorted(state.items(), key=lambda item: order.get(item[0].partition(".")[0], 0))
+    )  # stable: layer5 before layer6, branches in turn
 
 
 def _discriminator(state: dict[str, Tensor], layout: str) -> dict[str, Tensor]:

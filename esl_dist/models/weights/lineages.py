@@ -47,7 +47,9 @@ LINEAGES: Mapping[str, Lineage] = {
     )
 }
 LAYOUTS = ("auto", *(name for name in LINEAGES if name != "esl_dist"))
-"""What ``model.layout`` takes; ``resnet101`` takes the backbone alone from any file. A file's being this package's own is seen, not said."""
+"""What ``model.layout`` takes; ``resnet101`` takes the backbone alone from any file. A file's being this package's own
+is seen, not said.
+"""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,9 @@ class Stored:
     wrapped: bool
     """Whether the tensors sat under a top-level ``state_dict``."""
     prefixes: tuple[str, ...]
-    """Prefixes that every key had, outermost first: ``module.`` (DataParallel), ``Scale.`` (the converted Caffe ResNet)."""
+    """Prefixes that every key had, outermost first: ``module.`` (DataParallel), ``Scale.`` (the converted Caffe
+    ResNet).
+    """
     own: bool
     """Whether this package wrote the file, as part of a checkpoint folder."""
 
@@ -41,7 +43,8 @@ def read(path: str | Path) -> Stored:
     """The tensors of a checkpoint file, on the CPU.
 
     Raises:
-        ValueError: no such file, unreadable or truncated, Python objects beside tensors, or no state dict; one line with the way out.
+        ValueError: no such file, unreadable or truncated, Python objects beside tensors, or no state dict; one line
+            with the way out.
     """
     path = Path(path)
     if path.is_dir():
@@ -55,8 +58,15 @@ def read(path: str | Path) -> Stored:
     wrapped = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
     entries = content["state_dict"] if wrapped and isinstance(content, dict) else content
     if not isinstance(entries, dict) or not any(isinstance(value, Tensor) for value in entries.values()):
-        found = f"a dict of {', '.join(map(str, list(entries)[:4])) or 'nothing'}" if isinstance(entries, dict) else f"a {type(entries).__name__}"
-        raise ValueError(f"{path}: holds {found}, no weights; save the network's state_dict() there, alone or under the key state_dict")
+        found = (
+            f"a dict of {', '.join(map(str, list(entries)[:4])) or 'nothing'}"
+            if isinstance(entries, dict)
+            else f"a {type(entries).__name__}"
+        )
+        raise ValueError(
+            f"{path}: holds {found}, no weights; save the network's state_dict() there, alone or under the key"
+            " state_dict"
+        )
     tensors = {str(key): value for key, value in entries.items() if isinstance(value, Tensor)}
     prefixes: list[str] = []
     while common := next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in tensors)), None):
@@ -72,12 +82,18 @@ def _unpickled(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may fail anywhere in the unpickler
         if "Unsupported global" in str(error) or "Unsupported class" in str(error):
-            raise ValueError(f"{path}: holds Python objects beside tensors, which are not executed; save its state_dict() alone") from None
-        raise ValueError(f"{path}: is truncated, or no PyTorch checkpoint ({type(error).__name__}); fetch it again") from None
+            raise ValueError(
+                f"{path}: holds Python objects beside tensors, which are not executed; save its state_dict() alone"
+            ) from None
+        raise ValueError(
+            f"{path}: is truncated, or no PyTorch checkpoint ({type(error).__name__}); fetch it again"
+        ) from None
 
 
 def refuse_not_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """ValueError naming the first tensor with an infinity or a NaN."""
     for key, value in tensors.items():
         if value.is_floating_point() and not value.isfinite().all():
-            raise ValueError(f"{path}: {key} has values that are not finite; the file is damaged or its training diverged")
+            raise ValueError(
+                f"{path}: {key} has values that are not finite; the file is damaged or its training diverged"
+            )

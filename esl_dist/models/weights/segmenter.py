@@ -32,10 +32,14 @@ def load_segmenter(stored: Stored, model: DeepLabV2, layout: str, branches: int 
     refuse_not_finite(stored.path, taken)
     _copy(taken, model)
     if lineage.name == "crst":
-        notes.append("crst expects B G R / 255 with ImageNet's mean and deviation; data.mean and data.scale must say so")
+        notes.append(
+            "crst expects B G R / 255 with ImageNet's mean and deviation; data.mean and data.scale must say so"
+        )
     if missing_heads := sorted({key.split(".")[0] for key in missing if key.startswith(tuple(PLACES.values()))}):
         notes.append(f"the file gives {' and '.join(missing_heads)} no weights: left at the initial ones")
-    renamed = {prefix: "" for prefix in stored.prefixes} | {f"{old}.": f"{PLACES[role]}." for role, old in heads.items() if old != PLACES[role]}
+    renamed = {prefix: "" for prefix in stored.prefixes} | {
+        f"{old}.": f"{PLACES[role]}." for role, old in heads.items() if old != PLACES[role]
+    }
     return LoadReport(
         file=str(stored.path),
         sha256=stored.sha256,
@@ -53,26 +57,36 @@ def load_segmenter(stored: Stored, model: DeepLabV2, layout: str, branches: int 
 
 
 def _lineage(stored: Stored, found: Anatomy, layout: str) -> tuple[Lineage, bool]:
-    """Whose file it is, and whether that is known (named by the caller, or this package's own) rather than recognised."""
+    """Whose file it is, and whether that is known (named by the caller, or this package's own) rather than
+    recognised.
+    """
     if stored.own:
         return LINEAGES["esl_dist"], True
     if layout != "auto":
         lineage = LINEAGES[layout]
         single = found.heads.get("main") if len(found.heads) == 1 else None
         if layout != "resnet101" and not found.heads:
-            raise ValueError(f"{stored.path}: has no segmentation head, so it is not {layout}'s; set model.layout=resnet101 for a backbone")
+            raise ValueError(
+                f"{stored.path}: has no segmentation head, so it is not {layout}'s; set model.layout=resnet101 for a"
+                " backbone"
+            )
         if found.has_layer6 and not lineage.multi_level:
-            raise ValueError(f"{stored.path}: has a head layer6, which {layout}'s files do not; set model.layout to advent, adaptsegnet or maxsquare")
+            raise ValueError(
+                f"{stored.path}: has a head layer6, which {layout}'s files do not; set model.layout to advent,"
+                " adaptsegnet or maxsquare"
+            )
         if layout in ("advent", "bdl", "crst") and single not in (None, lineage.single_head):
             raise ValueError(
-                f"{stored.path}: calls its main head {single}, {layout} calls it {lineage.single_head}; set model.layout to bdl, adaptsegnet or crst"
+                f"{stored.path}: calls its main head {single}, {layout} calls it {lineage.single_head}; set"
+                " model.layout to bdl, adaptsegnet or crst"
             )
         return lineage, True
     if "Scale." in stored.prefixes:
         return LINEAGES["resnet101"], False
     if not found.heads:
         raise ValueError(
-            f"{stored.path}: has no segmentation head and does not show whose ResNet it is; if DeepLab's (not torchvision's), set model.layout=resnet101"
+            f"{stored.path}: has no segmentation head and does not show whose ResNet it is; if DeepLab's (not"
+            " torchvision's), set model.layout=resnet101"
         )
     if _looks_like_maxsquare(stored, found):
         return LINEAGES["maxsquare"], False
@@ -88,24 +102,35 @@ def _looks_like_maxsquare(stored: Stored, found: Anatomy) -> bool:
 def _check_backbone(stored: Stored, found: Anatomy, model: DeepLabV2) -> None:
     if found.layers != model.layers:
         sizes = ",".join(map(str, found.layers))
-        raise ValueError(f"{stored.path}: has {sizes} bottlenecks per layer, the network {','.join(map(str, model.layers))}; set model.layers=[{sizes}]")
+        raise ValueError(
+            f"{stored.path}: has {sizes} bottlenecks per layer, the network {','.join(map(str, model.layers))}; set"
+            f" model.layers=[{sizes}]"
+        )
     if found.width != model.width:
-        raise ValueError(f"{stored.path}: has a stem of {found.width} channels, the network {model.width}; set model.width={found.width}")
+        raise ValueError(
+            f"{stored.path}: has a stem of {found.width} channels, the network {model.width}; set"
+            f" model.width={found.width}"
+        )
 
 
 def _check_heads(stored: Stored, found: Anatomy, model: DeepLabV2, lineage: Lineage, explicit: bool) -> dict[str, str]:
     """The heads to take: role to the file's prefix."""
     if found.num_classes != model.num_classes:
         raise ValueError(
-            f"{stored.path}: has {found.num_classes} classes, the network {model.num_classes}; choose data.protocol to match, "
-            "or set model.layout=resnet101 to take its backbone alone"
+            f"{stored.path}: has {found.num_classes} classes, the network {model.num_classes}; choose data.protocol to"
+            " match, or set model.layout=resnet101 to take its backbone alone"
         )
     if model.multi_level and "aux" not in found.heads and (not explicit or lineage.name == "esl_dist"):
-        raise ValueError(f"{stored.path}: has one head, the network two; set model.multi_level=false, or name its model.layout to start the aux head anew")
+        raise ValueError(
+            f"{stored.path}: has one head, the network two; set model.multi_level=false, or name its model.layout to"
+            " start the aux head anew"
+        )
     return {role: name for role, name in found.heads.items() if role == "main" or model.multi_level}
 
 
-def _branches(stored: Stored, found: Anatomy, model: DeepLabV2, known: Lineage | None, stated: int | None) -> tuple[int, str]:
+def _branches(
+    stored: Stored, found: Anatomy, model: DeepLabV2, known: Lineage | None, stated: int | None
+) -> tuple[int, str]:
     """How many stored branches the file's own code sums, and what that had to be taken on trust.
 
     AdaptSegNet's and ADVENT's files have the same 640 keys and shapes; one sums two branches, the other four.
@@ -131,17 +156,25 @@ def _branches(stored: Stored, found: Anatomy, model: DeepLabV2, known: Lineage |
     elif wanted == 2 and _looks_like_maxsquare(stored, found):
         function, note = 2, f"{ambiguous}: read as MaxSquare's (state_dict, module.), as model.aspp_branches says"
     else:
-        raise ValueError(f"{path}: {ambiguous}, and the file does not show which; set model.layout to its lineage, with model.aspp_branches to match")
+        raise ValueError(
+            f"{path}: {ambiguous}, and the file does not show which; set model.layout to its lineage, with"
+            " model.aspp_branches to match"
+        )
     if function > found.branches:
-        raise ValueError(f"{path}: stores {found.branches} ASPP branches, so it cannot sum {function}; leave out branches")
+        raise ValueError(
+            f"{path}: stores {found.branches} ASPP branches, so it cannot sum {function}; leave out branches"
+        )
     if function != wanted:
         raise ValueError(
-            f"{path}: its heads sum {function} ASPP branches, the network's {wanted}{f' ({note})' if note else ''}; set model.aspp_branches={function}"
+            f"{path}: its heads sum {function} ASPP branches, the network's {wanted}{f' ({note})' if note else ''}; set"
+            f" model.aspp_branches={function}"
         )
     return function, note
 
 
-def _placed(tensors: Mapping[str, Tensor], heads: Mapping[str, str], branches: int) -> tuple[dict[str, Tensor], list[str]]:
+def _placed(
+    tensors: Mapping[str, Tensor], heads: Mapping[str, str], branches: int
+) -> tuple[dict[str, Tensor], list[str]]:
     """The file's tensors under this package's keys, and the keys that are left out: other heads, unsummed branches."""
     places = {name: PLACES[role] for role, name in heads.items()}
     taken: dict[str, Tensor] = {}
@@ -160,20 +193,33 @@ def _placed(tensors: Mapping[str, Tensor], heads: Mapping[str, str], branches: i
     return taken, dropped
 
 
-def _check_entries(stored: Stored, taken: Mapping[str, Tensor], model: DeepLabV2, heads: Mapping[str, str]) -> list[str]:
+def _check_entries(
+    stored: Stored, taken: Mapping[str, Tensor], model: DeepLabV2, heads: Mapping[str, str]
+) -> list[str]:
     """Keys of the network that the file need not give; ValueError for any other difference."""
     state = model.state_dict()
     unknown = [key for key in taken if key not in state]
     if unknown:
-        raise ValueError(f"{stored.path}: {len(unknown)} entries have no place in the network, first {unknown[0]}; another architecture")
+        raise ValueError(
+            f"{stored.path}: {len(unknown)} entries have no place in the network, first {unknown[0]}; another"
+            " architecture"
+        )
     absent = [key for key in state if key not in taken]
     optional = tuple(f"{place}." for role, place in PLACES.items() if role not in heads)
-    needed = [key for key in absent if not key.endswith("num_batches_tracked") and not (optional and key.startswith(optional))]
+    needed = [
+        key for key in absent if not key.endswith("num_batches_tracked") and not (optional and key.startswith(optional))
+    ]
     if needed:
-        raise ValueError(f"{stored.path}: {len(needed)} entries are missing, first {needed[0]}; another architecture, or an incomplete file")
+        raise ValueError(
+            f"{stored.path}: {len(needed)} entries are missing, first {needed[0]}; another architecture, or an"
+            " incomplete file"
+        )
     for key, value in taken.items():
         if value.shape != state[key].shape:
-            raise ValueError(f"{stored.path}: {key} has shape {tuple(value.shape)}, the network {tuple(state[key].shape)}; another architecture")
+            raise ValueError(
+                f"{stored.path}: {key} has shape {tuple(value.shape)}, the network {tuple(state[key].shape)}; another"
+                " architecture"
+            )
     return absent
 
 

@@ -1,7 +1,8 @@
 """Scores of the pixels of one image: label, normalised entropy and maximum probability from low-resolution logits.
 
-``exact`` has one specification (``spec``, numpy) and implementations with its very bits: ``kernel`` (Triton, CUDA), ``compiled``
-(numba, CPU) and ``eager`` (torch, anywhere). ``library`` is torch's own functions, as in the published code.
+``exact`` has one specification (``spec``, numpy) and implementations with its very bits: ``kernel`` (Triton, CUDA),
+``compiled`` (numba, CPU) and ``eager`` (torch, anywhere). ``library`` is torch's own functions, as in the published
+code.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def shaped(flat: Scores, size_hw: tuple[int, int]) -> Scores:
 
 
 Scorer = Callable[[Tensor, tuple[int, int], Histograms | None, Scores | None], Scores]
-"""Logits float32 ``[C, h, w]`` and the output's (height, width) to its scores; counts them into the histograms, may use the memory given."""
+"""Logits float32 ``[C, h, w]`` and the output's (height, width) to its scores; counts them into the histograms, may use
+the memory given.
+"""
 
 
 def _count(scores: Scores, high: Histograms | None) -> Scores:
@@ -63,15 +66,22 @@ def _count(scores: Scores, high: Histograms | None) -> Scores:
     return scores
 
 
-def _eager(logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None) -> Scores:
+def _eager(
+    logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None
+) -> Scores:
     return _count(Scores(*eager.score(logits, size_hw)), high)
 
 
-def _library(logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None) -> Scores:
+def _library(
+    logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None
+) -> Scores:
     label, entropy, probability = library.score(logits, size_hw)
     bad = int(np.count_nonzero(keys(entropy.cpu().numpy()) >= KEY_LIMIT))
     if bad:
-        raise ScoreError(f"{bad} of {entropy.numel()} entropies are NaN (a probability underflowed to 0, where the published log gives NaN); use pseudo_labels.scores=exact")
+        raise ScoreError(
+            f"{bad} of {entropy.numel()} entropies are NaN (a probability underflowed to 0, where the published log"
+            " gives NaN); use pseudo_labels.scores=exact"
+        )
     return _count(Scores(label, entropy.clamp_min_(0), probability), high)
 
 
@@ -82,9 +92,13 @@ def _compiled() -> Scorer | None:
 
     idle: list[np.ndarray] = []  # one for every thread that scores at the same time, each used again and again
 
-    def score(logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None) -> Scores:
+    def score(
+        logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None
+    ) -> Scores:
         result = out or empty(size_hw)
-        counted = [high[kind].numpy() if high and kind in high else module.NOT_COUNTED for kind in ("entropy", "probability")]
+        counted = [
+            high[kind].numpy() if high and kind in high else module.NOT_COUNTED for kind in ("entropy", "probability")
+        ]
         try:
             scratch = idle.pop()
         except IndexError:
@@ -106,7 +120,9 @@ def _kernel() -> Scorer | None:
         log.warning("triton is not installed, so scores run in torch eager, many times slower")
         return None
 
-    def score(logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None) -> Scores:
+    def score(
+        logits: Tensor, size_hw: tuple[int, int], high: Histograms | None = None, out: Scores | None = None
+    ) -> Scores:
         counted = high or {}
         # worker threads start on the first GPU, and a Triton kernel runs on the thread's, not on the tensors'
         with torch.cuda.device(logits.device) if logits.is_cuda else nullcontext():
@@ -131,7 +147,9 @@ def scorer(mode: str, device: torch.device | str = "cpu") -> tuple[str, Scorer]:
 
 
 def relabel(mode: str, logits: Tensor, size_hw: tuple[int, int], thresholds: np.ndarray) -> np.ndarray:
-    """CBST's labels ``argmax_c P_c / t_c``, 255 where that ratio is below 1: uint8 ``[H, W]``, float32 ``thresholds [C]`` above 0."""
+    """CBST's labels ``argmax_c P_c / t_c``, 255 where that ratio is below 1: uint8 ``[H, W]``, float32 ``thresholds
+    [C]`` above 0.
+    """
     prob_chw = (library if mode == "library" else eager).probabilities(logits, size_hw)
     return eager.relabel(prob_chw, torch.from_numpy(thresholds).to(logits.device)).cpu().numpy()
 
@@ -162,7 +180,10 @@ def check_golden_tile(name: str, score: Scorer, device: torch.device) -> None:
     got = tile_hash(*(t.cpu().numpy() for t in found))
     for who, value in (("numpy", expected), (name, got)):
         if value != GOLDEN_SHA256:
-            raise ValueError(f"pseudo_labels.scores: {who} does not give the specified bits on this machine, so labels would differ from other machines'; set pseudo_labels.scores=library")
+            raise ValueError(
+                f"pseudo_labels.scores: {who} does not give the specified bits on this machine, so labels would differ"
+                " from other machines'; set pseudo_labels.scores=library"
+            )
 
 
 def _quiet_sum(values: np.ndarray) -> float:
@@ -175,8 +196,13 @@ def check_finite(logits: Tensor, name: str) -> None:
     # NaN and infinity always show in a sum; finite float32 numbers may overflow one, but not in float64
     if not logits.is_cuda and math.isfinite(_quiet_sum(logits.numpy())):
         return
-    total = float(logits.sum(dtype=torch.float64)) if logits.is_cuda else float(np.sum(logits.numpy(), dtype=np.float64))
+    total = (
+        float(logits.sum(dtype=torch.float64)) if logits.is_cuda else float(np.sum(logits.numpy(), dtype=np.float64))
+    )
     if math.isfinite(total):
         return
     bad = int(logits.numel() - torch.isfinite(logits).sum())
-    raise ValueError(f"{name}: {bad} of {logits.numel()} logits are NaN or infinite; the checkpoint is broken or its precision overflows (extract.precision=fp32)")
+    raise ValueError(
+        f"{name}: {bad} of {logits.numel()} logits are NaN or infinite; the checkpoint is broken or its precision"
+        " overflows (extract.precision=fp32)"
+    )

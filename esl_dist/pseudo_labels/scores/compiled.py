@@ -1,9 +1,10 @@
-"""The exact scores compiled by numba: labels, scores and first-pass histograms in one go over the image, the bits of ``spec``.
+"""The exact scores compiled by numba: labels, scores and first-pass histograms in one go over the image, the bits of
+``spec``.
 
-What keeps the bits, and the vector instructions: no fastmath (so LLVM forms no fused multiply-add); every constant a float32 (a
-Python float would promote to float64); every integer result cast back to int32 (numba widens to int64; LLVM folds the casts);
-the class loop outside and the pixel loop inside, on rows that stay in cache. All functions release the interpreter, so threads
-over images scale.
+What keeps the bits, and the vector instructions: no fastmath (so LLVM forms no fused multiply-add); every constant a
+float32 (a Python float would promote to float64); every integer result cast back to int32 (numba widens to int64; LLVM
+folds the casts); the class loop outside and the pixel loop inside, on rows that stay in cache. All functions release
+the interpreter, so threads over images scale.
 """
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def"
@@ -18,7 +19,9 @@ from esl_dist.pseudo_labels.scores.coordinates import positions
 
 f32, i32 = np.float32, np.int32
 ZERO, ONE, HALF, NONE = f32(0), f32(1), f32(0.5), f32(-1)
-TINY, EXP_MIN, LOG2_E, ROUND, LN2_HIGH, LN2_LOW = (f32(x) for x in (k.TINY, k.EXP_MIN, k.LOG2_E, k.ROUND, k.LN2_HIGH, k.LN2_LOW))
+TINY, EXP_MIN, LOG2_E, ROUND, LN2_HIGH, LN2_LOW = (
+    f32(x) for x in (k.TINY, k.EXP_MIN, k.LOG2_E, k.ROUND, k.LN2_HIGH, k.LN2_LOW)
+)
 L0, L1, L2, L3, L4, L5, L6, L7, L8 = (f32(x) for x in k.LOG_POLYNOMIAL)
 E0, E1, E2, E3, E4, E5 = (f32(x) for x in k.EXP_POLYNOMIAL)
 SQRT_HALF, MANTISSA, MAGNITUDE, HIGH_SHIFT = i32(k.SQRT_HALF_BITS), i32(23), i32(0x7FFFFFFF), i32(16)
@@ -32,7 +35,7 @@ def _log(q):
     f = i32(bits - i32(d << MANTISSA)).view(np.float32) - ONE
     e = f32(d)
     z = f * f
-    p = ((((((((L0 * f + L1) * f + L2) * f + L3) * f + L4) * f + L5) * f + L6) * f + L7) * f + L8)
+    p = (((((((L0 * f + L1) * f + L2) * f + L3) * f + L4) * f + L5) * f + L6) * f + L7) * f + L8
     y = p * f * z
     y = y + e * LN2_LOW
     y = y - HALF * z
@@ -92,7 +95,10 @@ def _rows(wide, top, bottom, weight, scale, label, entropy, best, high_entropy, 
     """All output rows; histograms with no row are not counted."""
     num_classes, _, width = wide.shape
     scratch, winner = np.empty((2, width), np.float32), np.empty(width, np.int32)
-    best_row, total = scratch[0], scratch[1]  # rows of one array: two more arrays to keep apart would cost the vector loop
+    best_row, total = (
+        scratch[0],
+        scratch[1],
+    )  # rows of one array: two more arrays to keep apart would cost the vector loop
     for y in range(top.shape[0]):
         t = weight[y]
         for x in range(width):
@@ -141,17 +147,27 @@ def score(
     high_probability: np.ndarray = NOT_COUNTED,
     scratch: np.ndarray | None = None,
 ) -> None:
-    """Fill label (uint8), normalised entropy and maximum probability (float32), each ``[H, W]``, from float32 logits ``[C, h, w]``.
+    """Fill label (uint8), normalised entropy and maximum probability (float32), each ``[H, W]``, from float32 logits
+    ``[C, h, w]``.
 
-    Every pixel is also added to the int64 histograms ``[C, HIGH_BINS]`` that are given. ``scratch`` is working memory, float32 of
-    at least :func:`scratch_length`; None allocates it.
+    Every pixel is also added to the int64 histograms ``[C, HIGH_BINS]`` that are given. ``scratch`` is working memory,
+    float32 of at least :func:`scratch_length`; None allocates it.
     """
     z = np.ascontiguousarray(logits_chw, np.float32)
     height, width = label.shape
     if scratch is None:
         scratch = np.empty(scratch_length(len(z), z.shape[1], z.shape[2], width), np.float32)
     wide = _wide_probabilities(z, *positions(z.shape[2], width), scratch)
-    _rows(wide, *positions(z.shape[1], height), k.inverse_log(len(z)), label, entropy, best, high_entropy, high_probability)
+    _rows(
+        wide,
+        *positions(z.shape[1], height),
+        k.inverse_log(len(z)),
+        label,
+        entropy,
+        best,
+        high_entropy,
+        high_probability,
+    )
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -167,8 +183,8 @@ def count_low(histogram, slot, label, key):
 def mask(label, key, first, last, out, kept):
     """``out = label`` where ``first[label] <= key <= last[label]`` else 255, and int64 ``kept[out] += 1``.
 
-    Flat int32 ``key``; int32 ``first``, ``last`` and int64 ``kept`` of length 256. Four tables, because neighbours are mostly alike
-    and a single counter would wait for itself.
+    Flat int32 ``key``; int32 ``first``, ``last`` and int64 ``kept`` of length 256. Four tables, because neighbours are
+    mostly alike and a single counter would wait for itself.
     """
     tables = np.zeros((4, 256), np.int64)
     n = label.shape[0]

@@ -1,7 +1,7 @@
 """The numbers of the IEEE-only scores: every implementation takes them from here, so that none can drift.
 
-The polynomials are those of Cephes' single-precision ``logf`` and ``expf`` (Moshier, netlib), as floats. ``LN2_HIGH + LN2_LOW`` is
-ln 2 split so that ``n * LN2_HIGH`` is exact for the exponents that occur.
+The polynomials are those of Cephes' single-precision ``logf`` and ``expf`` (Moshier, netlib), as floats. ``LN2_HIGH +
+LN2_LOW`` is ln 2 split so that ``n * LN2_HIGH`` is exact for the exponents that occur.
 """
 
 from __future__ import annotations

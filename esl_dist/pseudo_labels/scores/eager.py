@@ -1,7 +1,7 @@
 """The exact scores in torch eager, on any device: the bits of ``spec`` by elementwise operations only.
 
-Each torch call below is one IEEE operation per element, so neither threads nor tiles nor the device can change a bit. Rows are
-taken in strips with scratch that is used again, so the memory stays at a few planes of one strip.
+Each torch call below is one IEEE operation per element, so neither threads nor tiles nor the device can change a bit.
+Rows are taken in strips with scratch that is used again, so the memory stays at a few planes of one strip.
 """
 
 from __future__ import annotations
@@ -10,7 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esl_dist.pseudo_labels.scores.constants import EXP_MIN, EXP_POLYNOMIAL, LN2_HIGH, LN2_LOW, LOG2_E, LOG_POLYNOMIAL, ROUND, SQRT_HALF_BITS, TINY, inverse_log
+from esl_dist.pseudo_labels.scores.constants import (
+    EXP_MIN,
+    EXP_POLYNOMIAL,
+    LN2_HIGH,
+    LN2_LOW,
+    LOG2_E,
+    LOG_POLYNOMIAL,
+    ROUND,
+    SQRT_HALF_BITS,
+    TINY,
+    inverse_log,
+)
 from esl_dist.pseudo_labels.scores.coordinates import positions
 
 STRIP_ROWS = 64
@@ -96,7 +107,8 @@ def score(logits_chw: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor,
             torch.index_select(plane, 0, bottom[strip], out=q)
             q.sub_(p).mul_(weight[strip, None]).add_(p)
             torch.gt(q, best[strip], out=wins)
-            # classes come in rising order, so the label is the largest that has won; a masked fill is forty times slower
+            # classes come in rising order, so the label is the largest that has won; a masked fill is forty times
+            # slower
             torch.maximum(label[strip], wins.view(torch.uint8) * index, out=label[strip])
             torch.maximum(best[strip], q, out=best[strip])
             entropy[strip].sub_(log(q, p).mul_(q))
@@ -117,6 +129,8 @@ def relabel(prob_chw: Tensor, thresholds: Tensor) -> Tensor:
 def probabilities(logits_chw: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Softmax upsampled as probabilities, float32 ``[C, H, W]``, the bits of ``spec.probabilities``."""
     wide = wide_probabilities(logits_chw.float(), size_hw[1])
-    top, bottom, weight = (torch.as_tensor(table.copy(), device=wide.device) for table in positions(wide.shape[1], size_hw[0]))
+    top, bottom, weight = (
+        torch.as_tensor(table.copy(), device=wide.device) for table in positions(wide.shape[1], size_hw[0])
+    )
     a = wide.index_select(1, top)
     return wide.index_select(1, bottom).sub_(a).mul_(weight[:, None]).add_(a)

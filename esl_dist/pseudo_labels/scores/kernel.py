@@ -1,8 +1,9 @@
-"""The exact scores as a Triton kernel for CUDA: labels, scores and first-pass histograms; probabilities never exist at full size.
+"""The exact scores as a Triton kernel for CUDA: labels, scores and first-pass histograms; probabilities never exist at
+full size.
 
-A program takes one band of output rows (those between the same two input rows) and a block of columns. What keeps the bits of
-``spec``: no library logarithm, no division in the kernel (the softmax is made by ``eager`` at low resolution), fused multiply-add
-switched off explicitly, histograms of integers (their order cannot matter).
+A program takes one band of output rows (those between the same two input rows) and a block of columns. What keeps the
+bits of ``spec``: no library logarithm, no division in the kernel (the softmax is made by ``eager`` at low resolution),
+fused multiply-add switched off explicitly, histograms of integers (their order cannot matter).
 """
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def"
@@ -96,15 +97,27 @@ def _scores(
     tl.store(best_out + place, best, mask=inside)
     if COUNT_ENTROPY:
         digit = (entropy.to(tl.int32, bitcast=True) & 0x7FFFFFFF) >> 16
-        tl.atomic_add(high_entropy + label * BINS + tl.minimum(digit, BINS - 1), tl.full((ROWS, COLUMNS), 1, tl.int64), mask=inside, sem="relaxed")
+        tl.atomic_add(
+            high_entropy + label * BINS + tl.minimum(digit, BINS - 1),
+            tl.full((ROWS, COLUMNS), 1, tl.int64),
+            mask=inside,
+            sem="relaxed",
+        )
     if COUNT_PROBABILITY:
         digit = (best.to(tl.int32, bitcast=True) & 0x7FFFFFFF) >> 16
-        tl.atomic_add(high_probability + label * BINS + tl.minimum(digit, BINS - 1), tl.full((ROWS, COLUMNS), 1, tl.int64), mask=inside, sem="relaxed")
+        tl.atomic_add(
+            high_probability + label * BINS + tl.minimum(digit, BINS - 1),
+            tl.full((ROWS, COLUMNS), 1, tl.int64),
+            mask=inside,
+            sem="relaxed",
+        )
 
 
 @lru_cache(maxsize=16)
 def _bands(n_in: int, n_out: int, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Per band of at most ``ROWS`` output rows between the same input rows: first row, rows, top, bottom; and every row's weight."""
+    """Per band of at most ``ROWS`` output rows between the same input rows: first row, rows, top, bottom; and every
+    row's weight.
+    """
     top, bottom, weight = (torch.from_numpy(table.copy()) for table in positions(n_in, n_out))
     starts: list[int] = []
     for y in range(n_out):
@@ -112,12 +125,17 @@ def _bands(n_in: int, n_out: int, device: str) -> tuple[Tensor, Tensor, Tensor, 
             starts.append(y)
     start = torch.tensor(starts)
     count = torch.diff(start, append=torch.tensor([n_out]))
-    first_row, row_count, band_top, band_bottom, weights = (table.to(device) for table in (start.int(), count.int(), top[start], bottom[start], weight))
+    first_row, row_count, band_top, band_bottom, weights = (
+        table.to(device) for table in (start.int(), count.int(), top[start], bottom[start], weight)
+    )
     return first_row, row_count, band_top, band_bottom, weights
 
 
 def score(
-    logits_chw: Tensor, size_hw: tuple[int, int], high_entropy: Tensor | None = None, high_probability: Tensor | None = None
+    logits_chw: Tensor,
+    size_hw: tuple[int, int],
+    high_entropy: Tensor | None = None,
+    high_probability: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Label (uint8), normalised entropy and maximum probability (float32), each ``[H, W]`` on the logits' device.
 

@@ -1,4 +1,6 @@
-"""Scores as the published code computes them: torch's softmax, interpolate, log and sum. Their bits depend on the machine."""
+"""Scores as the published code computes them: torch's softmax, interpolate, log and sum. Their bits depend on the
+machine.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ def probabilities(logits_chw: Tensor, size_hw: tuple[int, int]) -> Tensor:
 
 
 def score(logits_chw: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Label, normalised entropy (NaN where a probability underflowed to 0, as in the published code), maximum probability."""
+    """Label, normalised entropy (NaN where a probability underflowed to 0, as in the published code), maximum
+    probability.
+    """
     p = probabilities(logits_chw, size_hw)
     best, label = p.max(0)
     entropy = torch.sum(p * torch.log(p), 0) * (-1.0 / math.log(len(p)))

@@ -1,13 +1,26 @@
-"""The specification of the exact scores, in numpy: float32 + - * /, comparisons and integer bit operations in a fixed order.
+"""The specification of the exact scores, in numpy: float32 + - * /, comparisons and integer bit operations in a fixed
+order.
 
-The other implementations (``eager``, ``compiled``, ``kernel``) must equal this one bit for bit. Slow and plain on purpose.
+The other implementations (``eager``, ``compiled``, ``kernel``) must equal this one bit for bit. Slow and plain on
+purpose.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from esl_dist.pseudo_labels.scores.constants import EXP_MIN, EXP_POLYNOMIAL, LN2_HIGH, LN2_LOW, LOG2_E, LOG_POLYNOMIAL, ROUND, SQRT_HALF_BITS, TINY, inverse_log
+from esl_dist.pseudo_labels.scores.constants import (
+    EXP_MIN,
+    EXP_POLYNOMIAL,
+    LN2_HIGH,
+    LN2_LOW,
+    LOG2_E,
+    LOG_POLYNOMIAL,
+    ROUND,
+    SQRT_HALF_BITS,
+    TINY,
+    inverse_log,
+)
 from esl_dist.pseudo_labels.scores.coordinates import positions
 
 f32 = np.float32
@@ -71,7 +84,8 @@ def probabilities(logits_chw: np.ndarray, size_hw: tuple[int, int]) -> np.ndarra
 def score(logits_chw: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Label (uint8), normalised entropy and maximum probability (float32) of every output pixel, each ``[H, W]``.
 
-    ``E = max(0, (0 - q_0 ln q_0 - q_1 ln q_1 - ...) / ln C)`` in class order; the first class with the largest probability wins.
+    ``E = max(0, (0 - q_0 ln q_0 - q_1 ln q_1 - ...) / ln C)`` in class order; the first class with the largest
+    probability wins.
     """
     q = probabilities(logits_chw, size_hw)
     label = np.zeros(size_hw, np.uint8)
@@ -86,7 +100,9 @@ def score(logits_chw: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray,
 
 
 def relabel(logits_chw: np.ndarray, size_hw: tuple[int, int], thresholds: np.ndarray) -> np.ndarray:
-    """CBST's labels: uint8 ``argmax_c P_c / t_c`` (the first maximum), 255 where that ratio is below 1; float32 ``thresholds [C]``."""
+    """CBST's labels: uint8 ``argmax_c P_c / t_c`` (the first maximum), 255 where that ratio is below 1; float32
+    ``thresholds [C]``.
+    """
     q = probabilities(logits_chw, size_hw)
     label = np.zeros(size_hw, np.uint8)
     best = np.full(size_hw, f32(-1))
