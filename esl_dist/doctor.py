@@ -1,67 +1,7 @@
-"""Is everything well here? ``torchrun --nproc_per_node=N -m esl_dist.doctor [--data CONFIG | --config CONFIG]
-[section.option=value ...]``.
-"""
+"""``python -m esl_dist.doctor``: see ``entries/doctor.py``."""
 
-from __future__ import annotations
-
-import dataclasses
-import threading
-from collections.abc import Sequence
-
-from esl_dist.config import cli, load
-from esl_dist.config.schema import Config
-from esl_dist.diagnostics import datacheck, group, machine, numerics, storage, tracker
-from esl_dist.diagnostics.check import Check, Probe, run
-from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine.guards import die_with_parent
-from esl_dist.tracking.console import setup_logging
-
-# A check that hangs is a finding: nothing here needs longer than this, reading up to three sets of images included.
-COLLECTIVE_S, HINT_AFTER_S, READ_SET_S = 60, 15, 8.0
-PROBES: tuple[Probe, ...] = (
-    machine.versions,
-    machine.device,
-    machine.gpu_health,
-    machine.optimiser,
-    machine.shared_memory,
-    group.process_group,
-    group.all_reduce_sum,
-    group.bandwidth,
-    numerics.determinism,
-    numerics.gradient_parity,
-    storage.disk,
-    storage.spool,
-    tracker.tracking,
-)
-
-
-def datasets(config: Config, runtime: Runtime) -> list[Check]:
-    """The folders of both domains, once per machine (they may be local to it)."""
-    return datacheck.check(config, READ_SET_S) if runtime.local_rank == 0 else []
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print a line per check; 1 if something is broken."""
-    parser = cli.parser("doctor", "Check this machine, or all machines of a torchrun start, in under a minute.")
-    parser.add_argument("--data", metavar="CONFIG", help="as --config, and look into its data set folders too")
-    arguments = parser.parse_intermixed_args(argv)
-    if arguments.data and arguments.config:
-        raise ValueError("--data: names the configuration too; leave --config out")
-    config = load.load_config(arguments.data or arguments.config, arguments.options)
-    die_with_parent()
-    hint = threading.Timer(HINT_AFTER_S, lambda: print(group.waiting_hint(), flush=True))
-    hint.daemon = True
-    hint.start()
-    with Runtime.start(
-        dataclasses.replace(config.run, timeout_s=COLLECTIVE_S), load.run_dir(config) / "flight_recorder"
-    ) as runtime:
-        hint.cancel()
-        runtime.expect_steps()
-        setup_logging(runtime.is_main, None)
-        probes = (*PROBES, datasets) if arguments.data else PROBES
-        well = run(probes, config, runtime, lambda text: print(text, flush=True) if runtime.is_main else None)
-    return 0 if well else 1
-
+from esl_dist.entries import cli
+from esl_dist.entries.doctor import main
 
 if __name__ == "__main__":
     cli.run(main)

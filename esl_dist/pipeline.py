@@ -17,13 +17,11 @@ from torch import nn
 
 from esl_dist.atomic import write_json, write_text
 from esl_dist.config import load
-from esl_dist.config.cli import RunFailure
 from esl_dist.config.ranks import on_ranks
 from esl_dist.config.schema import Config, DomainConfig
 from esl_dist.data import open_at_size, open_dataset
 from esl_dist.data.dataset import Dataset, FolderDataset
 from esl_dist.data.loader import TrainStream
-from esl_dist.data.streets import ensure_pair
 from esl_dist.data.upload import uploaded
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.collectives import agree
@@ -32,6 +30,7 @@ from esl_dist.engine import checkpoint
 from esl_dist.engine.guards import StopFlag
 from esl_dist.engine.loop import Loop, Streams, new_scaler
 from esl_dist.engine.update import Stage, Updater
+from esl_dist.errors import RunFailure
 from esl_dist.labelling import file_sha256, make_labels, statistics_batches
 from esl_dist.labels import protocol
 from esl_dist.metrics.evaluate import EvaluationResult, evaluate, write_metrics
@@ -43,6 +42,7 @@ from esl_dist.rewriting import Translator, colour_statistics, picture_rows, rewr
 from esl_dist.stages.build import build_stage
 from esl_dist.stages.inference import Predictor
 from esl_dist.stages.plan import StagePlan, plan
+from esl_dist.synthetic.streets import ensure_pair
 from esl_dist.tracking import Tracker
 
 log = logging.getLogger(__name__)

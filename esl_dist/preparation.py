@@ -14,10 +14,10 @@ from typing import Any
 from esl_dist.config.schema import Config
 from esl_dist.data import to_prepare
 from esl_dist.data.prepared import Entry, FileMaker, Prepared, Wanted, other_settings, publish, read_manifest
-from esl_dist.data.streets import ensure_pair
 from esl_dist.data.workers import Produced
 from esl_dist.distributed import collectives
 from esl_dist.distributed.collectives import agree
+from esl_dist.synthetic.streets import ensure_pair
 from esl_dist.tracking.console import duration
 
 log = logging.getLogger(__name__)

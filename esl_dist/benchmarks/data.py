@@ -20,9 +20,9 @@ from esl_dist.data import open_at_size, open_dataset, to_prepare
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.loader import TrainStream
 from esl_dist.data.prepared import FileMaker, PreparedDataset, publish
-from esl_dist.data.streets.classes import palette
-from esl_dist.data.streets.domains import SOURCE
-from esl_dist.data.streets.scene import render
+from esl_dist.synthetic.streets.classes import palette
+from esl_dist.synthetic.streets.domains import SOURCE
+from esl_dist.synthetic.streets.scene import render
 
 NATIVE = (1914, 1052)  # width, height of GTA5
 SIZE = (1280, 720)  # at which ADVENT and ESL train on it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from esl_dist.config.domains import require
+from esl_dist.config.check import require
 
 ADVERSARIAL = ("adaptsegnet", "advent")
 TERMS = (*ADVERSARIAL, "minent", "maxsquare", "iw_maxsquare")

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-
-def require(condition: bool, key: str, message: str) -> None:
-    """A check of an option: ``ValueError`` with one line that begins with its key."""
-    if not condition:
-        raise ValueError(f"{key}: {message}")
+from esl_dist.config.check import require
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from esl_dist.config.domains import require
+from esl_dist.config.check import require
 
 _ENTRY = re.compile(r"(?P<name>[^:+]+)(:(?P<variant>[^+]+))?(?P<it>\+it(?P<number>[2-9]|[1-9]\d+)?)?")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from esl_dist.config.domains import require
+from esl_dist.config.check import require
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from esl_dist.config.domains import require
+from esl_dist.config.check import require
 from esl_dist.config.entries import parse
 from esl_dist.config.load import ConfigError, check_keys, find_file, from_words, one_line
 from esl_dist.config.schema import STAGE_NAMES

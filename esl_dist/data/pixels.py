@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from esl_dist.data.sampler import hashes
-
-NONE = 255
-"""Label of a place that no pixel fills."""
+from esl_dist.labels import IGNORE
 
 _STRIDE = 8
 
@@ -54,7 +52,7 @@ def sample(labels: Tensor, num_classes: int, count: int, seed: int, positions: t
     """
     assert len(labels) == len(positions)
     where = torch.zeros((len(labels), count), dtype=torch.int64)
-    chosen = torch.full((len(labels), count), NONE, dtype=torch.uint8)
+    chosen = torch.full((len(labels), count), IGNORE, dtype=torch.uint8)
     for row, (label, position) in enumerate(zip(labels.flatten(1).cpu().numpy(), positions, strict=True)):
         picked = _in_turn(label, num_classes, hashes(seed, position, len(label)))[:count]
         where[row, : len(picked)] = torch.from_numpy(picked)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Generator
 
 import torch
 
-from esl_dist.config.cli import StoppedBySignal
 from esl_dist.distributed import collectives
+from esl_dist.errors import StoppedBySignal
 
 log = logging.getLogger(__name__)
 

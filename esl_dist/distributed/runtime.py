@@ -146,7 +146,7 @@ class Runtime:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None and self.world > 1 and not hasattr(error, "every_rank"):
             # Inside the group an error is one rank's own unless the ranks agreed on it, so whoever has it prints it
-            # (config/cli.py).
+            # (entries/cli.py).
             error.every_rank = False  # type: ignore[attr-defined]
         self.close()
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from esl_dist.config.cli import RunFailure, StoppedBySignal
 from esl_dist.config.schema import Config
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
@@ -22,6 +21,7 @@ from esl_dist.engine import checkpoint
 from esl_dist.engine.garbage import Garbage
 from esl_dist.engine.guards import StopFlag, compare_replicas
 from esl_dist.engine.update import Remembers, Updater, mean_losses
+from esl_dist.errors import RunFailure, StoppedBySignal
 from esl_dist.monitor import gpu
 from esl_dist.monitor.profile import StepProfiler, phase
 from esl_dist.monitor.throughput import Throughput

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from esl_dist.config.cli import RunFailure
 from esl_dist.config.schema import GuardConfig, OptimConfig
 from esl_dist.distributed import collectives, ddp
 from esl_dist.engine.ema import Ema
 from esl_dist.engine.optim import Optimizers, build_optimizers, poly, set_rate, warm
+from esl_dist.errors import RunFailure
 from esl_dist.monitor.profile import phase
 from esl_dist.stages.passes import Losses, Pair
 

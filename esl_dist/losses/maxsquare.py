@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from esl_dist.labels import IGNORE
 from esl_dist.losses.precision import wide
-
-IGNORED = 255
 
 
 def max_square_loss(prob: Tensor) -> Tensor:
@@ -52,7 +51,7 @@ def guidance_labels(prob_main: Tensor, prob_aux: Tensor, threshold: float = 0.95
     ``argmax_c (P_main + P_aux) / 2`` where ``max P_main > threshold`` or ``max P_aux > threshold``.
     """
     main, aux = wide(prob_main), wide(prob_aux)
-    assert main.shape == aux.shape and main.shape[1] <= IGNORED
+    assert main.shape == aux.shape and main.shape[1] <= IGNORE
     confident = (main.amax(dim=1) > threshold) | (aux.amax(dim=1) > threshold)
     labels = ((main + aux) / 2).argmax(dim=1)
-    return torch.where(confident, labels, IGNORED).to(torch.uint8)
+    return torch.where(confident, labels, IGNORE).to(torch.uint8)

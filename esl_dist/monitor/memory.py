@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from esl_dist.config.cli import RunFailure
 from esl_dist.config.schema import Config
+from esl_dist.errors import RunFailure
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,8 @@ from types import ModuleType
 import numpy as np
 
 from esl_dist.compiled import loops
+from esl_dist.labels import IGNORE
 from esl_dist.pseudo_labels.keys import HIGH_BINS, KEY_LIMIT, LOW_BINS
-
-IGNORE = 255
 
 
 def compiled() -> ModuleType | None:

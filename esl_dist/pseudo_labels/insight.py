@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from esl_dist.config.schema import PseudoLabelConfig
+from esl_dist.labels import IGNORE
 from esl_dist.pseudo_labels import counting
-from esl_dist.pseudo_labels.counting import IGNORE
 from esl_dist.pseudo_labels.images import Scored
 from esl_dist.pseudo_labels.keys import HIGH_BINS, Kind, at_least, at_most, scores
 from esl_dist.pseudo_labels.selection import locate, sum_over_ranks

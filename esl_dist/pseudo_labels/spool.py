@@ -163,11 +163,11 @@ def inspect(path: Path, expected: Layout | None) -> tuple[ShardInfo, Layout]:
                 f"{path}: spool format {file.attrs.get('version')}, this program reads {VERSION}; delete the spool"
             )
         layout = Layout(
-            str(file.attrs["content"]),
+            str(file.attrs["content"]),  # type: ignore[arg-type]
             json.loads(file.attrs["fingerprint"]),
             json.loads(file.attrs["given"]),
             str(file.attrs["scores"]),
-        )  # type: ignore[arg-type]
+        )
         info = ShardInfo(path, str(file.attrs["key"]), tuple(int(i) for i in np.sort(file["id"][()])))
     if expected is not None:
         reason = difference(expected.fingerprint, layout.fingerprint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from esl_dist.pseudo_labels.counting import IGNORE
+from esl_dist.labels import IGNORE
 from esl_dist.pseudo_labels.keys import Kind
 
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from esl_dist.data import open_dataset
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.transforms import resize_label
-from esl_dist.labels import Protocol
+from esl_dist.labels import IGNORE, Protocol
 from esl_dist.pseudo_labels import spool
 from esl_dist.pseudo_labels.confidence import confidence_map
 from esl_dist.reporting import pictures
 from esl_dist.reporting.pictures import Panel
-from esl_dist.reporting.quality import IGNORED, label_names, read_label, spread
+from esl_dist.reporting.quality import label_names, read_label, spread
 from esl_dist.reporting.record import RunRecord, label_title
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def _panels(
             )
         )
     for key, label in maps.items():
-        kept = f"{100 * (label != IGNORED).mean():.1f} % kept"
+        kept = f"{100 * (label != IGNORE).mean():.1f} % kept"
         panels.append(
             Panel(
                 f"{label_title(key)} labels",
@@ -98,8 +98,8 @@ def _panels(
     if "ssl" in maps and "esl" in maps:
         background = image if image is not None else np.full((height, width, 3), 200, dtype=np.uint8)
         for keeps, drops in (("ssl", "esl"), ("esl", "ssl")):
-            mask = (maps[keeps] != IGNORED) & (maps[drops] == IGNORED)
-            only = np.where(mask, maps[keeps], np.uint8(IGNORED))
+            mask = (maps[keeps] != IGNORE) & (maps[drops] == IGNORE)
+            only = np.where(mask, maps[keeps], np.uint8(IGNORE))
             share = f"{100 * mask.mean():.1f} % of pixels"
             title = f"{label_title(keeps)} keeps, {label_title(drops)} drops"
             panels.append(
@@ -116,7 +116,7 @@ def _wrong(text: str, label: NDArray[np.uint8], truth: NDArray[np.uint8] | None)
     """``text`` and the share of wrong labels, where ground truth tells."""
     if truth is None:
         return text
-    judged = (label != IGNORED) & (truth != IGNORED)
+    judged = (label != IGNORE) & (truth != IGNORE)
     return f"{text}, {100 * (label != truth)[judged].mean():.1f} % wrong" if judged.any() else text
 
 

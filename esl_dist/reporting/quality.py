@@ -15,14 +15,13 @@ from PIL import Image
 
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.transforms import resize_label
+from esl_dist.labels import IGNORE
 from esl_dist.metrics.confusion import confusion_matrix
 
 MOST_IMAGES = 500
 """Images that a report opens per label set: enough for shares to a tenth of a percent, half a minute at full
 resolution.
 """
-
-IGNORED = 255
 
 
 @dataclass
@@ -62,13 +61,13 @@ class Overlap:
 
     def add(self, first: NDArray[np.uint8], second: NDArray[np.uint8], truth: NDArray[np.uint8] | None) -> None:
         """Count one image: two label maps and the ground truth, uint8 ``[H, W]``, 255 = none."""
-        one, two = first != IGNORED, second != IGNORED
+        one, two = first != IGNORE, second != IGNORE
         parts = {"both": one & two, "first": one & ~two, "second": two & ~one, "none": ~one & ~two}
         label = np.where(one, first, second)
         for name, mask in parts.items():
             self.pixels[name] += int(mask.sum())
             if truth is not None and name != "none":
-                judged = mask & (truth != IGNORED)
+                judged = mask & (truth != IGNORE)
                 self.judged[name] += int(judged.sum())
                 self.wrong[name] += int((judged & (label != truth)).sum())
 
@@ -124,7 +123,7 @@ def compare(
             height, width = next(iter(maps.values())).shape
             truth = resize_label(target.label(index[name]), (width, height)).numpy()
         for key, label in maps.items():
-            quality[key].kept += int((label != IGNORED).sum())
+            quality[key].kept += int((label != IGNORE).sum())
             quality[key].pixels += label.size
             if truth is not None:
                 quality[key].confusion += confusion_matrix(

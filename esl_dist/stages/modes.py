@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from esl_dist.config.modes import MmdlConfig
 from esl_dist.data.loader import Batch
-from esl_dist.data.pixels import NONE, Pixels, on_grid, sample
+from esl_dist.data.pixels import Pixels, on_grid, sample
 from esl_dist.distributed import collectives, ddp
+from esl_dist.labels import IGNORE
 from esl_dist.losses.mmdl import (
     NO_MODE,
     Moments,
@@ -89,7 +90,7 @@ class Modes:
         source = [self._sample(pair.source, True, 2 * self.seed) for pair in micro]
         target = [self._sample(pair.target, self.learns_target, 2 * self.seed + 1) for pair in micro if pair.target]
         valid_source, valid_target = (
-            self.passes.globally_valid([pixels.labels for pixels in domain], NONE) for domain in (source, target)
+            self.passes.globally_valid([pixels.labels for pixels in domain], IGNORE) for domain in (source, target)
         )
         device = self.passes.runtime.device
         return [
@@ -136,7 +137,7 @@ class Modes:
         with frozen([self.head]):
             embedded, squared = self._distances(ddp.inner(self.head), target, drawn.target)
         nearest = modes_of(squared, drawn.target.labels if self.learns_target else None)
-        modes = torch.where(drawn.target.labels == NONE, NO_MODE, nearest)
+        modes = torch.where(drawn.target.labels == IGNORE, NO_MODE, nearest)
         assert drawn.pool is not None
         distance, partnered = mode_alignment(embedded.pixels, modes, drawn.pool)
         if self.config.align_weight > 0:

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from esl_dist.config.cli import RunFailure
 from esl_dist.config.load import ConfigError
 from esl_dist.config.study import StudyConfig
+from esl_dist.errors import RunFailure
 from esl_dist.processes import python_path
 
 # Read when ray is imported, and inherited by everything that it starts.

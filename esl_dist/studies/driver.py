@@ -16,10 +16,9 @@ from types import FrameType
 from typing import Any
 
 from esl_dist.config import load
-from esl_dist.config.cli import RunFailure
 from esl_dist.config.study import StudyConfig
-from esl_dist.data.streets import ensure_pair
 from esl_dist.engine.guards import RunLock
+from esl_dist.errors import RunFailure
 from esl_dist.studies import cluster, shared
 from esl_dist.studies.child import STOP_S
 from esl_dist.studies.curve import Curve, Point
@@ -29,6 +28,7 @@ from esl_dist.studies.record import CONFIG, LOG, RUN, TrialRecord, log_tail, sho
 from esl_dist.studies.results import table, write
 from esl_dist.studies.suggest import Suggestions
 from esl_dist.studies.trial import decided, environment
+from esl_dist.synthetic.streets import ensure_pair
 from esl_dist.tracking.console import duration
 from esl_dist.tracking.mlflow import tracking_uri
 

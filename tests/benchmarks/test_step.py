@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from esl_dist import bench
 from esl_dist.benchmarks import ceilings, projection, step
+from esl_dist.entries import bench
 
 TINY = [
     "model.layers=[1,1,1,1]",

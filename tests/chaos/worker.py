@@ -23,12 +23,12 @@ from typing import Any
 import torch
 
 from esl_dist import atomic
-from esl_dist.config import cli
 from esl_dist.distributed import ddp
 from esl_dist.engine.update import Updater
+from esl_dist.entries import cli
+from esl_dist.entries.train import main
 from esl_dist.metrics import evaluate
 from esl_dist.pseudo_labels import inference, write
-from esl_dist.train import main
 
 RANK = int(os.environ.get("RANK", "0"))
 taken = 0

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from esl_dist import train
 from esl_dist.config.load import configs_dir, flat, load_config
 from esl_dist.config.schema import Config
+from esl_dist.entries import train
 from esl_dist.stages.plan import plan
 from tests.configs import disks
 

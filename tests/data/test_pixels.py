@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from esl_dist.data.pixels import NONE, on_grid, sample
+from esl_dist.data.pixels import on_grid, sample
+from esl_dist.labels import IGNORE
 from esl_dist.models.deeplabv2 import DeepLabV2, output_size
 
 CLASSES = 5
@@ -54,9 +55,9 @@ def test_fewer_pixels_than_asked_for_leave_places_without_a_label() -> None:
     full = labels(1)
     full[full == 0] = 255
     pixels = sample(full, CLASSES, 64, 7, (3,))
-    assert int((pixels.labels != NONE).sum()) == 23 and (pixels.labels[0, 23:] == NONE).all()
+    assert int((pixels.labels != IGNORE).sum()) == 23 and (pixels.labels[0, 23:] == IGNORE).all()
     nothing = sample(torch.full_like(full, 255), CLASSES, 8, 7, (3,))
-    assert (nothing.labels == NONE).all() and (nothing.where == 0).all()
+    assert (nothing.labels == IGNORE).all() and (nothing.where == 0).all()
 
 
 def test_seed_position_and_labels_decide_and_nothing_else() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from esl_dist import doctor
 from esl_dist.config.load import ConfigError
+from esl_dist.entries import doctor
 from tests.ranks import ROOT, free_port
 
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esl_dist.config.cli import RunFailure
 from esl_dist.config.schema import GuardConfig, OptimConfig
 from esl_dist.engine.update import Updater
+from esl_dist.errors import RunFailure
 from esl_dist.models import DeepLabV2
 from esl_dist.stages.passes import Losses, Pair
 

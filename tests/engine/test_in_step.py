@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from esl_dist.config.cli import StoppedBySignal
 from esl_dist.distributed import collectives
 from esl_dist.distributed.in_step import in_step
 from esl_dist.engine.guards import StopFlag
+from esl_dist.errors import StoppedBySignal
 from tests.ranks import run_ranks
 
 HERE = "tests.engine.test_in_step"

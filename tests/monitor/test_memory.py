@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from esl_dist import train
-from esl_dist.config import cli
 from esl_dist.config.load import load_config
 from esl_dist.engine.update import Updater
+from esl_dist.entries import cli, train
 from esl_dist.monitor import memory
 
 ROOT = Path(__file__).resolve().parents[2]

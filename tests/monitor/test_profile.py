@@ -9,8 +9,8 @@ from typing import get_args
 
 import torch
 
-from esl_dist import train
 from esl_dist.config.profile import ProfileConfig
+from esl_dist.entries import train
 from esl_dist.monitor.profile import Phase, StepProfiler
 
 ROOT = Path(__file__).resolve().parents[2]

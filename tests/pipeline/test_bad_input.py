@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from esl_dist import extract, train
 from esl_dist.config.schema import StreetsConfig
-from esl_dist.data.streets import ensure_pair
+from esl_dist.entries import extract, train
 from esl_dist.models import DeepLabV2
+from esl_dist.synthetic.streets import ensure_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from esl_dist import evaluate as score_again
-from esl_dist import train
-from esl_dist.config import cli
 from esl_dist.engine import checkpoint
+from esl_dist.entries import cli, train
+from esl_dist.entries import evaluate as score_again
 from esl_dist.metrics import evaluate
 from esl_dist.pipeline import Pipeline
 from esl_dist.reporting.record import read_run

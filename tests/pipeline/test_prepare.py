@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from esl_dist import prepare
-from esl_dist.config import cli
 from esl_dist.data.prepared.shard import check
+from esl_dist.entries import cli, prepare
 from tests.data import disk
 
 ROOT = Path(__file__).resolve().parent.parent.parent

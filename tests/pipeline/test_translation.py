@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from esl_dist import translate
 from esl_dist.config.load import load_config
 from esl_dist.data import open_dataset
+from esl_dist.entries import translate
 from tests.chaos.drill import Drill, wait_until
 
 OPTIONS = [

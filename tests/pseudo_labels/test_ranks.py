@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esl_dist.config.cli import StoppedBySignal
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.distributed import collectives
+from esl_dist.errors import StoppedBySignal
 from esl_dist.pseudo_labels.fingerprint import same_on_all_ranks
 from esl_dist.pseudo_labels.selection import class_quantiles
 from tests.pseudo_labels.common import hashes, run, small_logits

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from esl_dist.report import main
+from esl_dist.entries.report import main
 from esl_dist.reporting.report import terminal_table, write_report
 from tests.reporting.made_run import STAGES
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from esl_dist.report import main
+from esl_dist.entries.report import main
 from esl_dist.reporting.record import StageRecord
 from esl_dist.reporting.spread import paired, spread, t_quantile
 from esl_dist.reporting.study_page import markdown, to_csv

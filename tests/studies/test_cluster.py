@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from esl_dist import tune
 from esl_dist.config.load import ConfigError
 from esl_dist.config.study import StudyConfig
+from esl_dist.entries import tune
 from esl_dist.studies import cluster
 from esl_dist.studies.curve import Point
 from esl_dist.studies.suggest import Suggestions
@@ -30,7 +30,7 @@ SPACE = {
 @pytest.mark.parametrize("missing", ["ray", "optuna"])
 def test_without_the_extra_one_line_says_how_to_install_it(missing: str, tmp_path: Path) -> None:
     code = (
-        f"import sys; sys.modules[{missing!r}] = None; from esl_dist import tune; from esl_dist.config import cli;"
+        f"import sys; sys.modules[{missing!r}] = None; from esl_dist import tune; from esl_dist.entries import cli;"
         " cli.run(tune.main)"
     )
     command = [sys.executable, "-c", code, "--config", "configs/sweeps/smoke.yaml", f"study.dir={tmp_path / 'study'}"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from esl_dist.report import main
+from esl_dist.entries.report import main
 from esl_dist.reporting.quality import compare
 from esl_dist.studies.driver import line
 from esl_dist.studies.folder import read_study

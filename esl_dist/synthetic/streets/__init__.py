@@ -1,5 +1,5 @@
 """The embedded pair: procedural streets in two looks, written as GTA5 (source) and Cityscapes (target) folders."""
 
-from esl_dist.data.streets.write import ensure_pair
+from esl_dist.synthetic.streets.write import ensure_pair
 
 __all__ = ["ensure_pair"]

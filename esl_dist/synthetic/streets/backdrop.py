@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_dist.data.streets import classes as c
-from esl_dist.data.streets.canvas import FAR, Canvas, Colour, scaled
-from esl_dist.data.streets.dice import TILE, Dice, noise_tiles, rolled
-from esl_dist.data.streets.domains import Domain
+from esl_dist.synthetic.streets import classes as c
+from esl_dist.synthetic.streets.canvas import FAR, Canvas, Colour, scaled
+from esl_dist.synthetic.streets.dice import TILE, Dice, noise_tiles, rolled
+from esl_dist.synthetic.streets.domains import Domain
 
 ASPHALT, MARKING, CURB, PAVING, GRASS = range(5)
 _GROUND_LABEL = np.array([c.ROAD, c.ROAD, c.SIDEWALK, c.SIDEWALK, c.TERRAIN], np.uint8)

@@ -9,20 +9,9 @@ from collections.abc import Callable, Sequence
 
 from esl_dist.config.load import load_config
 from esl_dist.config.schema import Config
+from esl_dist.errors import RunFailure, StoppedBySignal
 
 USAGE_ERROR, RUN_ERROR = 2, 1
-
-
-class RunFailure(RuntimeError):
-    """A run that cannot go on although nobody asked for anything wrong; all ranks raise it together. One line, exit
-    code 1.
-    """
-
-    every_rank = True
-
-
-class StoppedBySignal(Exception):
-    """A signal asked for the end: what can be kept is kept, every rank leaves at the same place. Exit code 0."""
 
 
 def parser(module: str, description: str) -> argparse.ArgumentParser:

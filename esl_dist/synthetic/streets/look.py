@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_dist.data.streets.canvas import Canvas
-from esl_dist.data.streets.dice import Dice, noise_tiles, rolled
-from esl_dist.data.streets.domains import Domain
+from esl_dist.synthetic.streets.canvas import Canvas
+from esl_dist.synthetic.streets.dice import Dice, noise_tiles, rolled
+from esl_dist.synthetic.streets.domains import Domain
 
 
 def _blurred(image: NDArray[np.float32], axis: int) -> NDArray[np.float32]:

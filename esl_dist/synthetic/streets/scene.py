@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_dist.data.streets import backdrop, furniture, people, vehicles
-from esl_dist.data.streets import classes as c
-from esl_dist.data.streets.backdrop import Facade, Plot, RoadSide, Street
-from esl_dist.data.streets.canvas import Canvas, scaled
-from esl_dist.data.streets.dice import Dice, noise_tiles, rolled
-from esl_dist.data.streets.domains import Domain
-from esl_dist.data.streets.look import develop
+from esl_dist.synthetic.streets import backdrop, furniture, people, vehicles
+from esl_dist.synthetic.streets import classes as c
+from esl_dist.synthetic.streets.backdrop import Facade, Plot, RoadSide, Street
+from esl_dist.synthetic.streets.canvas import Canvas, scaled
+from esl_dist.synthetic.streets.dice import Dice, noise_tiles, rolled
+from esl_dist.synthetic.streets.domains import Domain
+from esl_dist.synthetic.streets.look import develop
 
 Draw = Callable[[], None]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from esl_dist.data.streets import classes as c
-from esl_dist.data.streets.canvas import Canvas, Colour, Point, scaled
-from esl_dist.data.streets.dice import Dice
-from esl_dist.data.streets.domains import Materials
+from esl_dist.synthetic.streets import classes as c
+from esl_dist.synthetic.streets.canvas import Canvas, Colour, Point, scaled
+from esl_dist.synthetic.streets.dice import Dice
+from esl_dist.synthetic.streets.domains import Materials
 
 DARK: Colour = (0.06, 0.06, 0.07)
 TYRE: Colour = (0.07, 0.07, 0.07)

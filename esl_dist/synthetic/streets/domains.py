@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from esl_dist.data.streets import classes as c
-from esl_dist.data.streets.canvas import Colour
+from esl_dist.synthetic.streets import classes as c
+from esl_dist.synthetic.streets.canvas import Colour
 
 Range = tuple[float, float]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_dist.data.streets import classes as c
-from esl_dist.data.streets.canvas import Canvas, Colour, scaled
-from esl_dist.data.streets.dice import Dice
-from esl_dist.data.streets.domains import Materials
+from esl_dist.synthetic.streets import classes as c
+from esl_dist.synthetic.streets.canvas import Canvas, Colour, scaled
+from esl_dist.synthetic.streets.dice import Dice
+from esl_dist.synthetic.streets.domains import Materials
 
 LAMPS: tuple[Colour, ...] = ((1.0, 0.16, 0.10), (1.0, 0.72, 0.12), (0.16, 0.95, 0.40))
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from esl_dist.data.streets.classes import palette
-from esl_dist.data.streets.domains import SOURCE, TARGET, Domain
-from esl_dist.data.streets.scene import render
+from esl_dist.synthetic.streets.classes import palette
+from esl_dist.synthetic.streets.domains import SOURCE, TARGET, Domain
+from esl_dist.synthetic.streets.scene import render
 
 
 def contact_sheet(path: Path, seed: int, size: tuple[int, int], rows: int = 4) -> None:

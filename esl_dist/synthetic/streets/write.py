@@ -18,9 +18,9 @@ from PIL import Image
 from esl_dist.atomic import write_bytes, write_text
 from esl_dist.config.schema import StreetsConfig
 from esl_dist.data.encode import png
-from esl_dist.data.streets.classes import palette
-from esl_dist.data.streets.domains import SOURCE, TARGET, Domain
-from esl_dist.data.streets.scene import Scene, render
+from esl_dist.synthetic.streets.classes import palette
+from esl_dist.synthetic.streets.domains import SOURCE, TARGET, Domain
+from esl_dist.synthetic.streets.scene import Scene, render
 
 MANIFEST = "streets.json"
 JOURNAL = "streets.partial.jsonl"

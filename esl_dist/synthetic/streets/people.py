@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from esl_dist.data.streets import classes as c
-from esl_dist.data.streets.canvas import CIRCLE, Canvas, Colour, scaled
-from esl_dist.data.streets.dice import Dice
-from esl_dist.data.streets.domains import Materials
-from esl_dist.data.streets.vehicles import TYRE, Frame
+from esl_dist.synthetic.streets import classes as c
+from esl_dist.synthetic.streets.canvas import CIRCLE, Canvas, Colour, scaled
+from esl_dist.synthetic.streets.dice import Dice
+from esl_dist.synthetic.streets.domains import Materials
+from esl_dist.synthetic.streets.vehicles import TYRE, Frame
 
 
 class Body:

@@ -1,0 +1,80 @@
+"""Options of a run: its name, its stages, what it runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from esl_dist.config.alignment import OBJECTIVES
+from esl_dist.config.check import require
+from esl_dist.config.entries import parse
+from esl_dist.config.pseudo_labels import RULES
+from esl_dist.config.scoring import Precision
+
+STAGE_NAMES = ("initial", "source", "translate", "align", "selftrain", "oracle")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where a run lives and what it runs on."""
+
+    name: str = "run"
+    """Names the run folder ``runs/<name>`` and the MLflow run."""
+    dir: str = ""
+    """The run folder itself; empty means ``runs/<name>``."""
+    stages: tuple[str, ...] = ("source", "align", "selftrain")
+    """Stages in order, each ``name`` or ``name:variant`` (``align:minent``, ``selftrain:ssl``); a variant overrides
+    ``align.objective`` or ``pseudo_labels.rule``. ``+it`` after it takes source images as ``translate`` rewrote them,
+    ``+it2`` as ``translate:2`` did."""
+    adopted: tuple[str, ...] = ()
+    """Entries of ``stages`` whose finished folders were put into the run folder (by a study): taken as they are,
+    whatever options made them.
+    """
+    seed: int = 1
+    """Seed of weights, data order and augmentation."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto`` takes CUDA where there is one and says so."""
+    precision: Precision = "auto"
+    """Arithmetic of forward and backward; ``auto`` is bf16 on CUDA and fp32 on CPU. Softmax, entropy and losses stay
+    float32.
+    """
+    threads: int = 0
+    """CPU threads of a rank while training; 0 shares the cores among the ranks of this machine."""
+    inference_threads: int = 1
+    """CPU threads of a rank in extraction and evaluation: a fixed number, because the bits of a convolution depend on
+    it.
+    """
+    log_every: int = 20
+    """Optimiser steps between two log lines; losses are read from the device only then."""
+    deterministic: bool = True
+    """Deterministic kernels: a resumed run equals an uninterrupted one bit for bit."""
+    compile: bool = False
+    """Compile the networks with torch.compile: a slower first step, then fused kernels; needs a C++ compiler on a CPU,
+    Triton on a GPU.
+    """
+    timeout_s: int = 100
+    """Seconds that a collective may take after the first step (300 before it)."""
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "run.seed", f"must be 0 or more, not {self.seed}")
+        require(self.threads >= 0, "run.threads", f"must be 0 (automatic) or more, not {self.threads}")
+        require(self.inference_threads >= 1, "run.inference_threads", "must be 1 or more")
+        require(self.log_every >= 1, "run.log_every", "must be 1 or more")
+        require(len(self.stages) > 0, "run.stages", f"is empty: name at least one of {', '.join(STAGE_NAMES)}")
+        for entry in self.stages:
+            parsed = parse(entry)
+            name, variant = parsed.name, parsed.variant
+            require(name in STAGE_NAMES, "run.stages", f"unknown stage {entry!r}; known: {', '.join(STAGE_NAMES)}")
+            known = {"align": OBJECTIVES, "selftrain": RULES, "translate": tuple("23456789")}.get(name, ())
+            require(
+                not variant or variant in known,
+                "run.stages",
+                f"{entry!r}: {name} takes {', '.join(known) or 'no variant'} after the colon",
+            )
+            require(
+                not parsed.images or name in ("source", "align", "selftrain"),
+                "run.stages",
+                f"{entry!r}: +it is for source, align and selftrain",
+            )
+        require(len(set(self.stages)) == len(self.stages), "run.stages", "names a stage twice")
+        require(set(self.adopted) <= set(self.stages), "run.adopted", "names a stage that run.stages has not")

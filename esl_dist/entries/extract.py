@@ -1,0 +1,64 @@
+"""Pseudo-labels of a checkpoint: ``torchrun --nproc_per_node=N -m esl_dist.extract --config FILE --checkpoint CKPT
+--out DIR``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from esl_dist.data import open_at_size
+from esl_dist.distributed.collectives import agree
+from esl_dist.distributed.runtime import Runtime
+from esl_dist.engine.guards import StopFlag, die_with_parent
+from esl_dist.entries import cli
+from esl_dist.labelling import make_labels
+from esl_dist.reporting.selection import write_selection_page
+from esl_dist.tracking.console import setup_logging
+
+log = logging.getLogger("esl_dist.extract")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write ``DIR/labels/<target name>.png``, ``DIR/thresholds.json`` and ``DIR/spool``."""
+    parser = cli.parser("extract", "Pseudo-labels of the target set by exact per-class thresholds.")
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, help="checkpoint folder, or a weights file of any lineage"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="folder to write to")
+    parser.add_argument(
+        "--from-spool", action="store_true", help="threshold the spool in --out again, without running the network"
+    )
+    arguments, config = cli.parse(parser, argv)
+    if not arguments.checkpoint.exists():
+        raise ValueError(f"--checkpoint: no such file or folder {arguments.checkpoint}")
+    die_with_parent()
+    out: Path = arguments.out
+    with Runtime.start(config.run, out / "flight_recorder") as runtime, StopFlag() as stop:
+        setup_logging(runtime.is_main, None)
+        target = agree(lambda: open_at_size(config.data.target, config.data))
+        rules = {".": config.pseudo_labels.rule}
+        made = make_labels(
+            config,
+            arguments.checkpoint,
+            target,
+            out,
+            runtime,
+            rules,
+            out / "spool",
+            from_spool=arguments.from_spool,
+            stop=lambda: stop.local,
+        )
+        if runtime.is_main:
+            log.info("%s", write_selection_page(out))
+            for entry in made[0].thresholds["classes"]:
+                log.info(
+                    "%-14s %12d px  median %s  threshold %s  kept %d",
+                    entry["name"],
+                    entry["count"],
+                    entry["median"],
+                    entry["threshold"],
+                    entry["kept"],
+                )
+    return 0
