@@ -1,7 +1,7 @@
 """Random crops of labelled images, drawn again while they are poor: a pure function of (seed, position).
 
-A crop is poor where one class covers nearly all of it, or - in rare-class sampling - where it has too little of the class
-that the image was drawn for. The number of draws is bounded; the last is taken as it is.
+A crop is poor where one class covers nearly all of it, or - in rare-class sampling - where it has too little of the
+class that the image was drawn for. The number of draws is bounded; the last is taken as it is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Rare-class sampling: source images drawn by class, rare ones more often (Hoyer et al., DAFormer, CVPR 2022, sec. 3.3).
+"""Rare-class sampling: source images drawn by class, rare ones more often (Hoyer et al., DAFormer, CVPR 2022, sec.
+3.3).
 
 A sample's class and image are pure functions of (seed, position): the sampler has no state, and ranks, workers and
 resumes change nothing.

@@ -44,7 +44,8 @@ def positions_of(pooled: Tensor, classes: Sequence[int]) -> Tensor:
 
 
 def thing_distance(features: Tensor, reference: Tensor, where: Tensor, count: Tensor | float) -> Tensor:
-    """``sum over where of |F - F*|_2 / count``, the norm over channels. 0-dim; zero, with zero gradient, where there is none.
+    """``sum over where of |F - F*|_2 / count``, the norm over channels. 0-dim; zero, with zero gradient, where there is
+    none.
 
     Args:
         features, reference: ``[n, channels, h, w]``.
@@ -52,6 +53,7 @@ def thing_distance(features: Tensor, reference: Tensor, where: Tensor, count: Te
         count: positions of the global batch divided by the world size (see ``Passes.globally_valid``).
     """
     squared = (wide(features) - wide(reference)).square().sum(dim=1)
-    # The root has no gradient at 0, where both networks still agree; positions left out must not bring NaN into the sum.
+    # The root has no gradient at 0, where both networks still agree; positions left out must not bring NaN into the
+    # sum.
     distance = torch.where(where & (squared > 0), squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt(), 0)
     return distance.sum() / (count.to(distance.dtype) if isinstance(count, Tensor) else count)

@@ -1,6 +1,8 @@
-"""What lies in a run folder and in a study's: the only place that knows their files, their records and their log's lines.
+"""What lies in a run folder and in a study's: the only place that knows their files, their records and their log's
+lines.
 
-``folders`` and ``studies`` name the files, ``records`` reads and writes the JSON ones, ``events`` and ``lines`` are ``metrics.jsonl``.
+``folders`` and ``studies`` name the files, ``records`` reads and writes the JSON ones, ``events`` and ``lines`` are
+``metrics.jsonl``.
 """
 
 from esl_dist.runs.folders import LabelSetFolder, LabelsFolder, RunFolder, StageFolder, TeacherFolder

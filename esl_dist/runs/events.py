@@ -1,7 +1,9 @@
-"""The events of a run: one frozen dataclass for each kind of line in ``metrics.jsonl``, and what of it a tracking server shows.
+"""The events of a run: one frozen dataclass for each kind of line in ``metrics.jsonl``, and what of it a tracking
+server shows.
 
-``to_line`` is what is written, ``from_line`` what is read; ``points`` names an event's numbers for MLflow and TensorBoard, ``series`` says where
-they belong, so that every point is sent once. A line with an event of another release is passed over by readers, not refused.
+``to_line`` is what is written, ``from_line`` what is read; ``points`` names an event's numbers for MLflow and
+TensorBoard, ``series`` says where they belong, so that every point is sent once. A line with an event of another
+release is passed over by readers, not refused.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ class Point(NamedTuple):
 
 
 class Series(NamedTuple):
-    """Where an event belongs: events of one ``key`` arrive with a growing ``mark``, so a mark says how far a key was sent."""
+    """Where an event belongs: events of one ``key`` arrive with a growing ``mark``, so a mark says how far a key was
+    sent.
+    """
 
     key: str
     mark: float
@@ -56,7 +60,9 @@ class Train:
     lr: float | None = None
     bad_samples: int = 0
     figures: dict[str, float | None] = field(default_factory=dict)
-    """``loss/<name>``, a method's own (with a path), ``images_per_second``, ``step_seconds``, ``data_wait``; None for a number that is not finite."""
+    """``loss/<name>``, a method's own (with a path), ``images_per_second``, ``step_seconds``, ``data_wait``; None for a
+    number that is not finite.
+    """
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,9 @@ STEP_EVENTS = (Train, Eval, Gpu)
 
 
 def to_line(event: Event) -> dict[str, Any]:
-    """The fields of an event's line, ``event`` first; what is not known is left out, ``figures`` stand beside the rest."""
+    """The fields of an event's line, ``event`` first; what is not known is left out, ``figures`` stand
+    beside the rest.
+    """
     line: dict[str, Any] = {"event": event.kind}
     for entry in dataclasses.fields(event):
         value = getattr(event, entry.name)
@@ -170,7 +178,9 @@ def series(event: Event, time: float) -> Series | None:
 
 
 def points(event: Event, time: float) -> list[Point]:
-    """The numbers of an event under their names: ``source/loss/seg``, ``align/eval/running/iou/road``, ``labels/esl-r2/coverage``."""
+    """The numbers of an event under their names: ``source/loss/seg``, ``align/eval/running/iou/road``,
+    ``labels/esl-r2/coverage``.
+    """
     step, time_ms = getattr(event, "step", None) or 0, int(1000 * time)
     return [Point(_FORBIDDEN.sub("_", name), value, step, time_ms) for name, value in _numbers(*_named(event))]
 

@@ -1,7 +1,9 @@
-"""A run's folder and what lies below it, as typed paths and records. Nothing outside this room spells the name of a file of a run.
+"""A run's folder and what lies below it, as typed paths and records. Nothing outside this room spells the name of a
+file of a run.
 
-``<run>/{config.yaml, metrics.jsonl, log.txt, report.html, mlflow.json}``, ``<run>/<stage>/{stage.json, done.json, metrics-*.json, checkpoints/}``,
-``<run>/pseudo_labels/{<set>/, of-<teacher>/, spool/<weights>/}``. These are names alone: nothing is opened or made until it is asked for.
+``<run>/{config.yaml, metrics.jsonl, log.txt, report.html, mlflow.json}``, ``<run>/<stage>/{stage.json, done.json,
+metrics-*.json, checkpoints/}``, ``<run>/pseudo_labels/{<set>/, of-<teacher>/, spool/<weights>/}``. These are names
+alone: nothing is opened or made until it is asked for.
 """
 
 from __future__ import annotations
@@ -210,7 +212,9 @@ class LabelSetFolder:
 
 @dataclass(frozen=True)
 class TeacherFolder:
-    """``<run>/pseudo_labels/of-<stage>``: what one teacher's extraction left beside its label sets (``extract`` puts it into its own folder)."""
+    """``<run>/pseudo_labels/of-<stage>``: what one teacher's extraction left beside its label sets (``extract`` puts it
+    into its own folder).
+    """
 
     path: Path
 
@@ -249,7 +253,9 @@ class LabelsFolder:
         return TeacherFolder(self.path / f"{_TEACHER}{teacher}")
 
     def teachers(self) -> list[TeacherFolder]:
-        """Those that left anything; runs of releases before 0.2 kept one selection, in ``pseudo_labels/`` itself, which comes last."""
+        """Those that left anything; runs of releases before 0.2 kept one selection, in ``pseudo_labels/`` itself, which
+        comes last.
+        """
         return [*(TeacherFolder(path) for path in sorted(self.path.glob(f"{_TEACHER}*"))), *self._earlier()]
 
     def spool(self, weights_sha256: str, spool_dir: str = "") -> Path:

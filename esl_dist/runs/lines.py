@@ -1,4 +1,6 @@
-"""Lines of ``metrics.jsonl``: one JSON object each, with the CRC-32 of its own bytes at the end, so that a damaged line is told from a good one."""
+"""Lines of ``metrics.jsonl``: one JSON object each, with the CRC-32 of its own bytes at the end, so that a damaged line
+is told from a good one.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ class DamagedLine(ValueError):
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the file. Either ``event`` is what it records, or it records nothing that this release knows, or ``damage`` says what is wrong."""
+    """One line of the file. Either ``event`` is what it records, or it records nothing that this release knows, or
+    ``damage`` says what is wrong.
+    """
 
     number: int
     """From 1, counted from where reading began."""

@@ -1,7 +1,8 @@
 """JSON files that the program reads back: written whole, sealed, and read through one reader that names file and field.
 
-A record is one JSON object whose last entry, ``record_sha256``, is the SHA-256 of all others. A flipped bit, a cut end and an edited value are
-refused with what to do about it; files of releases before 0.2, which have no seal, are read by their shape alone.
+A record is one JSON object whose last entry, ``record_sha256``, is the SHA-256 of all others. A flipped bit, a cut end
+and an edited value are refused with what to do about it; files of releases before 0.2, which have no seal, are read by
+their shape alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ Content = TypeVar("Content")
 
 
 class Damaged(ValueError):
-    """A record that cannot be used: the message names the file, the field and what to do. The user's to mend, so exit code 2."""
+    """A record that cannot be used: the message names the file, the field and what to do. The user's to mend, so exit
+    code 2.
+    """
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ class Record(Generic[Content]):
         return self.read() if self.exists() else None
 
     def write(self, content: Content) -> None:
-        """Replace the file in one step; raises ``OSError``, and ``ValueError`` for a number that is not finite (a programmer's error)."""
+        """Replace the file in one step; raises ``OSError``, and ``ValueError`` for a number that is not finite (a
+        programmer's error).
+        """
         atomic.write_text(self.path, encode(plain(content)))
 
     def forget(self) -> None:
@@ -69,7 +74,9 @@ def plain(content: Any) -> dict[str, Any]:
 
 
 def encode(content: Mapping[str, Any]) -> str:
-    """The text of a record. A list of lists of whole numbers (a confusion matrix) is printed a row a line: readable, and small in a diff."""
+    """The text of a record. A list of lists of whole numbers (a confusion matrix) is printed a row a line: readable,
+    and small in a diff.
+    """
     sealed = {**{key: value for key, value in content.items() if key != SEAL}, SEAL: seal(content)}
     return "{\n" + ",\n".join(f"  {json.dumps(key)}: {_value(value)}" for key, value in sealed.items()) + "\n}\n"
 

@@ -31,15 +31,18 @@ def shaped(content: Any, shape: Any, field: str = "") -> Any:
     """``content`` (what ``json.loads`` gives) as ``shape``.
 
     Args:
-        shape: ``str``, ``int``, ``float`` (whole numbers too), ``bool``, ``None``, ``Any``, ``X | Y``, ``Literal[...]``, ``list[X]``, ``tuple[X, ...]``,
-            ``dict[str, X]``, a TypedDict (more keys than it lists are let through), or a dataclass (they are left out; fields with a default may be missing).
+        shape: ``str``, ``int``, ``float`` (whole numbers too), ``bool``, ``None``, ``Any``, ``X | Y``,
+            ``Literal[...]``, ``list[X]``, ``tuple[X, ...]``,
+            ``dict[str, X]``, a TypedDict (more keys than it lists are let through), or a dataclass (they are left out;
+            fields with a default may be missing).
         field: where ``content`` stands, for the message.
 
     Returns:
         Lists and dictionaries as they are, tuples and dataclasses made of them.
 
     Raises:
-        Misshapen: names the field, what was expected and what is there. Also for what a dataclass's ``__post_init__`` refuses.
+        Misshapen: names the field, what was expected and what is there. Also for what a dataclass's ``__post_init__``
+            refuses.
     """
     if shape is Any:
         return content

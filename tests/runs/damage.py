@@ -11,7 +11,9 @@ MANY, FEW = 1000, 60
 
 
 def flips(data: bytes, seed: int = 1) -> Iterator[bytes]:
-    """``data`` with one bit turned over, at random places; every copy another. The short form unless ``ESL_DIST_ALL_FLIPS`` is set."""
+    """``data`` with one bit turned over, at random places; every copy another. The short form unless
+    ``ESL_DIST_ALL_FLIPS`` is set.
+    """
     dice = random.Random(seed)
     count = MANY if os.environ.get("ESL_DIST_ALL_FLIPS") else FEW
     for place in dice.sample(range(8 * len(data)), min(count, 8 * len(data))):

@@ -1,4 +1,6 @@
-"""Self-training with an averaged teacher in every step: DAFormer, HRDA, MIC, VFM-UDA and combinations of their ingredients.
+"""Self-training with an averaged teacher in every step: DAFormer, HRDA, MIC, VFM-UDA and combinations of their
+ingredients.
 
-One file per ingredient, pure functions where it has no state; whatever is random is drawn from (seed, step or position).
+One file per ingredient, pure functions where it has no state; whatever is random is drawn from (seed, step or
+position).
 """

@@ -1,4 +1,5 @@
-"""The teacher: an exponential moving average of the student that labels the target (Tarvainen and Valpola, NeurIPS 2017).
+"""The teacher: an exponential moving average of the student that labels the target (Tarvainen and Valpola, NeurIPS
+2017).
 
 As DACS, DAFormer and their successors run it, which differs from ``engine/ema.py`` in schedule, in what is averaged and
 in how the network is run: all three are options here.
@@ -20,21 +21,25 @@ from esl_dist.distributed import ddp
 Averaged = Literal["parameters", "buffers"]
 """``parameters`` alone, or floating ``buffers`` (batch-norm statistics) too."""
 Statistics = Literal["batch", "running"]
-"""Batch norm of the teacher: of the batch that it labels, moving running averages of its own; or the running averages."""
+"""Batch norm of the teacher: of the batch that it labels, moving running averages of its own; or the
+running averages.
+"""
 When = Literal["before", "after"]
 """The average is updated before a step labels anything (DAFormer), or after its optimiser step (VFM-UDA)."""
 
 
 def decay_at(step: int, decay: float) -> float:
-    """``min(1 - 1/(t+1), decay)``: 0 at t = 0 (a copy), then 1/2, 2/3, … until ``decay`` forgets faster than a plain mean."""
+    """``min(1 - 1/(t+1), decay)``: 0 at t = 0 (a copy), then 1/2, 2/3, … until ``decay`` forgets faster than a plain
+    mean.
+    """
     return min(1 - 1 / (step + 1), decay)
 
 
 class Teacher:
     """``phi <- a_t phi + (1 - a_t) theta`` over all parameters, frozen ones included (they are equal anyway).
 
-    It is no part of DDP. The student's parameters have the same bits on every rank and so have the teacher's; batch-norm
-    statistics are each rank's own, as the student's are.
+    It is no part of DDP. The student's parameters have the same bits on every rank and so have the teacher's;
+    batch-norm statistics are each rank's own, as the student's are.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """ClassMix across domains: the pixels of half of the source's classes pasted onto the target image.
 
-Olsson et al., "ClassMix" (WACV 2021), as DACS (Tranheden et al., WACV 2021) uses it. The papers draw half of the classes
-of *the image*; the published code draws half of the classes of *the batch*, an ignored area being one more class, so that
-some drawn classes are absent and unlabelled pixels may hide the target. Both are here.
+Olsson et al., "ClassMix" (WACV 2021), as DACS (Tranheden et al., WACV 2021) uses it. The papers draw half of the
+classes of *the image*; the published code draws half of the classes of *the batch*, an ignored area being one more
+class, so that some drawn classes are absent and unlabelled pixels may hide the target. Both are here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ Classes = Literal["batch", "image"]
 def class_counts(labels: Tensor, num_classes: int) -> Tensor:
     """Pixels of each class of each image, then of no class: ``[n, H, W]`` to int64 ``[n, C + 1]``.
 
-    Added over a step's images and over the ranks, this is the class list of the global batch and its valid pixels at once.
+    Added over a step's images and over the ranks, this is the class list of the global batch and its valid pixels at
+    once.
     """
     n, bins = len(labels), num_classes + 1
     label = labels.flatten(1).long().clamp_max(num_classes) + bins * torch.arange(n, device=labels.device)[:, None]

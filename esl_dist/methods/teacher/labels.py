@@ -29,7 +29,8 @@ def guess(prob: Tensor, doubt: str = "") -> Guess:
     """Labels from probabilities ``[n, C, H, W]``.
 
     Args:
-        doubt: ``entropy`` (ESL's, over log C), ``probability`` (1 - p of the label), ``margin`` (1 - (p1 - p2)); empty: none.
+        doubt: ``entropy`` (ESL's, over log C), ``probability`` (1 - p of the label), ``margin`` (1 - (p1 - p2)); empty:
+            none.
     """
     assert prob.shape[1] <= 255
     confidence, labels = prob.max(dim=1)
@@ -52,8 +53,8 @@ def doubt_of(prob: Tensor, confidence: Tensor, kind: str) -> Tensor:
 def confident(confidence: Tensor, tau: float) -> Tensor:
     """Per image: pixels at or above ``tau``, and pixels; int64 ``[n, 2]``.
 
-    Summed over a step's images and over the ranks, the two columns' quotient is the published q of the batch; an image's
-    own quotient is the papers' q of that image.
+    Summed over a step's images and over the ranks, the two columns' quotient is the published q of the batch; an
+    image's own quotient is the papers' q of that image.
     """
     sure = (confidence >= tau).flatten(1).sum(dim=1)
     return torch.stack([sure, torch.full_like(sure, confidence[0].numel())], dim=1)

@@ -1,8 +1,8 @@
 """Margins of target images whose teacher labels are not trusted: rectified borders, the bonnet of the car.
 
-Fractions of the side, rounded down. Published in pixels: v1 15 rows at the top and 120 at the bottom of the 512 x 512 *crop*
-(right only where the crop is as high as the image; DAFormer), v2 30, 240, 30, 30 of the 2048 x 1024 *original* (HRDA, MIC);
-VFM-UDA 3, 25, 3 and 3 % of the original.
+Fractions of the side, rounded down. Published in pixels: v1 15 rows at the top and 120 at the bottom of the 512 x 512
+*crop* (right only where the crop is as high as the image; DAFormer), v2 30, 240, 30, 30 of the 2048 x 1024 *original*
+(HRDA, MIC); VFM-UDA 3, 25, 3 and 3 % of the original.
 """
 
 from __future__ import annotations

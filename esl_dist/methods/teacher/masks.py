@@ -12,13 +12,16 @@ from esl_dist.data.sampler import hashes
 
 
 def grid_size(size_hw: tuple[int, int], block: int) -> tuple[int, int]:
-    """Blocks of a mask along height and width: ``round(side / block)``, halves to even, at least 1 (1120 / 64 gives 18)."""
+    """Blocks of a mask along height and width: ``round(side / block)``, halves to even, at least 1 (1120 / 64 gives
+    18).
+    """
     height, width = size_hw
     return max(1, round(height / block)), max(1, round(width / block))
 
 
 def block_mask(size_hw: tuple[int, int], block: int, ratio: float, seed: int, positions: Sequence[int]) -> Tensor:
-    """bool ``[n, 1, H, W]``, True where the image is kept: each block of each image is dropped with probability ``ratio``.
+    """bool ``[n, 1, H, W]``, True where the image is kept: each block of each image is dropped with probability
+    ``ratio``.
 
     Args:
         block: side of a block in pixels; the grid that it gives is spread evenly over the image.

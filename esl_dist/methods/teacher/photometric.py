@@ -1,8 +1,8 @@
 """Colour jitter and blur of what the student sees, in plain torch, drawn from (seed, step, position).
 
-Two libraries' meanings of the same four words: ``blend`` is torchvision's (brightness multiplies, contrast blends with the
-mean grey, saturation with the pixel's grey), as VFM-UDA uses it; ``shift`` is kornia 0.5's (brightness adds, contrast
-multiplies, saturation multiplies that of HSV), as DACS and DAFormer use it. Hue turns the same circle in both.
+Two libraries' meanings of the same four words: ``blend`` is torchvision's (brightness multiplies, contrast blends with
+the mean grey, saturation with the pixel's grey), as VFM-UDA uses it; ``shift`` is kornia 0.5's (brightness adds,
+contrast multiplies, saturation multiplies that of HSV), as DACS and DAFormer use it. Hue turns the same circle in both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ _REACH = 6
 
 @dataclass(frozen=True)
 class Photometric:
-    """An augmentation: with probability ``jitter`` each of the four by a factor within its amplitude, then perhaps a blur."""
+    """An augmentation: with probability ``jitter`` each of the four by a factor within its amplitude, then perhaps a
+    blur.
+    """
 
     jitter: float
     """Probability of the colour jitter."""
@@ -41,7 +43,9 @@ class Photometric:
     """Probability of losing all colour."""
     colours: Literal["shift", "blend"] = "shift"
     together: bool = True
-    """One decision per step for all images (DACS), or one per image (VFM-UDA); factors are each image's own either way."""
+    """One decision per step for all images (DACS), or one per image (VFM-UDA); factors are each image's own
+    either way.
+    """
 
 
 DACS = Photometric(jitter=0.8, amplitude=(0.2, 0.2, 0.2, 0.2), blur=0.5)
@@ -157,7 +161,9 @@ def kernel_side(side: int) -> int:
 
 
 def blur(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian of ``sigma`` pixels on ``[3, H, W]``, borders mirrored, rows first; sums in a fixed order on any device."""
+    """Gaussian of ``sigma`` pixels on ``[3, H, W]``, borders mirrored, rows first; sums in a fixed order on
+    any device.
+    """
     height, width = image.shape[1:]
     for axis, side in ((2, width), (1, height)):
         radius = min(kernel_side(side) // 2, math.ceil(_REACH * sigma), side - 1)

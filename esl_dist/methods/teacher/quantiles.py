@@ -1,12 +1,12 @@
 """ESL inside a training step: per-class thresholds from the quantiles of the target stream's last images.
 
-Ours. ESL (Saporta et al. 2020) takes the median entropy of each class over a finished pass of the whole target set; here
-the teacher moves, so the set is the stream's last ``steps`` global batches, the present one included. What is kept is one
-histogram per class and step, added over the ranks: integers, so thresholds are the same on every rank, for every
+Ours. ESL (Saporta et al. 2020) takes the median entropy of each class over a finished pass of the whole target set;
+here the teacher moves, so the set is the stream's last ``steps`` global batches, the present one included. What is kept
+is one histogram per class and step, added over the ranks: integers, so thresholds are the same on every rank, for every
 partition of a global batch over ranks, and after a resume.
 
-A doubt's bin is the upper 16 bits of its float32 (non-negative floats sort as their bits), so bins are 0.8 % wide, and one
-more below 2^-10, where nothing is left to tell apart. A threshold is the upper end of the bin that holds the order
+A doubt's bin is the upper 16 bits of its float32 (non-negative floats sort as their bits), so bins are 0.8 % wide, and
+one more below 2^-10, where nothing is left to tell apart. A threshold is the upper end of the bin that holds the order
 statistic: the tightest on that grid that keeps at least the wanted share, counted, not estimated.
 """
 
@@ -45,7 +45,9 @@ def histogram(labels: Tensor, doubt: Tensor, num_classes: int) -> Tensor:
 
 
 def quantile_edges(counts: Tensor, share: Fraction) -> Tensor:
-    """Per class the tightest threshold that keeps at least ``share`` of its pixels: float32 ``[C]``, -1 for an absent class."""
+    """Per class the tightest threshold that keeps at least ``share`` of its pixels: float32 ``[C]``, -1 for an absent
+    class.
+    """
     below = counts.cumsum(dim=1)
     wanted = -(-below[:, -1] * share.numerator // share.denominator)
     found = (below < wanted[:, None]).sum(dim=1)
