@@ -75,7 +75,7 @@ def test_camvid_ids(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["19", "16", "13", "crosscity13"])
 def test_camvid_does_not_pretend_to_tell_cityscapes_classes_apart(name: str) -> None:
-    with pytest.raises(ValueError, match=r"data\.protocol: CamVid.*protocol=10"):
+    with pytest.raises(ValueError, match=r"data\.classes: CamVid.*classes=10"):
         id_map("camvid", name)
 
 
@@ -186,7 +186,7 @@ def test_legal_ids() -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"data\.protocol: unknown protocol '15'; one of 19, 16"):
+    with pytest.raises(ValueError, match=r"data\.classes: unknown classes '15'; one of 19, 16"):
         protocol("15")
     with pytest.raises(ValueError, match="unknown label encoding 'kitti'"):
         id_map("kitti", "19")

@@ -12,16 +12,36 @@ from esl_dist.config.check import require
 class DomainConfig:
     """One set of images, as its owner ships it."""
 
-    dataset: Literal["gta5", "synthia", "cityscapes", "mapillary", "crosscity", "camvid"] = "gta5"
-    """Whose layout and label encoding the folder has."""
+    dataset: str = "gta5"
+    """Whose layout and label encoding the folder has: gta5, synthia, urbansyn, cityscapes, foggy_cityscapes, acdc,
+    darkzurich, bdd100k, mapillary, crosscity, camvid; ``folder`` for anyone's (see ``images``).
+    """
     root: str = ""
     """The folder, relative to ``data.root``."""
     split: str = ""
-    """The owner's name of the split (``train``, ``val``, …); empty for sets without splits."""
+    """The owner's name of the split (``train``, ``val``, …); empty for sets without splits. ``folder``: takes the place
+    of ``{split}`` in ``images`` and ``labels``, or names one of ``shares``, or a list ``<root>/<split>.txt``.
+    """
     list: str = ""
     """Text file with one image per line (as the owner names them) in place of the split's whole content."""
     labels: str = ""
-    """Where a data set has several label folders or cities: which one (SYNTHIA ``GT/LABELS``, CrossCity ``Rome``)."""
+    """Where a data set has several label folders, cities or conditions: which one (SYNTHIA ``GT/LABELS``, CrossCity
+    ``Rome``, ACDC ``night``). ``folder``: the pattern of the labels, such as ``labels/**/*_id.png``; empty: there are
+    none.
+    """
+    images: str = ""
+    """``folder`` only: the pattern of the images below ``root``, such as ``frames/**/*.jpg`` (empty: all below
+    ``images``), or a text file with an image a line and, after a tab, its label.
+    """
+    encoding: str = ""
+    """What label files hold, where it is not what the data set's owner stores: ``ids`` (the class file's),
+    ``train_ids`` (positions in the class file), ``colours`` (the class file's), or another data set's ids by name
+    (``cityscapes``, ``cityscapes_train_ids``, ``gta5``, …).
+    """
+    shares: str = ""
+    """``folder`` only: splits by share, such as ``train:0.8,val:0.2``; which image falls where is a hash of its
+    name.
+    """
     labelled: bool = True
     """False where the labels are withheld: nothing then looks for them."""
     size: tuple[int, int] = (1280, 720)
@@ -33,6 +53,10 @@ class DomainConfig:
 
     def __post_init__(self) -> None:
         require(min(self.size) >= 16, "size", f"must be at least 16 pixels each way, not {self.size[0]}x{self.size[1]}")
+        for name in ("images", "shares"):
+            require(
+                self.dataset == "folder" or not getattr(self, name), name, f"is for dataset=folder, not {self.dataset}"
+            )
 
 
 @dataclass(frozen=True)
@@ -57,12 +81,14 @@ class StreetsConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The two domains, the label protocol and what is done to an image."""
+    """The two domains, the classes and what is done to an image."""
 
     root: str = "data"
     """Folder that relative domain roots start from."""
-    protocol: Literal["19", "16", "13", "crosscity13", "7", "7-nature", "10"] = "19"
-    """Class protocol of the network (see ``esl_dist/labels``)."""
+    protocol: str = "19"
+    """Classes of the network: 19, 16, 13, crosscity13, 7, 7-nature or 10 (see ``esl_dist/labels/classes``), or the
+    path of a class file of one's own (YAML; ``python -m esl_dist.data FOLDER`` writes one to start from).
+    """
     source: DomainConfig = field(default_factory=lambda: DomainConfig(dataset="gta5", root="gta5", size=(1280, 720)))
     """The labelled, synthetic domain."""
     target: DomainConfig = field(
@@ -86,10 +112,15 @@ class DataConfig:
     it gives the same bytes. Empty: never.
     """
     bad_samples: int = 10
-    """Unreadable images or labels that are skipped and counted before the run stops."""
+    """Samples of a set (an image with its label) that cannot be read and are left out, named and counted, in training,
+    labels, scoring and preparation alike; one more stops the run.
+    """
+    insist: bool = False
+    """Train although a sample of the labels looks like those of another encoding."""
 
     def __post_init__(self) -> None:
         for name in ("mirror", "blur"):
             require(0 <= getattr(self, name) <= 1, f"data.{name}", "is a probability between 0 and 1")
         require(self.scale > 0, "data.scale", "must be positive")
         require(self.workers >= 0, "data.workers", "must be 0 or more")
+        require(self.bad_samples >= 0, "data.bad_samples", "must be 0 or more")

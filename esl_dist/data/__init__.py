@@ -6,37 +6,41 @@ import logging
 from pathlib import Path
 
 from esl_dist.config.schema import DataConfig, DomainConfig
-from esl_dist.data import camvid, cityscapes, crosscity, gta5, mapillary, synthia
 from esl_dist.data.dataset import DataError, Dataset, FolderDataset
-from esl_dist.data.layout import Layout, open_layout, split_list
+from esl_dist.data.folder import open_folder
+from esl_dist.data.layout import open_layout
+from esl_dist.data.meaning import meaning_of
 from esl_dist.data.prepared import Wanted, describe, use
+from esl_dist.data.sets import DATASETS, FOLDER
+from esl_dist.labels import protocol
 
 __all__ = ["DataError", "Dataset", "open_at_size", "open_dataset", "to_prepare"]
 
 log = logging.getLogger(__name__)
 
 
-def open_dataset(domain: DomainConfig, root: str, protocol: str, split: str | None = None) -> FolderDataset:
+def open_dataset(domain: DomainConfig, root: str, classes: str, split: str | None = None) -> FolderDataset:
     """The images (and labels, unless withheld) of one domain; files are listed and paired, not read.
 
     Args:
         domain: data set, folder, split, list.
         root: what a relative ``domain.root`` starts from.
-        protocol: class protocol that labels are mapped to.
+        classes: that labels are mapped to: a shipped name or the path of a class file.
         split: another split than ``domain.split``; ``domain.list``, which belongs to that one, is then not used.
 
     Raises:
         ValueError: one line naming the folder, list or file that is wrong, and the way out.
     """
-    folder = Path(root, domain.root)
+    folder, table = Path(root, domain.root), protocol(classes)
     chosen = domain.split if split is None else split
     list_file = _list_file(domain.list, folder) if domain.list and chosen == domain.split else None
-    layout = _layout(domain, folder, chosen)
-    if list_file is None and domain.dataset in ("gta5", "synthia"):
-        list_file = split_list(folder, domain.dataset, chosen)
-    if list_file is None and domain.dataset == "camvid" and (folder / f"{chosen}.txt").is_file():
-        list_file = folder / f"{chosen}.txt"
-    return open_layout(folder, layout, protocol, labelled=domain.labelled, list_file=list_file)
+    if domain.dataset == FOLDER:
+        return open_folder(folder, chosen, domain, table, list_file)
+    if domain.dataset not in DATASETS:
+        raise ValueError(f"dataset: unknown {domain.dataset!r}; one of {', '.join((*DATASETS, FOLDER))}")
+    layout = DATASETS[domain.dataset](folder, chosen, domain)
+    meaning = meaning_of(domain.encoding, table) if domain.encoding else None
+    return open_layout(folder, layout, table, labelled=domain.labelled, list_file=list_file, meaning=meaning)
 
 
 def to_prepare(
@@ -68,22 +72,6 @@ def open_at_size(
     if sentence:
         log.info("%s", sentence)
     return dataset
-
-
-def _layout(domain: DomainConfig, folder: Path, split: str) -> Layout:
-    match domain.dataset:
-        case "gta5":
-            return gta5.layout()
-        case "synthia":
-            return synthia.layout(folder, domain.labels, domain.labelled)
-        case "cityscapes":
-            return cityscapes.layout(split, domain.labels)
-        case "mapillary":
-            return mapillary.layout(folder, split, domain.labels, domain.labelled)
-        case "crosscity":
-            return crosscity.layout(split, domain.labels)
-        case "camvid":
-            return camvid.layout(split)
 
 
 def _list_file(name: str, folder: Path) -> Path:

@@ -6,15 +6,19 @@ inside a training sequence: report results on ``test``.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from esl_dist.config.schema import DomainConfig
 from esl_dist.data.layout import Layout
 
 
-def layout(split: str) -> Layout:
-    """Names are the stems.
+def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
+    """Names are the stems, in the order of the split's list where there is one.
 
     Raises:
         ValueError: no split.
     """
     if not split:
         raise ValueError("camvid: split is empty; set it to train, val or test")
-    return Layout("camvid", split, f"{split}annot", encoding="camvid")
+    listed = split if (root / f"{split}.txt").is_file() else ""
+    return Layout("camvid", split, f"{split}annot", encoding="camvid", split_list=listed)

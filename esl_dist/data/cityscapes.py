@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from esl_dist.config.schema import DomainConfig
 from esl_dist.data.layout import Layout
 
 _KINDS = {
@@ -13,16 +16,20 @@ _KINDS = {
 }
 
 
-def layout(split: str, labels: str) -> Layout:
-    """Names are ``<city>/<id>``. ``labels``: ``labelIds`` (default) or ``labelTrainIds``, which the owner's scripts
-    write.
+def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
+    """Names are ``<city>/<id>``. ``domain.labels``: ``labelIds`` (default) or ``labelTrainIds``, which the owner's
+    scripts write.
 
     Raises:
         ValueError: no split, or another kind of labels.
     """
     if not split:
         raise ValueError("cityscapes: split is empty; set it to train, val or test")
-    if labels not in _KINDS:
-        raise ValueError(f"cityscapes: labels={labels} is unknown; leave it empty for labelIds, or set labelTrainIds")
-    kind, encoding = _KINDS[labels]
-    return Layout("cityscapes", f"leftImg8bit/{split}", f"gtFine/{split}", "_leftImg8bit", f"_gtFine_{kind}", encoding)
+    if domain.labels not in _KINDS:
+        raise ValueError(
+            f"cityscapes: labels={domain.labels} is unknown; leave it empty for labelIds, or set labelTrainIds"
+        )
+    kind, encoding = _KINDS[domain.labels]
+    return Layout(
+        "cityscapes", f"leftImg8bit/{split}", f"gtFine/{split}", "*_leftImg8bit", f"*_gtFine_{kind}", encoding
+    )

@@ -7,13 +7,15 @@ images have no labels.
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from esl_dist.config.schema import DomainConfig
 from esl_dist.data.layout import Layout
 
 
-def layout(split: str, city: str) -> Layout:
-    """``city``: folder below the root (Rome, Rio, Tokyo, Taipei); empty where the root is the city's own folder.
+def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
+    """``domain.labels``: the city's folder below the root (Rome, Rio, Tokyo, Taipei); empty where the root is the
+    city's own folder.
 
     Raises:
         ValueError: a split other than train and test, or a city that leaves the root.
@@ -21,9 +23,9 @@ def layout(split: str, city: str) -> Layout:
     known = {"train": "Train", "test": "Test", "val": "Test"}
     if split.lower() not in known:
         raise ValueError(f"crosscity: split {split!r} is unknown; set it to train or test")
-    where = PurePosixPath(city)
+    where = PurePosixPath(domain.labels)
     if where.is_absolute() or ".." in where.parts:
-        raise ValueError(f"crosscity: labels={city} is no city folder; set it to Rome, Rio, Tokyo or Taipei")
+        raise ValueError(f"crosscity: labels={domain.labels} is no city folder; set it to Rome, Rio, Tokyo or Taipei")
     part = known[split.lower()]
     labels = str(where / "Labels" / part) if part == "Test" else ""
-    return Layout("crosscity", str(where / "Images" / part), labels, label_suffix="_eval", encoding="crosscity")
+    return Layout("crosscity", str(where / "Images" / part), labels, label_name="*_eval", encoding="crosscity")

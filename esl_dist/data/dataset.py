@@ -86,12 +86,16 @@ class FolderDataset:
             DataError: the file cannot be read, or its size is not its image's.
         """
         assert self.label_files is not None, "labels are withheld"
-        file = self.label_files[index]
+        file, image = self.label_files[index], self.image_files[index]
         ids = self.read_ids(file)
-        width, height = self.size(index)
+        width, height, turned = decode.header(image)
         if ids.shape != (height, width):
+            hint = f" (turned as its EXIF says; stored as {height}x{width})" if turned > 4 else ""
+            raise DataError(f"{file} is {ids.shape[1]}x{ids.shape[0]} but its image {image} is {width}x{height}{hint}")
+        if turned != 1 and (turned <= 4 or width == height):
             raise DataError(
-                f"{file} is {ids.shape[1]}x{ids.shape[0]} but its image {self.image_files[index]} is {width}x{height}"
+                f"{image} is turned by its EXIF, and whether {file} was drawn on the turned image its size cannot "
+                f"tell; save the image upright, without that tag"
             )
         return ids
 
@@ -102,8 +106,8 @@ class FolderDataset:
             assert self.label_files is not None
             illegal = [str(i) for i in np.unique(ids) if self.lookup[i] == _ILLEGAL]
             raise EncodingError(
-                f"{self.label_files[index]} holds id {', '.join(illegal)}, which this data set does not have; is it the"
-                " label file of another encoding?"
+                f"{self.label_files[index]} holds id {', '.join(illegal)}, which this data set does not have; is it "
+                f"the label file of another encoding?"
             )
         return train_ids
 

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+from esl_dist.data.walk import SKIPPED, files_below
 
-_SKIP = (".", "__MACOSX")
+log = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""What an image may be (see ``decode``)."""
+
+LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+"""Formats that keep every id."""
+
+_OTHER_IMAGES = (
+    ".gif",
+    ".jp2",
+    ".j2k",
+    ".ppm",
+    ".pgm",
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jxl",
+    ".tga",
+    ".exr",
+    ".jfif",
+    ".raw",
+    ".dng",
+)
 
 
 def folder(root: Path, inside: str, what: str) -> Path:
@@ -54,61 +79,87 @@ def _guess(root: Path, inside: str) -> str:
 
 def _subfolders(path: Path) -> list[Path]:
     try:
-        return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(_SKIP))
+        return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(SKIPPED))
     except OSError:
         return []
 
 
-def by_name(base: Path, suffix: str = "", extensions: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
-    """Images below ``base`` by name, sorted: path relative to ``base`` without extension and without ``suffix``; others
-    are left out.
+def by_name(base: Path, pattern: str = "*", extensions: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
+    """Images below ``base`` by name, sorted: path relative to ``base`` with what ``*`` stands for in place of the
+    file's own name.
+
+    Args:
+        pattern: of a file's name without extension, one ``*`` in it (``*_leftImg8bit``, ``rgb_*``); other files are
+            left out.
 
     Raises:
-        ValueError: two files share a name (``a.png`` beside ``a.jpg``).
+        ValueError: two files share a name (``a.png`` beside ``a.jpg``), or the folders cannot be walked (see ``walk``).
+    """
+    before, _, after = pattern.partition("*")
+
+    def name_of(inside: str) -> str | None:
+        where, stem = os.path.split(os.path.splitext(inside)[0])
+        if not (stem.startswith(before) and stem.endswith(after) and len(stem) >= len(before) + len(after)):
+            return None
+        name = stem[len(before) : len(stem) - len(after)]
+        return f"{where}/{name}" if where else name
+
+    return named(base, name_of, extensions)
+
+
+def named(base: Path, name_of: Callable[[str], str | None], extensions: Sequence[str]) -> dict[str, Path]:
+    """Files below ``base`` with one of the extensions, by the name that ``name_of`` makes of a relative path (None:
+    left out), sorted.
+
+    Pictures in a format that is not read are counted in a line of the log.
     """
     found: dict[str, Path] = {}
-    for where, folders, files in os.walk(base, followlinks=True):
-        folders[:] = [f for f in folders if not f.startswith(_SKIP)]
-        for file in files:
-            stem, extension = os.path.splitext(file)
-            if extension.lower() not in extensions or not stem.endswith(suffix) or file.startswith("."):
-                continue
-            path = Path(where, file)
-            name = path.relative_to(base).with_name(stem.removesuffix(suffix)).as_posix()
-            if name in found:
-                raise ValueError(f"{found[name]} and {path} have the same name: keep one of them")
-            found[name] = path
+    left_out: Counter[str] = Counter()
+    for inside, path in files_below(base):
+        extension = os.path.splitext(inside)[1].lower()
+        if extension not in extensions:
+            left_out[extension] += extension in _OTHER_IMAGES or extension in IMAGE_SUFFIXES
+            continue
+        name = name_of(inside)
+        if name is None:
+            continue
+        if name in found:
+            first, second = sorted((found[name], path))
+            raise ValueError(f"{first} and {second} have the same name: keep one of them")
+        found[name] = path
+    for extension, count in sorted(left_out.items()):
+        if count:
+            log.warning("%s: %d %s files are left out: %s are read", base, count, extension, ", ".join(extensions))
     return dict(sorted(found.items()))
 
 
-def listed(list_file: Path, available: Mapping[str, Path], suffix: str = "") -> list[str]:
+def listed(list_file: Path, available: Mapping[str, Path], pattern: str = "*") -> list[str]:
     """The names that a list file selects, in its order.
 
-    A line is a name as the data set's owner writes it: with or without extension, ``suffix`` and leading folders; of
-    several columns (image and label, as in SegNet's lists) the first counts. Lines only select among ``available``, so
-    no line reaches outside its root.
+    A line is a name as the data set's owner writes it: with or without extension, what ``pattern`` has around ``*``,
+    and leading folders; of several columns (image and label, as in SegNet's lists) the first counts. Names may hold
+    blanks. Lines only select among ``available``, so no line reaches outside its root.
 
     Raises:
         ValueError: no such list, a line that climbs with ``..``, selects nothing or repeats another, or an empty list.
     """
-    try:
-        lines = list_file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"list {list_file} cannot be read: {error}") from None
     names: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        entry = line.split()[0] if line.strip() else ""
-        if not entry or entry.startswith("#"):
-            continue
-        if ".." in PurePosixPath(entry.replace("\\", "/")).parts:
-            raise ValueError(f"{list_file}:{number}: {entry} leaves the data folder; list names inside it")
-        name = _match(entry, available, suffix)
+    for number, line in lines_of(list_file):
+        name = next(
+            (found for entry in _columns(line) if (found := _match(entry, available, pattern)) is not None), None
+        )
         if name is None:
-            raise ValueError(f"{list_file}:{number}: there is no image for {entry}; correct the list or data root")
+            first = line.split()[0]
+            if ".." in PurePosixPath(first.replace("\\", "/")).parts:
+                raise ValueError(f"{list_file}:{number}: {first} leaves the data folder; list names inside it")
+            raise ValueError(
+                f"{list_file}:{number}: there is no image for {line if len(line.split()) < 3 else first}; correct "
+                f"the list or data root"
+            )
         if name in names:
             raise ValueError(
-                f"{list_file}:{number}: {entry} is listed a second time (first in line {names[name]}); every image may"
-                " be listed once"
+                f"{list_file}:{number}: {name} is listed a second time (first in line {names[name]}); every image "
+                f"may be listed once"
             )
         names[name] = number
     if not names:
@@ -116,12 +167,41 @@ def listed(list_file: Path, available: Mapping[str, Path], suffix: str = "") -> 
     return list(names)
 
 
-def _match(entry: str, available: Mapping[str, Path], suffix: str) -> str | None:
+def lines_of(list_file: Path) -> list[tuple[int, str]]:
+    """Number and text of the lines of a list that say something, a byte-order mark and comments (``#``) left out.
+
+    Raises:
+        ValueError: there is no such list, or it is no text.
+    """
+    try:
+        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"list {list_file} cannot be read: {error}") from None
+    return [
+        (number, line.strip())
+        for number, line in enumerate(lines, start=1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+
+
+def _columns(line: str) -> Iterable[str]:
+    """What the first column of a line may be: all of it, then less and less of it, so that a name may hold blanks."""
+    yield line
+    yield line.partition("\t")[0].strip()
+    words = line.split(" ")
+    for end in range(len(words) - 1, 0, -1):
+        yield " ".join(words[:end]).strip()
+
+
+def _match(entry: str, available: Mapping[str, Path], pattern: str) -> str | None:
     """The available name that a list's entry means: the longest tail of its path that is one."""
     path = PurePosixPath(entry.replace("\\", "/"))
+    if not path.name or ".." in path.parts:
+        return None
     if path.suffix.lower() in IMAGE_SUFFIXES:
         path = path.with_suffix("")
-    parts = [*path.parts[:-1], path.name.removesuffix(suffix)]
+    before, _, after = pattern.partition("*")
+    parts = [*path.parts[:-1], path.name.removeprefix(before).removesuffix(after)]
     tails = ("/".join(parts[i:]) for i in range(len(parts)))
     return next((tail for tail in tails if tail in available), None)
 
@@ -136,7 +216,7 @@ def paired(names: Iterable[str], labels: Mapping[str, Path], label_folder: Path,
     missing = [name for name in wanted if name not in labels]
     if missing:
         raise ValueError(
-            f"{what}: {len(missing)} of {len(wanted)} images have no label in {label_folder}, {missing[0]} first;"
-            " complete the labels, use a list, or set labelled=false"
+            f"{what}: {len(missing)} of {len(wanted)} images have no label in {label_folder}, {missing[0]} first; "
+            f"complete the labels, use a list, or set labelled=false"
         )
     return tuple(labels[name] for name in wanted)

@@ -4,9 +4,12 @@ Cityscapes label id (34: plate).
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from esl_dist.config.schema import DomainConfig
 from esl_dist.data.layout import Layout
 
 
-def layout() -> Layout:
-    """Images and labels in one folder each, or in folders below them of the same name."""
-    return Layout("gta5", "images", "labels", encoding="gta5")
+def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
+    """Images and labels in one folder each, or in folders below them of the same name; a split is a list."""
+    return Layout("gta5", "images", "labels", encoding="gta5", split_list=split)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from esl_dist import labels
 from esl_dist.data import decode, files
 from esl_dist.data.dataset import FolderDataset, lookup_table
+from esl_dist.data.meaning import UNLABELLED, Meaning
+from esl_dist.labels import Encoding, Protocol
 
 
 @dataclass(frozen=True)
@@ -21,61 +23,91 @@ class Layout:
     what: str
     """The data set's name, for messages."""
     images: str
-    """Folder of the images, relative to the root."""
+    """Folder of the images, relative to the root; one ``*`` in it stands for any folder's name, which begins the
+    images' names.
+    """
     labels: str = ""
-    """Folder of the label ids, relative to the root; empty where the owner ships none for this split."""
-    image_suffix: str = ""
-    """What an image's stem ends with beside its name."""
-    label_suffix: str = ""
-    """What a label's stem ends with beside its name."""
-    encoding: str = ""
-    """A key of ``esl_dist.labels.LEGAL_IDS``."""
+    """Folder of the label ids, likewise; empty where the owner ships none for this split."""
+    image_name: str = "*"
+    """What an image's file is called without its extension; ``*`` is its name."""
+    label_name: str = "*"
+    """What a label's file is called."""
+    encoding: str | Encoding = ""
+    """What an id means, or a key of ``esl_dist.labels.ENCODINGS``."""
     label_names: Sequence[str] | None = None
     """Names of the stored ids where the set's own configuration lists them (Mapillary Vistas)."""
     read_ids: Callable[[Path], NDArray[np.uint8]] = decode.read_ids
     """Decoder of a label file."""
+    split_list: str = ""
+    """Name of a split that is no folder but a list ``<root>/<name>.txt``; empty for all images."""
 
 
 def open_layout(
-    root: Path, layout: Layout, protocol: str, *, labelled: bool, list_file: Path | None = None
+    root: Path,
+    layout: Layout,
+    classes: Protocol,
+    *,
+    labelled: bool,
+    list_file: Path | None = None,
+    meaning: Meaning | None = None,
 ) -> FolderDataset:
     """List a data set's files; labels are paired with images by name, never by order.
 
     Args:
         labelled: look for labels.
         list_file: selects images and gives their order; None takes every image, sorted by name.
+        meaning: of the label files, where it is not the owner's.
 
     Raises:
-        ValueError: a missing folder, no image, an image without a label, a bad list, or a protocol that the encoding
+        ValueError: a missing folder, no image, an image without a label, a bad list, or classes that the encoding
             cannot give.
     """
-    id_map = labels.id_map(layout.encoding, protocol, layout.label_names)
-    legal = frozenset(range(len(layout.label_names))) if layout.label_names else labels.LEGAL_IDS[layout.encoding]
-    image_folder = files.folder(root, layout.images, layout.what)
-    images = files.by_name(image_folder, layout.image_suffix)
+    images = _below(root, layout.images, layout.what, layout.image_name, files.IMAGE_SUFFIXES)
     if not images:
-        ending = f"*{layout.image_suffix}.png or .jpg" if layout.image_suffix else ".png or .jpg"
-        raise ValueError(f"{layout.what}: no {ending} image in {image_folder}")
-    names = files.listed(list_file, images, layout.image_suffix) if list_file else list(images)
+        ending = f"{layout.image_name}.png or .jpg" if layout.image_name != "*" else ".png or .jpg"
+        raise ValueError(f"{layout.what}: no {ending} image in {root / layout.images}")
+    if list_file is None and layout.split_list:
+        list_file = split_list(root, layout.what, layout.split_list)
+    names = files.listed(list_file, images, layout.image_name) if list_file else list(images)
     label_files = None
     if labelled and layout.labels:
-        label_folder = files.folder(root, layout.labels, layout.what)
-        label_files = files.paired(
-            names, files.by_name(label_folder, layout.label_suffix, (".png",)), label_folder, layout.what
-        )
-    return FolderDataset(
-        tuple(names), tuple(images[name] for name in names), label_files, lookup_table(id_map, legal), layout.read_ids
-    )
+        found = _below(root, layout.labels, layout.what, layout.label_name, (".png",))
+        label_files = files.paired(names, found, root / layout.labels, layout.what)
+    meaning = meaning or _owners(layout, classes) if label_files is not None else UNLABELLED
+    image_files = tuple(images[name] for name in names)
+    return FolderDataset(tuple(names), image_files, label_files, meaning.lookup, meaning.read_ids)
 
 
-def split_list(root: Path, what: str, split: str) -> Path | None:
-    """The list file of a split of a set that has no folder per split: ``<root>/<split>.txt``; None for an empty split.
+def _owners(layout: Layout, classes: Protocol) -> Meaning:
+    """What the owner's label files mean under the network's classes."""
+    table = labels.id_map(layout.encoding, classes, layout.label_names)
+    legal = labels.legal_ids(layout.encoding, layout.label_names)
+    return Meaning(lookup_table(table, legal), layout.read_ids)
+
+
+def _below(root: Path, inside: str, what: str, pattern: str, extensions: Sequence[str]) -> Mapping[str, Path]:
+    """Files by name below ``root/inside``, or below every folder that its ``*`` stands for."""
+    above, star, below = inside.partition("*")
+    if not star:
+        return files.by_name(files.folder(root, inside, what), pattern, extensions)
+    base, tail = files.folder(root, above.rstrip("/"), what), below.lstrip("/")
+    found: dict[str, Path] = {}
+    for child in sorted(base.iterdir()):
+        if (child / tail).is_dir():
+            found |= {
+                f"{child.name}/{name}": path for name, path in files.by_name(child / tail, pattern, extensions).items()
+            }
+    if not found:
+        raise ValueError(f"{what}: no folder {root / inside} with files {pattern}{extensions[0]}; check root")
+    return found
+
+
+def split_list(root: Path, what: str, split: str) -> Path:
+    """The list file of a split of a set that has no folder per split: ``<root>/<split>.txt``.
 
     Raises:
         ValueError: there is no such file.
     """
-    if not split:
-        return None
     path = root / f"{split}.txt"
     if not path.is_file():
         raise ValueError(f"{what}: split {split!r} needs a list {path}; leave split empty for all images, or set list")

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {2: 3, 6: 4}
 """Channels by PNG colour type: RGB, RGBA."""
-_MAX_PIXELS = 1 << 28
+MAX_PIXELS = 1 << 26
+"""8192x8192: eight times a 4K frame; a small file may claim any size."""
 
 
 class _Header(NamedTuple):
@@ -32,8 +33,10 @@ def is_16bit_colour(data: bytes) -> bool:
 
 
 def check(data: bytes) -> None:
-    """Raise ``ValueError`` unless every chunk to the last is there and has its checksum."""
-    _chunks(data)
+    """Raise ``ValueError`` unless every chunk to the last is there and has its checksum, and the picture is of a size
+    that can be.
+    """
+    _bounded(_chunks(data)[0])
 
 
 def decode(data: bytes) -> NDArray[np.uint16]:
@@ -49,8 +52,7 @@ def decode(data: bytes) -> NDArray[np.uint16]:
         raise ValueError("not a 16-bit colour PNG")
     if header.interlaced:
         raise ValueError("interlaced PNG is not supported; save it without interlacing")
-    if not 0 < header.width * header.height <= _MAX_PIXELS:
-        raise ValueError(f"{header.width}x{header.height} pixels is no image of this kind")
+    _bounded(header)
     pixel = 2 * channels
     expected = header.height * (1 + header.width * pixel)
     inflater = zlib.decompressobj()
@@ -60,6 +62,11 @@ def decode(data: bytes) -> NDArray[np.uint16]:
     rows = rows.reshape(header.height, -1)
     raw = _unfilter(rows[:, 0], rows[:, 1:].reshape(header.height, header.width, pixel))
     return raw.view(">u2").astype(np.uint16)
+
+
+def _bounded(header: _Header) -> None:
+    if not 0 < header.width * header.height <= MAX_PIXELS:
+        raise ValueError(f"{header.width}x{header.height} pixels is no image of this kind")
 
 
 def _chunks(data: bytes) -> tuple[_Header, bytes]:

@@ -143,7 +143,7 @@ def test_camvid(tmp_path: Path, suffix: str) -> None:
     check(data, disk.ids(range(12)), id_map("camvid", "10"))
     (tmp_path / "train.txt").unlink()
     assert len(opened(tmp_path, "camvid", "10", split="train")) == 2
-    with pytest.raises(ValueError, match=r"CamVid's 11 classes do not tell 19's apart.*protocol=10"):
+    with pytest.raises(ValueError, match=r"CamVid's 11 classes do not tell 19's apart.*classes=10"):
         opened(tmp_path, "camvid", "19", split="train")
 
 
