@@ -58,9 +58,7 @@ def crop_window(size_hw: tuple[int, int], rule: CropRule, seed: int, position: i
     """
     width, height = rule.size
     if height > size_hw[0] or width > size_hw[1]:
-        raise DataError(
-            f"an image of {size_hw[1]}x{size_hw[0]} has no crop of {width}x{height}; set a smaller crop, or a larger size"
-        )
+        raise DataError(f"an image of {size_hw[1]}x{size_hw[0]} has no crop of {width}x{height}; make it smaller")
     draw = _FIRST + 2 * attempt
     top = int(uniform(seed, position, draw) * (size_hw[0] - height + 1))
     left = int(uniform(seed, position, draw + 1) * (size_hw[1] - width + 1))
@@ -91,4 +89,4 @@ def choose_crop(label: Tensor, rule: CropRule, seed: int, position: int, wanted:
 def _is_poor(counts: NDArray[np.int64], largest: float) -> bool:
     if largest >= 1:
         return False
-    return np.count_nonzero(counts) < 2 or bool(counts.max() >= largest * counts.sum())
+    return bool(np.count_nonzero(counts) < 2 or counts.max() >= largest * counts.sum())

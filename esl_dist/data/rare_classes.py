@@ -62,7 +62,7 @@ class RareClasses:
         classes = tuple(c for c, found in enumerate(images) if len(found))
         if not classes:
             raise ValueError(
-                f"rare-class sampling: no source image has more than {min_pixels} pixels of any class; lower data.rare_min_pixels"
+                f"teacher.crop.rare_pixels: no source image has more than {min_pixels} pixels of any class; lower it"
             )
         chosen = probability[list(classes)]
         return cls(np.cumsum(chosen / chosen.sum()), classes, tuple(images[c] for c in classes))

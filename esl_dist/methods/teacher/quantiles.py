@@ -83,7 +83,7 @@ class RunningQuantiles:
         """Go on from a checkpoint's ``memory``. ``ValueError`` where its window has another length."""
         if memory["ring"].shape != self.ring.shape:
             raise ValueError(
-                "teacher.select.window: is not what the checkpoint was trained with; set it back, or train again from the start"
+                "teacher.select.window: is not what the checkpoint was trained with; set it back, or train anew"
             )
         self.ring.copy_(memory["ring"])
         self.total.copy_(self.ring.sum(dim=0, dtype=torch.int64))

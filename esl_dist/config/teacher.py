@@ -1,0 +1,219 @@
+"""Options of training with an averaged teacher: ``daformer``, ``hrda``, ``mic``, ``vfm_uda`` and one's own combination.
+
+Constants are the published ones. Where the methods differ among themselves an option says ``published``, which each
+method reads as its own (``published`` below); anything else holds for all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from esl_dist.config.check import require
+
+TEACHER_METHODS = ("daformer", "hrda", "mic", "vfm_uda", "teacher")
+"""Methods that share these options; ``teacher`` takes its list of ingredients from them."""
+INGREDIENTS = ("feature_distance", "mix", "mask")
+
+
+@dataclass(frozen=True)
+class AverageConfig:
+    """How the teacher follows the student."""
+
+    decay: float = 0.999
+    """Highest decay of the average; in step t it is min(1 - 1/(t+1), decay)."""
+    of: Literal["published", "parameters", "buffers"] = "published"
+    """parameters alone (DAFormer, HRDA, MIC), or batch-norm buffers too (VFM-UDA)."""
+    when: Literal["published", "before", "after"] = "published"
+    """before a step labels anything (DAFormer, HRDA, MIC), or after its optimiser step (VFM-UDA)."""
+    statistics: Literal["batch", "running"] = "batch"
+    """Batch norm of the teacher while it labels: of the batch (published), or its running averages."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.decay < 1, "teacher.average.decay", f"must be 0 or more and below 1, not {self.decay}")
+
+
+@dataclass(frozen=True)
+class SelectConfig:
+    """ESL inside the step: per-class thresholds from the target stream's last images. Ours, no published method's."""
+
+    use: Literal["none", "replace", "with"] = "none"
+    """none: all pixels with weight q. replace: kept pixels 1, others 0. with: kept pixels q, others 0."""
+    by: Literal["entropy", "probability", "margin"] = "entropy"
+    """What a pixel is judged by: normalised entropy, 1 - p, or 1 - (p1 - p2); small is sure."""
+    nu: float = 0.1
+    """Pixels at or below it are kept whatever their class's threshold (ESL's nu)."""
+    keep: float = 0.5
+    """Share of every class that its threshold keeps at least; 0.5 is ESL's median."""
+    window: int = 1000
+    """Target images that thresholds are taken over: the stream's last ones, in whole steps."""
+    soft: bool = False
+    """Kept pixels weigh 1 minus what they are judged by, in place of 1."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.nu <= 1, "teacher.select.nu", f"must be between 0 and 1, not {self.nu}")
+        require(0 < self.keep <= 1, "teacher.select.keep", f"must be above 0 and at most 1, not {self.keep}")
+        require(self.window >= 1, "teacher.select.window", "must be 1 or more")
+
+
+@dataclass(frozen=True)
+class TeacherLabelsConfig:
+    """The teacher's labels and what they weigh."""
+
+    tau: float = 0.968
+    """Probability from which on a pixel counts as sure; q is the share of sure pixels."""
+    share: Literal["batch", "image"] = "batch"
+    """q of the global batch (as published programs do it), or of each image (as the papers write it)."""
+    views: Literal["published", "one", "mirror"] = "published"
+    """The teacher sees the image, or the image and its mirror image, whose probabilities are averaged (VFM-UDA)."""
+    margins: Literal["published", "none", "v1", "v2", "vfm"] = "published"
+    """Margins of target images that weigh 0: DAFormer v1, HRDA and MIC v2, VFM-UDA vfm; none on ACDC, Dark Zurich."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.tau <= 1, "teacher.labels.tau", f"must be between 0 and 1, not {self.tau}")
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """Source classes pasted onto target images."""
+
+    weight: float = 1.0
+    """Weight of the loss on mixed images."""
+    classes: Literal["batch", "image"] = "batch"
+    """Half of the classes of the global batch (published programs), or of the image (the papers)."""
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Masked target images (MIC)."""
+
+    weight: float = 1.0
+    """Weight of the loss on masked images."""
+    ratio: float = 0.7
+    """Share of the blocks that is masked."""
+    block: int = 0
+    """Side of a block in pixels; 0 is a sixteenth of the crop's height (64 at 1024, 32 at 512)."""
+    images: Literal["target", "both"] = "target"
+    """All target images, or source and target images in turn (MIC on Cityscapes to ACDC and Dark Zurich)."""
+    looks: bool = True
+    """Colour jitter and blur before the mask (not on Cityscapes to ACDC and Dark Zurich)."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.ratio < 1, "teacher.mask.ratio", f"must be 0 or more and below 1, not {self.ratio}")
+        require(self.block >= 0, "teacher.mask.block", "must be 0 (a sixteenth of the crop's height) or more")
+
+
+@dataclass(frozen=True)
+class DistanceConfig:
+    """Features of things held near those of the network that the training began with."""
+
+    weight: float = 0.005
+    """Weight of the mean distance."""
+    share: float = 0.75
+    """A feature position has a class where that share of its pixels has."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes; empty takes those of the protocol that are things."""
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """What is seen of an image in training, and which source images."""
+
+    size: tuple[int, int] = (0, 0)
+    """Width and height of a random crop of each image, after the domain's resizing; 0 takes whole images."""
+    largest: float = 0.75
+    """Source crops are drawn again (up to 10 times) while one class has this share; 1 takes any."""
+    temperature: float = 0.01
+    """Of rare-class sampling of source images (VFM-UDA: 0.05); 0 takes them in a shuffled order."""
+    rare_pixels: int = 3000
+    """Pixels of a class that an image needs, at its own size, to be drawn for it."""
+    rare_crop: int = 1500
+    """Pixels of that class that its crop shall hold (3000 on 1024x1024 crops: 6000)."""
+
+    def __post_init__(self) -> None:
+        whole = self.size == (0, 0)
+        require(whole or min(self.size) >= 16, "teacher.crop.size", "is a width and a height from 16 on, or 0 and 0")
+        require(0 < self.largest <= 1, "teacher.crop.largest", "must be above 0 and at most 1")
+        require(self.temperature >= 0, "teacher.crop.temperature", "must be 0 (no rare-class sampling) or above")
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Self-training in every step with an averaged teacher."""
+
+    steps: int = 40_000
+    """Optimiser steps."""
+    init: Literal["initial", "source"] = "initial"
+    """Weights to start from: as published, or a stage ``source`` before it."""
+    ingredients: tuple[str, ...] = ()
+    """Of the method ``teacher``: feature_distance, mix, mask, or ``package.module:function``."""
+    mean: Literal["published", "pixels", "valid"] = "published"
+    """The source loss is a mean over all pixels, ignored ones too (DAFormer, HRDA, MIC), or the labelled (VFM-UDA)."""
+    looks: Literal["published", "none", "dacs", "vfm"] = "published"
+    """Colour jitter and blur as DACS has them (DAFormer, HRDA, MIC), or as VFM-UDA."""
+    aux_weight: float = 0.1
+    """Weight of every loss on an aux head, where the network has one."""
+    detail_weight: float = 0.1
+    """Share of the loss that falls on the close look, where the network takes one (HRDA)."""
+    result: Literal["student", "teacher"] = "student"
+    """Which of the two is the method's result: scored, and what later stages start from."""
+    parity: bool = False
+    """Repeat what looks unintended in the published programs."""
+    average: AverageConfig = field(default_factory=AverageConfig)
+    labels: TeacherLabelsConfig = field(default_factory=TeacherLabelsConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    distance: DistanceConfig = field(default_factory=DistanceConfig)
+    crop: CropConfig = field(default_factory=CropConfig)
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "teacher.steps", "must be 1 or more")
+        for word in self.ingredients:
+            known = word in INGREDIENTS or word.count(":") == 1
+            choices = f"{', '.join(INGREDIENTS)} or package.module:function"
+            require(known, "teacher.ingredients", f"unknown {word!r}; one of {choices}")
+        require(len(set(self.ingredients)) == len(self.ingredients), "teacher.ingredients", "names one twice")
+        for name in ("aux_weight", "detail_weight"):
+            require(0 <= getattr(self, name) <= 1, f"teacher.{name}", "must be between 0 and 1")
+
+
+_DAFORMER: dict[str, Any] = {
+    "ingredients": ("feature_distance", "mix"),
+    "mean": "pixels",
+    "looks": "dacs",
+    "average": {"of": "parameters", "when": "before"},
+    "labels": {"views": "one", "margins": "v1"},
+}
+_HRDA = _DAFORMER | {"labels": {"views": "one", "margins": "v2"}}
+_PUBLISHED: dict[str, dict[str, Any]] = {
+    "daformer": _DAFORMER,
+    "hrda": _HRDA,
+    "mic": _HRDA | {"ingredients": ("feature_distance", "mix", "mask")},
+    "vfm_uda": {
+        "ingredients": ("mix", "mask"),
+        "mean": "valid",
+        "looks": "vfm",
+        "average": {"of": "buffers", "when": "after"},
+        "labels": {"views": "mirror", "margins": "vfm"},
+    },
+}
+
+
+def published(method: str, options: TeacherConfig) -> TeacherConfig:
+    """The options with what ``method`` publishes for every ``published``; one's own ``teacher`` takes DAFormer's."""
+    own = _PUBLISHED.get(method, _DAFORMER | {"ingredients": options.ingredients})
+    filled: TeacherConfig = _filled(options, own)
+    return dataclasses.replace(filled, ingredients=own["ingredients"])
+
+
+def _filled(section: Any, own: dict[str, Any]) -> Any:
+    values = {}
+    for name, value in own.items():
+        set_to = getattr(section, name)
+        if isinstance(value, dict):
+            values[name] = _filled(set_to, value)
+        elif set_to == "published":
+            values[name] = value
+    return dataclasses.replace(section, **values)

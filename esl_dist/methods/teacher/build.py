@@ -1,0 +1,100 @@
+"""From options to the training step of a teacher method."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from fractions import Fraction
+
+from torch import nn
+
+from esl_dist.config.teacher import TeacherConfig
+from esl_dist.distributed import ddp
+from esl_dist.labels import Protocol
+from esl_dist.losses.feature_distance import THINGS
+from esl_dist.methods.teacher import photometric
+from esl_dist.methods.teacher.average import Teacher
+from esl_dist.methods.teacher.ingredients import FeatureDistance, Ingredient, Mask, Mix, Own, Source
+from esl_dist.methods.teacher.photometric import Photometric
+from esl_dist.methods.teacher.quantiles import RunningQuantiles
+from esl_dist.methods.teacher.step import TeacherStep
+from esl_dist.methods.teacher.student import Student
+from esl_dist.methods.teacher.weights import LabelWeights
+from esl_dist.stages.passes import Passes
+
+LOOKS: dict[str, tuple[Photometric | None, Photometric | None]] = {
+    "none": (None, None),
+    "dacs": (None, photometric.DACS),
+    "vfm": (photometric.VFM_WEAK, photometric.VFM_UDA),
+}
+"""Of source images and of the target before pasting; and of mixed and masked images."""
+
+
+def teacher_step(
+    options: TeacherConfig, segmenter: nn.Module, passes: Passes, classes: Protocol, seed: int, images_per_step: int
+) -> TeacherStep:
+    """The step of a method whose options are resolved (``config.teacher.published``).
+
+    Args:
+        segmenter: with the weights that training starts from, on the device, wrapped for DDP.
+        images_per_step: of one domain, over all ranks and micro-batches.
+
+    Raises:
+        ValueError: an ingredient that cannot be imported, or a class that the protocol has not.
+    """
+    mean = options.mean
+    assert mean != "published", "options are those of a method"
+    student = Student(segmenter, passes, classes.num_classes, seed, options.aux_weight, mean)
+    average = options.average
+    assert average.of != "published" and average.when != "published"
+    teacher = Teacher(segmenter, average.decay, average.of, average.statistics, average.when)
+    return TeacherStep(
+        student=student,
+        teacher=teacher,
+        weights=_weights(options, classes.num_classes, passes, images_per_step),
+        ingredients=_ingredients(options, segmenter, classes),
+        images_per_step=images_per_step,
+        mirror=options.labels.views == "mirror",
+    )
+
+
+def _weights(options: TeacherConfig, num_classes: int, passes: Passes, images_per_step: int) -> LabelWeights:
+    labels, select = options.labels, options.select
+    of_image = labels.share == "image"
+    if select.use == "none":
+        return LabelWeights(labels.tau, of_image)
+    steps = -(-select.window // images_per_step)
+    running = RunningQuantiles(num_classes, steps, Fraction(str(select.keep)), passes.runtime.device)
+    return LabelWeights(labels.tau, of_image, select.use, select.by, select.nu, select.soft, running)
+
+
+def _ingredients(options: TeacherConfig, segmenter: nn.Module, classes: Protocol) -> Sequence[Ingredient]:
+    """The source first, one's own next, then mixing and masking, whose passes reach every head."""
+    first, second = LOOKS[options.looks]
+    named = options.ingredients
+    distance = None
+    if "feature_distance" in named and options.distance.weight > 0:
+        reference = copy.deepcopy(ddp.inner(segmenter)).eval().requires_grad_(False)
+        chosen = things(classes, options.distance.classes)
+        setting = options.distance
+        distance = FeatureDistance(reference, setting.weight, setting.share, chosen, classes.num_classes)
+    made: list[Ingredient] = [Source(first, distance)]
+    made += [Own.load(name) for name in named if ":" in name]
+    if "mix" in named:
+        made.append(Mix(options.mix.weight, options.mix.classes, second, first))
+    if "mask" in named:
+        mask = options.mask
+        made.append(Mask(mask.weight, mask.ratio, mask.block, mask.images, second if mask.looks else None))
+    if not isinstance(made[-1], Source | Mix | Mask):
+        made.append(made.pop(0))  # a user's pass need not reach every head, so the source's comes last
+    return made
+
+
+def things(classes: Protocol, names: Sequence[str] = ()) -> tuple[int, ...]:
+    """Train ids of the classes called ``names``, or of those of which all that they hold are things."""
+    unknown = [name for name in names if name not in classes.classes]
+    if unknown:
+        raise ValueError(f"teacher.distance.classes: {unknown[0]!r} is not a class of data.protocol={classes.name}")
+    if names:
+        return tuple(classes.classes.index(name) for name in names)
+    return tuple(i for i, held in enumerate(classes.members) if set(held) <= THINGS)

@@ -1,0 +1,192 @@
+"""The passes of a step, each a forward of the student and a loss on it. A method is a list of them.
+
+Every sum is divided by a number of the global batch, so N ranks, micro-batches or one process give one gradient. The
+first is always the source, the last reaches every head.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from esl_dist.distributed import collectives
+from esl_dist.losses.feature_distance import pooled_labels, positions_of, thing_distance
+from esl_dist.methods.teacher.classmix import Classes, draw_classes, listed, paste_mask
+from esl_dist.methods.teacher.draws import stream
+from esl_dist.methods.teacher.masks import block_mask, masked
+from esl_dist.methods.teacher.moment import Moment
+from esl_dist.methods.teacher.photometric import Photometric
+from esl_dist.methods.teacher.student import Student
+from esl_dist.stages.passes import Losses, Passes
+
+
+class Ingredient(Protocol):
+    """One pass of the student."""
+
+    def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
+        """Called by all ranks before the first pass of a step, with all of its micro-batches."""
+
+    def loss(self, moment: Moment, student: Student) -> tuple[Tensor, Losses]:
+        """This micro-batch's summand of the step's loss, and its parts by name."""
+
+
+@dataclass
+class FeatureDistance:
+    """Thing features near those of a frozen ``reference`` (DAFormer), read off the source's own pass."""
+
+    reference: nn.Module
+    weight: float
+    share: float
+    classes: Sequence[int]
+    num_classes: int
+    _count: Tensor | None = None
+    _size: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+
+    def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
+        """Count the positions of the whole step, which labels alone decide."""
+        count = torch.zeros((), dtype=torch.float64, device=passes.runtime.device)
+        for moment in moments:
+            count += self._where(moment, self._grid(moment.source.images, passes)).sum()
+        self._count = collectives.all_reduce_(count).clamp_min_(1).div_(passes.runtime.world)
+
+    def loss(self, features: Tensor, moment: Moment, passes: Passes) -> tuple[Tensor, Losses]:
+        assert self._count is not None
+        reference = self._features(moment.source.images, passes)
+        distance = thing_distance(
+            features, reference, self._where(moment, (features.shape[2], features.shape[3])), self._count
+        )
+        return self.weight * distance, {"feature_distance": distance.detach()}
+
+    def _features(self, images: Tensor, passes: Passes) -> Tensor:
+        with torch.no_grad():
+            features = passes.forward(self.reference, images, features=True).features
+        assert features is not None
+        return features
+
+    def _grid(self, images: Tensor, passes: Passes) -> tuple[int, int]:
+        """Size of the features of images of this size, asked of the reference once."""
+        size = (images.shape[2], images.shape[3])
+        if size not in self._size:
+            found = self._features(images[:1], passes)
+            self._size[size] = (found.shape[2], found.shape[3])
+        return self._size[size]
+
+    def _where(self, moment: Moment, grid: tuple[int, int]) -> Tensor:
+        return positions_of(pooled_labels(moment.truth, grid, self.num_classes, self.share), self.classes)
+
+
+@dataclass
+class Source:
+    """Cross-entropy on source labels, and what is asked of the features of the same pass."""
+
+    look: Photometric | None = None
+    distance: FeatureDistance | None = None
+
+    def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
+        if self.distance:
+            self.distance.prepare(moments, passes)
+
+    def loss(self, moment: Moment, student: Student) -> tuple[Tensor, Losses]:
+        images = student.passes.labels(moment.source.images)
+        images = student.looked(images, self.look, moment, moment.source.positions, "source")
+        said = student.see(images, moment, "source", features=self.distance is not None)
+        loss, parts = student.cross_entropy(said, moment.truth, student.source_total(moment), "source")
+        if self.distance:
+            assert said.features is not None
+            distance, named = self.distance.loss(said.features, moment, student.passes)
+            loss, parts = loss + distance, parts | named
+        return loss, parts
+
+
+@dataclass
+class Mix:
+    """Cross-entropy on target images with half of the source's classes pasted in (DACS)."""
+
+    weight: float
+    classes: Classes
+    look: Photometric | None
+    target_look: Photometric | None = None
+    """Of the target before pasting (VFM-UDA's weak one)."""
+
+    def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
+        pass
+
+    def loss(self, moment: Moment, student: Student) -> tuple[Tensor, Losses]:
+        present = listed(moment.counts, moment.known.counts, self.classes)
+        chosen = draw_classes(present, stream(student.seed, "classes"), moment.source.positions)
+        pasted = paste_mask(moment.truth, chosen)
+        source, target = (student.passes.labels(batch.images) for batch in (moment.source, moment.target))
+        target = student.looked(target, self.target_look, moment, moment.target.positions, "weak")
+        images = torch.where(pasted[:, None], source.to(target.dtype), target)
+        labels = torch.where(pasted, moment.truth, moment.guess)
+        weights = torch.where(pasted, 1.0, moment.weight)
+        images = student.looked(images, self.look, moment, moment.target.positions, "mix")
+        loss, parts = student.cross_entropy(
+            student.see(images, moment, "mix"), labels, moment.known.pixels, "mix", weights
+        )
+        return self.weight * loss, parts
+
+
+@dataclass
+class Mask:
+    """Cross-entropy on masked images: the teacher saw all of the picture (MIC)."""
+
+    weight: float
+    ratio: float
+    block: int
+    images: str
+    """``target``, or ``both``: source images at even positions of the stream, target images at odd ones."""
+    look: Photometric | None
+
+    def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
+        pass
+
+    def loss(self, moment: Moment, student: Student) -> tuple[Tensor, Losses]:
+        positions = moment.target.positions
+        images, labels, weights = student.passes.labels(moment.target.images), moment.guess, moment.weight
+        if self.images == "both":
+            of_source = torch.tensor([position % 2 == 0 for position in positions], device=images.device)[:, None, None]
+            images = torch.where(of_source[:, None], student.passes.labels(moment.source.images), images)
+            labels = torch.where(of_source, moment.truth, labels)
+            weights = torch.where(of_source, 1.0, weights)
+        images = student.looked(images, self.look, moment, positions, "mask look")
+        size = (images.shape[2], images.shape[3])
+        block = self.block or max(1, size[0] // 16)
+        keep = block_mask(size, block, self.ratio, stream(student.seed, "mask"), positions)
+        images = masked(images.float(), keep, student.mean_rgb())
+        loss, parts = student.cross_entropy(
+            student.see(images, moment, "mask"), labels, moment.known.pixels, "mask", weights
+        )
+        return self.weight * loss, parts
+
+
+@dataclass
+class Own:
+    """A user's own function of a micro-batch and the student: a sum divided by a number of the global batch."""
+
+    name: str
+    function: Callable[[Moment, Student], Tensor]
+
+    @classmethod
+    def load(cls, name: str) -> Own:
+        """``package.module:function``. ``ValueError`` where it cannot be imported."""
+        module, _, function = name.partition(":")
+        try:
+            found: Any = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(
+                f"teacher.ingredients: cannot import {name!r}: {error}; the module must be on PYTHONPATH"
+            ) from None
+        return cls(function, found)
+
+    def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
+        pass
+
+    def loss(self, moment: Moment, student: Student) -> tuple[Tensor, Losses]:
+        loss = self.function(moment, student)
+        return loss, {self.name: loss.detach()}

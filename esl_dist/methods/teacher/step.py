@@ -1,0 +1,114 @@
+"""One step of training with an averaged teacher.
+
+    teacher <- average(teacher, student)
+    labels, weights <- teacher(target images)
+    for every ingredient:    backward of its loss on the student
+    optimiser step           (in ``engine/update.py``)
+
+The backwards of a step, of all its micro-batches, add up in one gradient, which is all-reduced once, in the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from esl_dist.data.loader import Batch
+from esl_dist.distributed import collectives, ddp
+from esl_dist.losses import upsampled_probabilities
+from esl_dist.methods.teacher import classmix
+from esl_dist.methods.teacher.average import Teacher
+from esl_dist.methods.teacher.ingredients import Ingredient
+from esl_dist.methods.teacher.labels import Guess, guess
+from esl_dist.methods.teacher.moment import Known, Moment
+from esl_dist.methods.teacher.student import Student
+from esl_dist.methods.teacher.weights import LabelWeights
+from esl_dist.stages.passes import Losses, Pair, add_losses
+
+
+@dataclass
+class TeacherStep:
+    """The student (wrapped), its teacher (not), and the list of ingredients that is the method."""
+
+    student: Student
+    teacher: Teacher
+    weights: LabelWeights
+    ingredients: Sequence[Ingredient]
+    """In the order of their passes; the last reaches every head."""
+    images_per_step: int
+    """Of one domain, over all ranks and micro-batches."""
+    mirror: bool = False
+    """The teacher also sees the mirror image."""
+    needs_target: bool = True
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"segmenter": self.student.segmenter}
+
+    @property
+    def carried(self) -> Mapping[str, nn.Module]:
+        """In checkpoints, without an optimiser."""
+        return {"teacher": self.teacher.network}
+
+    def memory(self) -> dict[str, Tensor]:
+        return self.weights.memory()
+
+    def recall(self, memory: Mapping[str, Tensor]) -> None:
+        self.weights.recall(memory)
+
+    def step(self, micro: Sequence[Pair]) -> Losses:
+        """Gradients of one optimiser step, summed over its micro-batches."""
+        number = micro[0].source.positions[0] // self.images_per_step
+        self.teacher.update(number)
+        losses = Losses()
+        moments = self._moments(number, micro, losses)
+        for ingredient in self.ingredients:
+            ingredient.prepare(moments, self.student.passes)
+        for moment in moments:
+            for ingredient in self.ingredients:
+                last = moment is moments[-1] and ingredient is self.ingredients[-1]
+                with ddp.sync_if(self.student.segmenter, last):
+                    loss, parts = ingredient.loss(moment, self.student)
+                    self.student.passes.backward(loss)
+                add_losses(losses, parts)
+        return losses
+
+    def _moments(self, step: int, micro: Sequence[Pair], figures: Losses) -> list[Moment]:
+        """Every micro-batch with the teacher's labels; ``figures`` gets what is worth a line in the log."""
+        passes, classes = self.student.passes, self.student.num_classes
+        truths = [passes.labels(_labels_of(pair)) for pair in micro]
+        counts = [classmix.class_counts(truth, classes) for truth in truths]
+        of_step = collectives.all_reduce_(torch.stack([count.sum(0) for count in counts]).sum(0))
+        labelled = of_step[:classes].sum().double().clamp_min(1) / passes.runtime.world
+        pixels = float(sum(truth.numel() for truth in truths))  # as many on every rank
+        known = Known(step, of_step, pixels, labelled)
+        targets = [pair.target for pair in micro if pair.target]
+        guesses = [self._label(target) for target in targets]
+        weights = self.weights.of_step(step, guesses, [passes.weights(target.weights) for target in targets], figures)
+        return [
+            Moment(known, pair.source, target, truth, count, said.labels, weight)
+            for pair, target, truth, count, said, weight in zip(
+                micro, targets, truths, counts, guesses, weights, strict=True
+            )
+        ]
+
+    def _label(self, target: Batch) -> Guess:
+        """The teacher's labels of target images as they came."""
+        images = target.images
+        with self.teacher.labelling() as network:
+            prob = self._probabilities(network, images)
+            if self.mirror:
+                prob = (prob + self._probabilities(network, images.flip(-1)).flip(-1)) / 2
+            return guess(prob, self.weights.by)
+
+    def _probabilities(self, network: nn.Module, images: Tensor) -> Tensor:
+        said = self.student.passes.forward(network, images)
+        return upsampled_probabilities(said.logits.main, said.size_hw)
+
+
+def _labels_of(pair: Pair) -> Tensor:
+    assert pair.source.labels is not None
+    return pair.source.labels
