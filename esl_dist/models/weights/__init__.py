@@ -10,11 +10,14 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from torch import nn
+
 from esl_dist.models.deeplabv2 import DeepLabV2
 from esl_dist.models.discriminator import Discriminator
 from esl_dist.models.weights.discriminator import load_discriminator
 from esl_dist.models.weights.exporting import export
 from esl_dist.models.weights.lineages import LAYOUTS, InputNormalisation, LoadReport
+from esl_dist.models.weights.networks import load_network
 from esl_dist.models.weights.reading import read
 from esl_dist.models.weights.segmenter import load_segmenter
 
@@ -23,9 +26,7 @@ __all__ = ["LAYOUTS", "InputNormalisation", "LoadReport", "export", "load"]
 _log = logging.getLogger(__name__)
 
 
-def load(
-    path: str | Path, model: DeepLabV2 | Discriminator, layout: str = "auto", branches: int | None = None
-) -> LoadReport:
+def load(path: str | Path, model: nn.Module, layout: str = "auto", branches: int | None = None) -> LoadReport:
     """Copy a checkpoint's weights into ``model``, in place, and log what was loaded, dropped and renamed.
 
     Nothing in the file is executed, and ``model`` is untouched unless all of it fits.
@@ -34,7 +35,7 @@ def load(
         layout: whose file it is: ``auto``, ``advent`` (and ESL), ``adaptsegnet``, ``bdl``, ``maxsquare``, ``crst``;
             ``resnet101`` takes the
             backbone alone from any of them. A ``segmenter.pt`` inside a checkpoint folder of this package is seen to be
-            its own, whatever ``layout`` says. Discriminators need none.
+            its own, whatever ``layout`` says. Discriminators and transformers need none.
         branches: ASPP branches that the file's own code sums, where that is known but not its lineage.
 
     Raises:
@@ -46,11 +47,12 @@ def load(
     if branches not in (None, 2, 4):
         raise ValueError(f"branches: 2 or 4, not {branches}")
     stored = read(path)
-    report = (
-        load_discriminator(stored, model)
-        if isinstance(model, Discriminator)
-        else load_segmenter(stored, model, layout, branches)
-    )
+    if isinstance(model, Discriminator):
+        report = load_discriminator(stored, model)
+    elif isinstance(model, DeepLabV2):
+        report = load_segmenter(stored, model, layout, branches)
+    else:
+        report = load_network(stored, model)
     # Our own checkpoints are read after every stage: nothing about them is news.
     _log.log(logging.DEBUG if report.layout == "esl_dist" else logging.INFO, "%s", report)
     for note in report.notes:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from esl_dist.models.weights.safetensors import SUFFIX, read_tensors
+
 PREFIXES = ("module.", "Scale.")
 _SCALAR = np.float64(0).__reduce__()[0]
 # A best mIoU beside the weights (MaxSquare) is a numpy number: plain data, under the names of old and new numpy.
@@ -77,6 +79,11 @@ def read(path: str | Path) -> Stored:
 
 
 def _unpickled(path: Path) -> object:
+    if path.suffix == SUFFIX:
+        try:
+            return read_tensors(path)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; fetch it again") from None
     try:
         with torch.serialization.safe_globals(_NUMPY_SCALARS):
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,7 @@
+"""ViT-Adapter on DINOv2 with a pyramid head: VFM-UDA++'s network."""
+
+from __future__ import annotations
+
+from esl_dist.models.adapter.segmenter import VfmUdaPlus
+
+__all__ = ["VfmUdaPlus"]

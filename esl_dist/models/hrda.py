@@ -1,0 +1,195 @@
+"""HRDA's multi-resolution form of a segmenter (Hoyer et al., ECCV 2022): the whole image at half size, a quarter of it
+at full size, fused by attention.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from esl_dist.models import stochastic
+from esl_dist.models.deeplabv2 import Featured, Outputs
+
+Size = tuple[int, int]
+
+
+class Box(NamedTuple):
+    """A part of an image, in pixels (or of a map, in cells)."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def of(self, x: Tensor) -> Tensor:
+        """The part of ``[..., H, W]``."""
+        return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def scaled(self, size: Size, grid: Size) -> Box:
+        """The same part of a map of ``grid`` cells over an image of ``size`` pixels; it must begin and end between
+        cells.
+        """
+        cells = [divmod(value * grid[i % 2], size[i % 2]) for i, value in enumerate(self)]
+        assert not any(rest for _, rest in cells), f"{self} of {size} does not lie on a grid of {grid}"
+        return Box(*(number for number, _ in cells))
+
+
+class MultiResolution(NamedTuple):
+    """Fused logits of the whole image; while training also the detail's own logits, which have a loss of their own, and
+    where the detail lies.
+    """
+
+    main: Tensor
+    aux: None
+    detail: Tensor | None
+    box: Box | None
+
+
+class Dividable(Protocol):
+    """A segmenter whose encoder and decoder can be called apart."""
+
+    num_classes: int
+    output_stride: int | float
+    feature_channels: int
+
+    def encode(self, images: Tensor) -> tuple[Tensor, ...]: ...
+    def decode(self, maps: Sequence[Tensor]) -> Outputs: ...
+    def attention_head(self) -> nn.Module: ...
+    def forward_order(self) -> Iterator[nn.Parameter]: ...
+
+
+class Hrda(nn.Module):
+    """A segmenter seen at two resolutions: one encoder and one decoder for both, and a head on the context's features
+    for the scale attention.
+
+    Images whose sides are no multiples of eight output strides (32 for DAFormer) are resized to them; crops and windows
+    are such already.
+
+    Args:
+        published_box: never let a detail touch the right or lower border, as the published code, whose draw leaves the
+            last corner out.
+    """
+
+    def __init__(self, segmenter: Dividable, published_box: bool = False) -> None:
+        super().__init__()
+        assert isinstance(segmenter, nn.Module)
+        self.num_classes, self.feature_channels, self.output_stride = (
+            segmenter.num_classes,
+            segmenter.feature_channels,
+            segmenter.output_stride,
+        )
+        self.published_box = published_box
+        self.segmenter = segmenter
+        self.attention = segmenter.attention_head()
+        stochastic.number_places(self)
+
+    def forward(self, images: Tensor, features: bool = False, box: Box | None = None) -> MultiResolution | Featured:
+        """Images ``[N, 3, H, W]`` to logits on the detail's grid; with ``features`` also the context's last encoder
+        map.
+
+        Args:
+            box: where the detail lies, its corner at multiples of ``box_step``. None: drawn while training; nine
+                details, averaged where they overlap, in eval mode and in a pass that draws nothing.
+        """
+        images = fitted(images, 8 * math.ceil(self.output_stride))
+        size = h, w = images.shape[2], images.shape[3]
+        maps = self._encode(F.interpolate(images, (h // 2, w // 2), mode="bilinear", align_corners=False))
+        context = self._decode(maps)
+        grid = (context.shape[2], context.shape[3])
+        attention = torch.sigmoid(self.attention(maps))
+        if box is None and stochastic.draws_nothing(self):
+            boxes = [Box(i * h // 4, j * w // 4, h // 2, w // 2) for i in range(3) for j in range(3)]
+            details = self._decode(self._encode(torch.cat([part.of(images) for part in boxes]))).unflatten(
+                0, (len(boxes), -1)
+            )
+            whole = averaged(details, [part.scaled(size, (2 * grid[0], 2 * grid[1])) for part in boxes])
+            fused, detail = fuse(context, attention, whole), None
+        else:
+            box = box or draw_box(size, box_step(size, grid), self.published_box)
+            with stochastic.another_pass(1):
+                detail = self._decode(self._encode(box.of(images).contiguous()))
+            inside = box.scaled(size, grid)
+            fused = fuse(
+                context, within(attention, inside), padded(detail, Box(2 * inside.top, 2 * inside.left, *grid))
+            )
+        out = MultiResolution(fused, None, detail, box)
+        return Featured(cast(Outputs, out), maps[-1]) if features else out
+
+    def forward_order(self) -> Iterator[nn.Parameter]:
+        """The parameters as the forward comes to them."""
+        yield from self._divided().forward_order()
+        yield from self.attention.parameters()
+
+    def _encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self._divided().encode(images)
+
+    def _decode(self, maps: Sequence[Tensor]) -> Tensor:
+        return self._divided().decode(maps).main
+
+    def _divided(self) -> Dividable:
+        return cast(Dividable, self.segmenter)
+
+
+def fitted(images: Tensor, unit: int) -> Tensor:
+    """Images ``[N, 3, H, W]`` whose sides are multiples of ``unit``: themselves, or resized to the nearest ones."""
+    h, w = (max(unit, round(side / unit) * unit) for side in images.shape[2:])
+    return images if images.shape[2:] == (h, w) else F.interpolate(images, (h, w), mode="bilinear", align_corners=False)
+
+
+def box_step(size: Size, grid: Size) -> Size:
+    """What corners of a detail are multiples of, in pixels, so that it begins between cells of the context's ``grid``:
+    8 for 1024 pixels and 128 cells.
+    """
+    return size[0] // math.gcd(size[0], grid[0]), size[1] // math.gcd(size[1], grid[1])
+
+
+def draw_box(size: Size, step: Size, published: bool = False) -> Box:
+    """A quarter of an image of ``size``, its corner anywhere at multiples of ``step``: a function of the pass's
+    ``common`` number where one was given.
+
+    Args:
+        published: leave the last corner of each axis out.
+    """
+    draws = stochastic.current()
+    common = torch.tensor([draws.common]) if draws is not None else torch.randint(1 << 62, (1,))
+    corners = []
+    for number, side, unit in zip(stochastic.uniform(common, 0, 2)[0].tolist(), size, step, strict=True):
+        places = side // 2 // unit + (0 if published and side // 2 >= unit else 1)
+        corners.append(int(number * places) * unit)
+    return Box(corners[0], corners[1], size[0] // 2, size[1] // 2)
+
+
+def within(attention: Tensor, box: Box) -> Tensor:
+    """``attention`` inside the box, zero outside: there is no detail to attend to."""
+    return padded(box.of(attention), box, (attention.shape[2], attention.shape[3]))
+
+
+def padded(part: Tensor, box: Box, size: Size | None = None) -> Tensor:
+    """``part`` at its place in a map of zeros of ``size``, which by default is twice the part's on each axis."""
+    h, w = size or (2 * part.shape[2], 2 * part.shape[3])
+    return F.pad(part, (box.left, w - box.left - part.shape[3], box.top, h - box.top - part.shape[2]))
+
+
+def averaged(parts: Tensor, boxes: Sequence[Box]) -> Tensor:
+    """Parts ``[P, N, K, h, w]`` at their places in a map twice as large, averaged where they overlap."""
+    total = sum(padded(part, box) for part, box in zip(parts, boxes, strict=True))
+    count = sum(padded(torch.ones_like(parts[0, :1, :1]), box) for box in boxes)
+    return cast(Tensor, total / count)
+
+
+def fuse(context: Tensor, attention: Tensor, detail: Tensor) -> Tensor:
+    """``up(a) * detail + up((1 - a) * context)``, up: bilinear to twice the size.
+
+    Args:
+        context: logits ``[N, K, h, w]`` of the image at half size.
+        attention: ``[N, K, h, w]`` in 0-1, zero where there is no detail.
+        detail: logits ``[N, K, 2h, 2w]``, zero where there is none.
+    """
+    coarse = (1 - attention) * context
+    up = (F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False) for x in (attention, coarse))
+    return next(up) * detail + next(up)

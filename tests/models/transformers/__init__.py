@@ -1,0 +1,1 @@
+"""Transformer networks, their loaders and what they are made of."""

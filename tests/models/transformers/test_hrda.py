@@ -1,0 +1,99 @@
+"""Multi-resolution fusion: where details lie, what the attention does, what slides at inference (golden check 5)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from esl_dist.models import stochastic
+from esl_dist.models.hrda import Box, averaged, box_step, draw_box, fitted, fuse, padded, within
+from tests.models.transformers.common import CLASSES, built, images
+
+
+def test_full_attention_shows_the_detail() -> None:
+    """a = 1 inside the box and a detail of sevens: 7 inside, away from the resized border; the context outside."""
+    context = torch.randn(1, 2, 16, 16, generator=torch.Generator().manual_seed(1))
+    box = Box(4, 6, 8, 8)
+    detail = padded(torch.full((1, 2, 16, 16), 7.0), Box(8, 12, 16, 16))
+    fused = fuse(context, within(torch.ones(1, 2, 16, 16), box), detail)
+    assert fused.shape == (1, 2, 32, 32)
+    assert torch.equal(fused[:, :, 9:23, 13:27], torch.full((1, 2, 14, 14), 7.0))
+    outside = torch.ones(32, 32, dtype=torch.bool)
+    outside[7:25, 11:29] = False
+    up = F.interpolate(context, scale_factor=2.0, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(fused[:, :, outside], up[:, :, outside])
+
+
+@pytest.mark.parametrize(("published", "last"), [(True, 504), (False, 512)])
+def test_corners(published: bool, last: int) -> None:
+    """Multiples of 8 in [0, 504] as published, in [0, 512] otherwise; a function of the common number alone."""
+    step = box_step((1024, 1024), (128, 128))
+    assert step == (8, 8)
+    seen = set()
+    for common in range(400):
+        with stochastic.drawing(torch.tensor([common % 3]), common):
+            box = draw_box((1024, 1024), step, published)
+        with stochastic.drawing(torch.tensor([77, 78]), common):
+            assert draw_box((1024, 1024), step, published) == box
+        seen |= {box.top, box.left}
+        assert box[2:] == (512, 512)
+    assert min(seen) == 0 and max(seen) == last and all(corner % 8 == 0 for corner in seen)
+
+
+def test_average_of_overlapping_parts() -> None:
+    boxes = [Box(i * 2, j * 2, 4, 4) for i in range(3) for j in range(3)]
+    parts = torch.arange(9.0).view(9, 1, 1, 1, 1).expand(9, 1, 1, 4, 4)
+    whole = averaged(parts, boxes)[0, 0]
+    assert whole.shape == (8, 8)
+    assert whole[0, 0] == 0 and whole[0, 2] == 0.5 and whole[3, 3] == (0 + 1 + 3 + 4) / 4 and whole[7, 7] == 8
+
+
+@pytest.mark.parametrize("name", ["hrda-daformer", "hrda-vfm_uda"])
+def test_training_sees_one_detail_and_inference_nine(name: str) -> None:
+    network = built(name)
+    sizes = []
+    encode = network.segmenter.encode
+    network.segmenter.encode = lambda x: sizes.append(tuple(x.shape)) or encode(x)
+    with torch.no_grad():
+        whole = network(images(2, 96, 128))
+        assert sizes == [(2, 3, 48, 64), (18, 3, 48, 64)] and whole.detail is None and whole.box is None
+        sizes.clear()
+        network.train()
+        with stochastic.drawing(torch.tensor([1, 2]), 5):
+            trained = network(images(2, 96, 128))
+        assert sizes == [(2, 3, 48, 64)] * 2
+        assert trained.detail.shape[2:] == tuple(side // 2 for side in trained.main.shape[2:]) and trained.box[2:] == (
+            48,
+            64,
+        )
+        with stochastic.still():
+            assert network(images(2, 96, 128)).detail is None, "a teacher's pass slides, whatever mode its norms are in"
+
+
+def test_fusion_of_a_box_is_fusion_of_its_parts() -> None:
+    """Training with the detail in a corner and inference agree where only that corner's detail lies."""
+    network = built("hrda-daformer")
+    x = images(1, 128, 128)
+    with torch.no_grad():
+        whole, corner = network(x).main, network(x, box=Box(0, 0, 64, 64)).main
+        assert whole.shape == (1, CLASSES, 32, 32)
+        torch.testing.assert_close(whole[:, :, :7, :7], corner[:, :, :7, :7])
+        assert (whole - corner)[:, :, 18:, 18:].abs().max() > 1e-5
+
+
+def test_box_between_cells_is_refused() -> None:
+    network = built("hrda-daformer")
+    with pytest.raises(AssertionError, match="does not lie on a grid"):
+        network(images(1, 128, 128), box=Box(4, 0, 64, 64))
+
+
+def test_odd_sizes_are_resized() -> None:
+    assert fitted(images(1, 64, 96), 32).shape == (1, 3, 64, 96) and fitted(images(1, 70, 110), 32).shape == (
+        1,
+        3,
+        64,
+        96,
+    )
+    with torch.no_grad():
+        assert built("hrda-daformer")(images(1, 70, 110)).main.shape == (1, CLASSES, 16, 24)
