@@ -21,7 +21,7 @@ from esl_dist.config.ranks import on_ranks
 from esl_dist.config.schema import Config, DomainConfig
 from esl_dist.data import open_at_size, open_dataset
 from esl_dist.data.dataset import Dataset, FolderDataset
-from esl_dist.data.loader import TrainStream
+from esl_dist.data.loader import Order, TrainStream, View
 from esl_dist.data.upload import uploaded
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.collectives import agree
@@ -214,20 +214,11 @@ class Pipeline:
         )
 
     def _stream(self, dataset: Dataset, domain: DomainConfig, seed: int, start: int, **more: Any) -> TrainStream:
-        """``more``: of ``TrainStream``'s options, over the data's own."""
+        """``more``: of the view, over the data's own."""
         optim, data = self.config.optim, self.config.data
         view: dict[str, Any] = {"size": domain.size, "fit": domain.fit, "mirror": data.mirror, "blur": data.blur}
-        return TrainStream(
-            dataset,
-            seed=seed,
-            batch=optim.batch,
-            rank=self.runtime.rank,
-            world=self.runtime.world,
-            accumulate=optim.accumulate,
-            start_step=start,
-            workers=data.workers,
-            **(view | more),
-        )
+        order = Order(seed, optim.batch, self.runtime.rank, self.runtime.world, optim.accumulate)
+        return TrainStream(dataset, View(**(view | more)), order, start_step=start, workers=data.workers)
 
     def _rewrite(self, stage: StagePlan, folder: Path) -> None:
         """The source set in the target's look below ``<folder>/source``, and what the report shows of it."""

@@ -18,7 +18,7 @@ from PIL import Image
 from esl_dist.config.schema import DataConfig, DomainConfig
 from esl_dist.data import open_at_size, open_dataset, to_prepare
 from esl_dist.data.dataset import Dataset
-from esl_dist.data.loader import TrainStream
+from esl_dist.data.loader import Order, TrainStream, View
 from esl_dist.data.prepared import FileMaker, PreparedDataset, publish
 from esl_dist.synthetic.streets.classes import palette
 from esl_dist.synthetic.streets.domains import SOURCE
@@ -100,7 +100,7 @@ def draw(root: Path, images: int, native: tuple[int, int]) -> None:
 
 
 def stream(dataset: Dataset, size: tuple[int, int]) -> TrainStream:
-    return TrainStream(dataset, size=size, seed=0, batch=1, rank=0, world=1)
+    return TrainStream(dataset, View(size), Order(seed=0, batch=1))
 
 
 def measure(dataset: Dataset, size: tuple[int, int], images: int) -> tuple[float, float]:

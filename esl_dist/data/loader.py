@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from esl_dist.data import decode
+from esl_dist.data.bad_samples import Bad
 from esl_dist.data.dataset import DataError, Dataset, EncodingError
 from esl_dist.data.prepared import fitted_image, fitted_label
 from esl_dist.data.sampler import index_at
@@ -24,6 +25,51 @@ from esl_dist.data.workers import Produced
 
 _ATTEMPTS = 16
 """Replacements tried for one position before the last error is raised: a set this broken is not worth training on."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a stream makes of a sample."""
+
+    size: tuple[int, int]
+    """Width and height of the images."""
+    fit: Fit = "stretch"
+    """How images and labels meet ``size``."""
+    mirror: float = 0.0
+    blur: float = 0.0
+    """Probabilities (see ``augment``)."""
+    crop: int = 0
+    """Side of a random square of each image; 0 takes the whole. Without labels only."""
+    labels: bool = True
+    """Whether labels are read."""
+    label_dir: Path | None = None
+    """Pseudo-labels ``<label_dir>/<name>.png`` (train ids, 255 = ignore), paired by name, in place of the set's own."""
+    weight_dir: Path | None = None
+    """Weights of the pseudo-labels' pixels, ``<weight_dir>/<name>.png``, in 255ths."""
+
+    def __post_init__(self) -> None:
+        assert not (self.crop and self.labels) and (self.weight_dir is None or self.label_dir is not None)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which samples a rank sees, and when: the global batch decides, not how it is shared out."""
+
+    seed: int
+    batch: int
+    rank: int = 0
+    world: int = 1
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.rank < self.world and self.batch >= 1 and self.accumulate >= 1
+
+    def positions(self, number: int) -> range:
+        """Global positions in the stream of this rank's micro-batch ``number``, counted from the first step on."""
+        step, micro = divmod(number, self.accumulate)
+        whole = self.world * self.batch * self.accumulate
+        first = step * whole + (micro * self.world + self.rank) * self.batch
+        return range(first, first + self.batch)
 
 
 class Batch(NamedTuple):
@@ -35,8 +81,8 @@ class Batch(NamedTuple):
     """uint8 train ids ``[n, H, W]``, 255 = ignore; None where the stream has none."""
     indices: Tensor
     """int64 ``[n]``: which samples of the data set these are."""
-    bad: tuple[str, ...]
-    """What was wrong with each sample that had to be replaced."""
+    bad: tuple[Bad, ...]
+    """The samples that could not be read and were replaced."""
     positions: tuple[int, ...] = ()
     """Global position of each sample in its stream: whatever else is drawn about a sample is drawn from it."""
     weights: Tensor | None = None
@@ -54,6 +100,8 @@ class InferenceBatch(NamedTuple):
     """The real ones, in order; at most ``batch``."""
     labels: list[NDArray[np.uint8]] | None
     """uint8 train ids at each label's own size, if asked for."""
+    bad: tuple[Bad, ...] = ()
+    """The samples that could not be read and are left out of the others."""
 
 
 @contextmanager
@@ -74,25 +122,13 @@ class _TrainBatches:
     """Micro-batch number -> ``Batch``; everything a worker needs."""
 
     dataset: Dataset
-    size: tuple[int, int]
-    seed: int
-    batch: int
-    rank: int
-    world: int
-    accumulate: int
-    mirror: float
-    blur: float
-    labels: bool
-    label_dir: Path | None
-    weight_dir: Path | None
-    fit: Fit
-    crop: int
+    view: View
+    order: Order
 
     def __call__(self, number: int) -> Batch:
-        step, micro = divmod(number, self.accumulate)
-        first = step * self.world * self.batch * self.accumulate + (micro * self.world + self.rank) * self.batch
         images, labels, indices, bad = [], [], [], []
-        for position in range(first, first + self.batch):
+        positions = self.order.positions(number)
+        for position in positions:
             image, label, index, problems = self._sample(position)
             images.append(image)
             indices.append(index)
@@ -100,21 +136,15 @@ class _TrainBatches:
             if label is not None:
                 labels.append(label)
         stacked, weights = torch.stack(labels) if labels else None, None
-        if stacked is not None and self.weight_dir is not None:
+        if stacked is not None and self.view.weight_dir is not None:
             stacked, weights = stacked.unbind(1)
-        return Batch(
-            torch.stack(images),
-            stacked,
-            torch.tensor(indices),
-            tuple(bad),
-            tuple(range(first, first + self.batch)),
-            weights,
-        )
+        return Batch(torch.stack(images), stacked, torch.tensor(indices), tuple(bad), tuple(positions), weights)
 
-    def _sample(self, position: int) -> tuple[Tensor, Tensor | None, int, list[str]]:
+    def _sample(self, position: int) -> tuple[Tensor, Tensor | None, int, list[Bad]]:
         """The sample at a position; where it cannot be read, the next of the data set that can, and why."""
-        index = index_at(self.seed, position, len(self.dataset))
-        problems: list[str] = []
+        seed, view = self.order.seed, self.view
+        index = index_at(seed, position, len(self.dataset))
+        problems: list[Bad] = []
         for candidate in range(index, index + min(_ATTEMPTS, len(self.dataset))):
             candidate %= len(self.dataset)
             try:
@@ -122,27 +152,29 @@ class _TrainBatches:
             except EncodingError:
                 raise
             except DataError as error:
-                problems.append(str(error))
+                problems.append(Bad(candidate, self.dataset.names[candidate], str(error)))
                 continue
-            image, label = augment(image, label, seed=self.seed, position=position, mirror=self.mirror, blur=self.blur)
-            if self.crop:
-                image = random_crop(image, self.crop, seed=self.seed, position=position)
+            image, label = augment(image, label, seed=seed, position=position, mirror=view.mirror, blur=view.blur)
+            if view.crop:
+                image = random_crop(image, view.crop, seed=seed, position=position)
             return image, label, candidate, problems
-        raise DataError(f"{problems[-1]} (and {len(problems) - 1} samples before it cannot be read either)")
+        raise DataError(f"{problems[-1].reason} (and {len(problems) - 1} samples before it cannot be read either)")
 
     def _read(self, index: int) -> tuple[Tensor, Tensor | None]:
+        view = self.view
         with _naming(self.dataset, index):
-            image = fitted_image(self.dataset, index, self.size, self.fit)
-            if not self.labels:
+            image = fitted_image(self.dataset, index, view.size, view.fit)
+            if not view.labels:
                 return image, None
-            if self.label_dir is None:
-                return image, fitted_label(self.dataset, index, self.size, self.fit)
-            label = self._png(self.label_dir, index)
+            if view.label_dir is None:
+                return image, fitted_label(self.dataset, index, view.size, view.fit)
+            label = self._png(view.label_dir, index)
             # One tensor [2, H, W] from here on: whatever moves a label moves its weight.
-            return image, label if self.weight_dir is None else torch.stack([label, self._png(self.weight_dir, index)])
+            return image, label if view.weight_dir is None else torch.stack([label, self._png(view.weight_dir, index)])
 
     def _png(self, folder: Path, index: int) -> Tensor:
-        return fit_label(decode.read_ids(folder / f"{self.dataset.names[index]}.png"), self.size, self.fit)
+        ids = decode.read_ids(folder / f"{self.dataset.names[index]}.png")
+        return fit_label(ids, self.view.size, self.view.fit)
 
 
 class TrainStream(Iterator[Batch]):
@@ -153,16 +185,9 @@ class TrainStream(Iterator[Batch]):
     global batch only.
 
     Args:
-        size: width and height of the crops.
         start_step: optimiser step to begin with; a resumed run passes the step it is at.
-        mirror, blur: probabilities (see ``augment``).
         workers: processes that read ahead; 0 reads ahead in a thread.
-        labels: read labels.
-        label_dir: pseudo-labels ``<label_dir>/<name>.png`` (train ids, 255 = ignore), paired by name, in place of the
-        set's own. weight_dir: weights of the pseudo-labels' pixels, ``<weight_dir>/<name>.png``, in 255ths.
         prefetch: micro-batches that each worker (or the thread) keeps ready.
-        fit: how images and labels meet ``size``.
-        crop: side of a random square of each image; 0 takes the whole. Without labels only.
 
     Raises:
         ValueError: labels are asked for and withheld, or a pseudo-label is missing. On iteration: too many unreadable
@@ -172,37 +197,24 @@ class TrainStream(Iterator[Batch]):
     def __init__(
         self,
         dataset: Dataset,
+        view: View,
+        order: Order,
         *,
-        size: tuple[int, int],
-        seed: int,
-        batch: int,
-        rank: int,
-        world: int,
-        accumulate: int = 1,
         start_step: int = 0,
-        mirror: float = 0.0,
-        blur: float = 0.0,
         workers: int = 0,
-        labels: bool = True,
-        label_dir: Path | None = None,
-        weight_dir: Path | None = None,
         prefetch: int = 2,
-        fit: Fit = "stretch",
-        crop: int = 0,
     ) -> None:
-        assert 0 <= rank < world and batch >= 1 and accumulate >= 1 and start_step >= 0 and not (crop and labels)
-        assert weight_dir is None or label_dir is not None
-        for folder in filter(None, (label_dir, weight_dir)):
+        assert start_step >= 0
+        for folder in filter(None, (view.label_dir, view.weight_dir)):
             _require_labels(dataset, folder)
-        if labels and label_dir is None and not dataset.labelled:
+        if view.labels and view.label_dir is None and not dataset.labelled:
             raise ValueError(
-                "these images have no labels to train on; set labelled=true where they exist, or drop the stage that"
-                " learns from them"
+                "these images have no labels to train on; set labelled=true where they exist, or drop the stage that "
+                "learns from them"
             )
-        batches = _TrainBatches(
-            dataset, size, seed, batch, rank, world, accumulate, mirror, blur, labels, label_dir, weight_dir, fit, crop
-        )
-        self._batches = Produced(batches, start=start_step * accumulate, stop=None, workers=workers, prefetch=prefetch)
+        batches = _TrainBatches(dataset, view, order)
+        start = start_step * order.accumulate
+        self._batches = Produced(batches, start=start, stop=None, workers=workers, prefetch=prefetch)
 
     def __next__(self) -> Batch:
         return next(self._batches)
@@ -229,17 +241,27 @@ class _InferenceBatches:
     batch: int
     with_labels: bool
     fit: Fit
+    leave_out: bool
 
     def __call__(self, number: int) -> InferenceBatch:
-        indices = list(self.indices[number * self.batch : (number + 1) * self.batch])
         images = torch.zeros((self.batch, 3, self.size[1], self.size[0]), dtype=torch.uint8)
-        labels = []
-        for slot, index in enumerate(indices):
-            with _naming(self.dataset, index):
-                images[slot] = fitted_image(self.dataset, index, self.size, self.fit)
-                if self.with_labels:
-                    labels.append(self.dataset.label(index))
-        return InferenceBatch(images, indices, labels if self.with_labels else None)
+        read: list[int] = []
+        labels: list[NDArray[np.uint8]] = []
+        bad: list[Bad] = []
+        for index in self.indices[number * self.batch : (number + 1) * self.batch]:
+            try:
+                with _naming(self.dataset, index):
+                    image = fitted_image(self.dataset, index, self.size, self.fit)
+                    if self.with_labels:
+                        labels.append(self.dataset.label(index))
+            except DataError as error:
+                if not self.leave_out or isinstance(error, EncodingError):
+                    raise
+                bad.append(Bad(index, self.dataset.names[index], str(error)))
+                continue
+            images[len(read)] = image
+            read.append(index)
+        return InferenceBatch(images, read, labels if self.with_labels else None, tuple(bad))
 
 
 def inference_batches(
@@ -251,14 +273,18 @@ def inference_batches(
     workers: int = 0,
     with_labels: bool = False,
     fit: Fit = "stretch",
+    leave_out: bool = False,
 ) -> Iterator[InferenceBatch]:
     """Every given sample once, in order, in batches of one shape.
 
+    Args:
+        leave_out: a sample that cannot be read is named in its batch's ``bad`` and left out of the rest of it; else it
+            is an error, since an image without a label, or a score over fewer images, would go unseen.
+
     Raises:
-        DataError: a sample cannot be read. Nothing is skipped here: an image without a label, or a score over fewer
-            images, would go unseen.
+        DataError: a sample cannot be read, or its label is of another encoding.
     """
-    batches = _InferenceBatches(dataset, tuple(indices), size, batch, with_labels, fit)
+    batches = _InferenceBatches(dataset, tuple(indices), size, batch, with_labels, fit, leave_out)
     produced = Produced(batches, start=0, stop=-(-len(indices) // batch), workers=workers)
     try:
         yield from produced

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from esl_dist.config.schema import Config
+from esl_dist.data.bad_samples import Bad, BadSamples
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
 from esl_dist.distributed.collectives import agree, gather_json
@@ -80,7 +81,7 @@ class Loop:
             self.config.profile, self.folder.parent / "profile" / f"{self.name}_rank{self.runtime.rank}.json.gz"
         )
         streams = self.open_streams(start)
-        bad = 0
+        bad = {domain: BadSamples(domain, self.config.data.bad_samples) for domain in ("source", "target")}
         garbage = Garbage()
         try:
             for step in range(start, self.steps):
@@ -92,10 +93,11 @@ class Loop:
                 meter.step()
                 garbage.step(step + 1)
                 profiler.step(step + 1)
-                bad = self._count_bad_samples(micro, status.bad_samples, bad, step + 1)
+                if status.bad_samples:
+                    self._count_bad_samples(micro, bad, step + 1)
                 if step == start:
                     self.runtime.expect_steps()
-                self._after_step(step + 1, losses, meter, bad)
+                self._after_step(step + 1, losses, meter, sum(len(found.found) for found in bad.values()))
                 stopped, score = status.stop and step + 1 < self.steps, None
                 try:
                     with meter.paused():
@@ -229,21 +231,25 @@ class Loop:
             if figures:
                 self.tracker.event("gpu", stage=self.name, step=step, rank=rank, **figures)
 
-    def _count_bad_samples(self, micro: list[Pair], new: int, before: int, step: int) -> int:
-        """Name this rank's unreadable samples, count all ranks', stop all of them beyond ``data.bad_samples``."""
-        named = [text for pair in micro for batch in pair if batch is not None for text in batch.bad]
-        for text in named:
-            log.warning("%s: step %d: replaced %s", self.name, step, text)
-        if new:
-            self.tracker.event(
-                "warning", stage=self.name, step=step, text=f"{new} unreadable sample(s) replaced", samples=named
-            )
-        if before + new > self.config.data.bad_samples:
-            raise ValueError(
-                f"{self.name}: {before + new} unreadable samples, data.bad_samples allows"
-                f" {self.config.data.bad_samples}; mend the files named above, or raise the bound"
-            )
-        return before + new
+    def _count_bad_samples(self, micro: list[Pair], known: Mapping[str, BadSamples], step: int) -> None:
+        """Name the unreadable samples that some rank met for the first time; stop all ranks beyond
+        ``data.bad_samples``.
+        """
+        mine: dict[str, list[Bad]] = {domain: [] for domain in known}
+        for pair in micro:
+            for domain, batch in (("source", pair.source), ("target", pair.target)):
+                mine[domain] += () if batch is None else batch.bad
+        everyone = gather_json(mine)
+        for domain, samples in known.items():
+            new = samples.add(Bad(*bad) for rank in everyone for bad in rank[domain])
+            for bad in new if self.runtime.is_main else ():
+                log.warning("%s: step %d: replaced %s", self.name, step, bad.reason)
+            if new:
+                text = f"{len(new)} unreadable {domain} sample(s) replaced"
+                named = [bad.reason for bad in new]
+                self.tracker.event("warning", stage=self.name, step=step, text=text, samples=named)
+        for samples in known.values():
+            samples.check()
 
 
 def new_scaler(runtime: Runtime) -> torch.amp.GradScaler:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +18,9 @@ import torch
 
 from esl_dist.config.schema import DomainConfig
 from esl_dist.data import DataError, open_dataset
-from esl_dist.data.dataset import FolderDataset
-from esl_dist.data.loader import Batch, TrainStream, inference_batches
+from esl_dist.data.bad_samples import Bad, BadSamples
+from esl_dist.data.dataset import Dataset, FolderDataset
+from esl_dist.data.loader import Batch, Order, TrainStream, View, inference_batches
 from esl_dist.data.sampler import index_at
 from tests.data import disk
 
@@ -56,7 +58,16 @@ class Made:
 
 
 def stream(data: Made, **options: object) -> TrainStream:
-    return TrainStream(data, **{"size": SIZE, "seed": 5, "batch": 2, "rank": 0, "world": 1, **options})  # type: ignore[arg-type]
+    return stream_of({"seed": 5, "batch": 2, **options}, data)
+
+
+def stream_of(options: Mapping[str, object], data: Dataset) -> TrainStream:
+    """A stream by the names of its options, wherever they belong."""
+    parts: dict[type, dict[str, object]] = {View: {"size": SIZE}, Order: {}}
+    for kind, own in parts.items():
+        own |= {name: value for name, value in options.items() if name in kind.__dataclass_fields__}  # type: ignore[attr-defined]
+    more = {name: value for name, value in options.items() if not any(name in own for own in parts.values())}
+    return TrainStream(data, View(**parts[View]), Order(**parts[Order]), **more)  # type: ignore[arg-type]
 
 
 def take(data: Made, count: int, **options: object) -> list[Batch]:
@@ -183,7 +194,7 @@ def test_an_unreadable_sample_is_replaced_and_named(workers: int) -> None:
     found = [i for batch in batches for i in batch.indices.tolist()]
     replacement = {2: 4, 3: 4}
     assert found == [replacement.get(i, i) for i in wanted]
-    named = [text for batch in batches for text in batch.bad]
+    named = [bad.reason for batch in batches for bad in batch.bad]
     # Sample 2's replacement, 3, is unreadable too: both are named.
     assert Counter(named) == {"city/002.png cannot be decoded": 3, "city/003.png cannot be decoded": 6}
 
@@ -272,7 +283,7 @@ def test_pseudo_labels_are_paired_by_name(tmp_path: Path) -> None:
     """A label too many, sorted between the others, must shift nothing."""
     data = labelled_folder(tmp_path / "d", ("a/1", "a/2", "b/1"), tmp_path / "labels")
     disk.grey(tmp_path / "labels/a/10.png", disk.ids([17], SIZE))
-    found = TrainStream(data, size=SIZE, seed=0, batch=3, rank=0, world=1, label_dir=tmp_path / "labels")  # type: ignore[arg-type]
+    found = TrainStream(data, View(SIZE, label_dir=tmp_path / "labels"), Order(0, 3))  # type: ignore[arg-type]
     batch = next(found)
     assert batch.labels is not None
     for slot, index in enumerate(batch.indices.tolist()):
@@ -289,8 +300,8 @@ def test_weights_move_with_their_labels(tmp_path: Path, workers: int) -> None:
         disk.grey(tmp_path / f"labels/{name}.png", label)
         disk.grey(tmp_path / f"weights/{name}.png", (10 * label + index).astype(np.uint8))
     folders = {"label_dir": tmp_path / "labels", "weight_dir": tmp_path / "weights"}
-    opened = TrainStream(data, size=SIZE, seed=0, batch=3, rank=0, world=1, mirror=0.5, workers=workers, **folders)  # type: ignore[arg-type]
-    plain = TrainStream(data, size=SIZE, seed=0, batch=3, rank=0, world=1, mirror=0.5, label_dir=tmp_path / "labels")  # type: ignore[arg-type]
+    opened = TrainStream(data, View(SIZE, mirror=0.5, **folders), Order(0, 3), workers=workers)  # type: ignore[arg-type]
+    plain = TrainStream(data, View(SIZE, mirror=0.5, label_dir=tmp_path / "labels"), Order(0, 3))  # type: ignore[arg-type]
     try:
         for _ in range(4):
             batch, without = next(opened), next(plain)
@@ -312,23 +323,15 @@ def test_weights_move_with_their_labels(tmp_path: Path, workers: int) -> None:
 def test_a_missing_weight_is_named_at_once(tmp_path: Path) -> None:
     data = labelled_folder(tmp_path / "d", ("a/1", "b/1"), tmp_path / "labels")
     with pytest.raises(ValueError, match=r"weights: 2 of 2 pseudo-labels are missing, a/1\.png first"):
-        TrainStream(
-            data,
-            size=SIZE,
-            seed=0,
-            batch=1,
-            rank=0,
-            world=1,
-            label_dir=tmp_path / "labels",
-            weight_dir=tmp_path / "weights",
-        )  # type: ignore[arg-type]
+        folders = {"label_dir": tmp_path / "labels", "weight_dir": tmp_path / "weights"}
+        TrainStream(data, View(SIZE, **folders), Order(0, 1))  # type: ignore[arg-type]
 
 
 def test_a_missing_pseudo_label_is_named_at_once(tmp_path: Path) -> None:
     data = labelled_folder(tmp_path / "d", ("a/1", "a/2", "b/1"), tmp_path / "labels")
     (tmp_path / "labels/a/2.png").unlink()
     with pytest.raises(ValueError, match=r"1 of 3 pseudo-labels are missing, a/2\.png first"):
-        TrainStream(data, size=SIZE, seed=0, batch=1, rank=0, world=1, label_dir=tmp_path / "labels")  # type: ignore[arg-type]
+        TrainStream(data, View(SIZE, label_dir=tmp_path / "labels"), Order(0, 1))  # type: ignore[arg-type]
 
 
 def test_truncated_files_on_disk_are_replaced(tmp_path: Path) -> None:
@@ -341,11 +344,11 @@ def test_truncated_files_on_disk_are_replaced(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-30])
     (tmp_path / "images/00004.png").write_bytes(b"")
     data = open_dataset(DomainConfig(dataset="gta5", root="."), str(tmp_path), "19")
-    opened = TrainStream(data, size=SIZE, seed=0, batch=6, rank=0, world=1)
+    opened = TrainStream(data, View(SIZE), Order(0, 6))
     batch = next(opened)
     assert sorted(batch.indices.tolist()) == [0, 2, 2, 5, 5, 5]
     for file in ("00001.png cannot be decoded", "labels/00003.png cannot be decoded", "00004.png is empty"):
-        assert any(file in text for text in batch.bad)
+        assert any(file in bad.reason for bad in batch.bad)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -389,3 +392,23 @@ class _Labels:
 
     def __getitem__(self, index: int) -> torch.Tensor:
         return torch.from_numpy(self.data.label(index))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_inference_leaves_out_what_cannot_be_read_where_it_is_asked_to(workers: int) -> None:
+    data = Made(10, unreadable=frozenset({4, 8, 9}))
+    options = {"size": SIZE, "batch": 2, "workers": workers, "with_labels": True, "leave_out": True}
+    batches = list(inference_batches(data, range(10), **options))  # type: ignore[arg-type]
+    assert [i for batch in batches for i in batch.indices] == [0, 1, 2, 3, 5, 6, 7]
+    assert [bad.name for batch in batches for bad in batch.bad] == ["city/004", "city/008", "city/009"]
+    assert (batches[2].images[0] == 5).all() and not batches[2].images[1].any() and len(batches[2].labels or ()) == 1
+
+
+def test_bad_samples_are_counted_once_each() -> None:
+    counted, first = BadSamples("target", 1), Bad(1, "a", "a.png is empty")
+    assert counted.add([first, first]) == [first] and not counted.add([first])
+    counted.check()
+    counted.add([Bad(2, "b", "b.png is missing")])
+    words = r"^target: 2 unreadable samples, data.bad_samples allows 1; the last: b\.png"
+    with pytest.raises(ValueError, match=words):
+        counted.check()

@@ -18,7 +18,7 @@ import torch
 from esl_dist import preparation
 from esl_dist.config.schema import Config, DataConfig, DomainConfig, EvalConfig
 from esl_dist.data import open_at_size, open_dataset, to_prepare
-from esl_dist.data.loader import Batch, InferenceBatch, TrainStream, inference_batches
+from esl_dist.data.loader import Batch, InferenceBatch, Order, TrainStream, View, inference_batches
 from esl_dist.data.prepared import PreparedDataset, use
 from esl_dist.preparation import prepare
 from tests.data import disk
@@ -54,19 +54,8 @@ def made(data: DataConfig, workers: int = 0) -> list[dict[str, object]]:
 
 def samples(data: DataConfig, workers: int = 0, **options: object) -> list[Batch]:
     domain = data.source
-    stream = TrainStream(
-        open_at_size(domain, data),
-        size=domain.size,
-        fit=domain.fit,
-        seed=3,
-        batch=2,
-        rank=0,
-        world=1,
-        mirror=0.5,
-        blur=0.5,
-        workers=workers,
-        **options,
-    )  # type: ignore[arg-type]
+    view = View(domain.size, domain.fit, mirror=0.5, blur=0.5, **options)  # type: ignore[arg-type]
+    stream = TrainStream(open_at_size(domain, data), view, Order(seed=3, batch=2), workers=workers)
     try:
         return [next(stream) for _ in range(9)]
     finally:
