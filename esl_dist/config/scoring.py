@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from esl_dist.config.check import require
+
 BnStatistics = Literal["running", "target"]
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 
@@ -23,7 +25,24 @@ class EvalConfig:
     """Images per forward."""
     bn_statistics: tuple[BnStatistics, ...] = ("running",)
     """Statistics to evaluate with; each gives a row."""
+    window: tuple[int, int] = (0, 0)
+    """Width and height of windows that slide over the input, averaged where they overlap; 0 takes the whole."""
+    stride: tuple[int, int] = (0, 0)
+    """Pixels from one window to the next, to the right and downwards; 0 is half a window."""
+    averaged: Literal["logits", "probabilities"] = "logits"
+    """What is averaged where windows overlap."""
     every: int = 0
     """Steps between evaluations while training; 0 evaluates at the end of a stage only."""
     images: int = 0
     """Score the first so many images only; 0 scores all."""
+
+    def __post_init__(self) -> None:
+        for name in ("window", "stride"):
+            width, height = getattr(self, name)
+            require(
+                (width > 0 and height > 0) or (width, height) == (0, 0),
+                f"eval.{name}",
+                f"is a width and a height, or 0 and 0; not {width}x{height}",
+            )
+        fits = self.window[0] <= self.input_size[0] and self.window[1] <= self.input_size[1]
+        require(fits, "eval.window", f"{self.window[0]}x{self.window[1]} is larger than eval.input_size")

@@ -17,6 +17,7 @@ from esl_dist.labelling import statistics_batches
 from esl_dist.labels import protocol
 from esl_dist.metrics.ensemble import Predict, flipped, multi_scale, weighted
 from esl_dist.metrics.evaluate import evaluate, write_metrics
+from esl_dist.metrics.sliding import windowed
 from esl_dist.stages.inference import Predictor
 from esl_dist.tracking.console import setup_logging
 
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         target = agree(lambda: open_at_size(data.target, data)) if "target" in options.bn_statistics else scored
         networks = agree(lambda: [Predictor.from_checkpoint(config, path, runtime) for path in arguments.checkpoint])
         predict: Predict = weighted(networks, weights) if len(networks) > 1 or arguments.weight else networks[0]
+        predict = windowed(predict, options)
         predict = multi_scale(predict, scales) if scales != [1.0] else predict
         predict = flipped(predict) if arguments.flip else predict
         for number, kind in enumerate(options.bn_statistics):
