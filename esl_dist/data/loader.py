@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +17,13 @@ from torch import Tensor
 
 from esl_dist.data import decode
 from esl_dist.data.bad_samples import Bad
+from esl_dist.data.crops import CropRule, choose_crop, crop_window
 from esl_dist.data.dataset import DataError, Dataset, EncodingError
+from esl_dist.data.margins import Margins, trusted
 from esl_dist.data.prepared import fitted_image, fitted_label
+from esl_dist.data.rare_classes import RareClasses
 from esl_dist.data.sampler import index_at
-from esl_dist.data.transforms import Fit, augment, fit_label, random_crop
+from esl_dist.data.transforms import Fit, augment, content_size, fit_label, on_canvas, random_crop
 from esl_dist.data.workers import Produced
 
 _ATTEMPTS = 16
@@ -46,9 +49,18 @@ class View:
     """Pseudo-labels ``<label_dir>/<name>.png`` (train ids, 255 = ignore), paired by name, in place of the set's own."""
     weight_dir: Path | None = None
     """Weights of the pseudo-labels' pixels, ``<weight_dir>/<name>.png``, in 255ths."""
+    part: CropRule | None = None
+    """A random part of each image and its label, drawn again while it is poor; None takes the whole."""
+    rare: RareClasses | None = None
+    """Samples drawn by class, in place of the shuffled order."""
+    margins: Margins | None = None
+    """Of an unlabelled stream: its weights are 0 in them and 255 elsewhere; None gives no weights."""
+    margins_of: Literal["image", "part"] = "image"
+    """Margins of the whole image, which move with it, or of the part that is seen."""
 
     def __post_init__(self) -> None:
         assert not (self.crop and self.labels) and (self.weight_dir is None or self.label_dir is not None)
+        assert not (self.labels and self.margins) and not (self.crop and self.part)
 
 
 @dataclass(frozen=True)
@@ -86,7 +98,7 @@ class Batch(NamedTuple):
     positions: tuple[int, ...] = ()
     """Global position of each sample in its stream: whatever else is drawn about a sample is drawn from it."""
     weights: Tensor | None = None
-    """uint8 ``[n, H, W]``: weight of each labelled pixel, in 255ths; None where all weigh alike."""
+    """uint8 ``[n, H, W]``: weight of each pixel, in 255ths; None where all weigh alike."""
 
 
 class InferenceBatch(NamedTuple):
@@ -138,12 +150,16 @@ class _TrainBatches:
         stacked, weights = torch.stack(labels) if labels else None, None
         if stacked is not None and self.view.weight_dir is not None:
             stacked, weights = stacked.unbind(1)
+        elif not self.view.labels:
+            stacked, weights = None, stacked
         return Batch(torch.stack(images), stacked, torch.tensor(indices), tuple(bad), tuple(positions), weights)
 
     def _sample(self, position: int) -> tuple[Tensor, Tensor | None, int, list[Bad]]:
         """The sample at a position; where it cannot be read, the next of the data set that can, and why."""
         seed, view = self.order.seed, self.view
-        index = index_at(seed, position, len(self.dataset))
+        wanted, index = None, index_at(seed, position, len(self.dataset))
+        if view.rare:
+            wanted, index = view.rare.draw(seed, position)
         problems: list[Bad] = []
         for candidate in range(index, index + min(_ATTEMPTS, len(self.dataset))):
             candidate %= len(self.dataset)
@@ -157,20 +173,42 @@ class _TrainBatches:
             image, label = augment(image, label, seed=seed, position=position, mirror=view.mirror, blur=view.blur)
             if view.crop:
                 image = random_crop(image, view.crop, seed=seed, position=position)
+            if view.part:
+                image, label = self._part(view.part, image, label, position, wanted if candidate == index else None)
             return image, label, candidate, problems
         raise DataError(f"{problems[-1].reason} (and {len(problems) - 1} samples before it cannot be read either)")
+
+    def _part(
+        self, rule: CropRule, image: Tensor, label: Tensor | None, position: int, wanted: int | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What is seen of a sample; ``wanted`` is the class that it was drawn for."""
+        seed = self.order.seed
+        if label is None or not self.view.labels:
+            window = crop_window((image.shape[1], image.shape[2]), rule, seed, position, 0)
+        else:
+            window = choose_crop(label if label.dim() == 2 else label[0], rule, seed, position, wanted)
+        if self.view.margins and self.view.margins_of == "part":
+            return window.of(image), trusted((window.height, window.width), self.view.margins)
+        return window.of(image), None if label is None else window.of(label)
 
     def _read(self, index: int) -> tuple[Tensor, Tensor | None]:
         view = self.view
         with _naming(self.dataset, index):
             image = fitted_image(self.dataset, index, view.size, view.fit)
             if not view.labels:
-                return image, None
+                return image, None if view.margins is None else self._inside(view.margins, index)
             if view.label_dir is None:
                 return image, fitted_label(self.dataset, index, view.size, view.fit)
             label = self._png(view.label_dir, index)
             # One tensor [2, H, W] from here on: whatever moves a label moves its weight.
             return image, label if view.weight_dir is None else torch.stack([label, self._png(view.weight_dir, index)])
+
+    def _inside(self, margins: Margins, index: int) -> Tensor:
+        """What lies within an image's margins on the canvas that it is fitted to; filled-up parts do not."""
+        width, height = self.view.size
+        if self.view.fit != "stretch":
+            width, height = content_size(self.dataset.size(index), self.view.size, self.view.fit)
+        return on_canvas(trusted((height, width), margins), self.view.size, 0)
 
     def _png(self, folder: Path, index: int) -> Tensor:
         ids = decode.read_ids(folder / f"{self.dataset.names[index]}.png")

@@ -80,16 +80,17 @@ def fit_image(image: NDArray[np.uint8], size: tuple[int, int], fit: Fit) -> Tens
     """
     height, width = image.shape[:2]
     content = resize_image(image, content_size((width, height), size, fit))
-    return content if fit == "width" else _on_canvas(content, size, 0)
+    return content if fit == "width" else on_canvas(content, size, 0)
 
 
 def fit_label(label: NDArray[np.uint8], size: tuple[int, int], fit: Fit) -> Tensor:
     """As ``resize_label``, the content at the top left of a canvas of ``size``, the rest 255 (ignored)."""
     height, width = label.shape
-    return _on_canvas(resize_label(label, content_size((width, height), size, fit)), size, 255)
+    return on_canvas(resize_label(label, content_size((width, height), size, fit)), size, 255)
 
 
-def _on_canvas(content: Tensor, size: tuple[int, int], fill: int) -> Tensor:
+def on_canvas(content: Tensor, size: tuple[int, int], fill: int) -> Tensor:
+    """``[..., h, w]`` at the top left of ``[..., H, W]`` of ``size`` (width, height), the rest ``fill``."""
     height, width = content.shape[-2:]
     if (width, height) == size:
         return content

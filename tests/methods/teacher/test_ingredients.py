@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from esl_dist.methods.teacher import classmix, labels, margins, masks, photometric, quantiles
+from esl_dist.methods.teacher import classmix, labels, masks, photometric, quantiles
 from esl_dist.methods.teacher.draws import between, stream
 
 # -- labels and their weight -------------------------------------------------------------------------------------------
@@ -37,19 +37,6 @@ def test_labels_and_doubts_by_hand() -> None:
     assert labels.guess(prob).doubt is None
     with pytest.raises(ValueError, match=r"teacher\.select\.by.*mood"):
         labels.guess(prob, "mood")
-
-
-def test_margins_are_the_published_pixels() -> None:
-    def outside(mask: Tensor) -> tuple[int, ...]:
-        rows, columns = (mask != 0).any(1).nonzero().flatten(), (mask != 0).any(0).nonzero().flatten()
-        assert set(mask.unique().tolist()) <= {0, 255}
-        bottom, right = mask.shape[0] - 1 - int(rows[-1]), mask.shape[1] - 1 - int(columns[-1])
-        return int(rows[0]), bottom, int(columns[0]), right
-
-    assert outside(margins.trusted((512, 512), margins.OF_CROP["v1"])) == (15, 120, 0, 0)
-    assert outside(margins.trusted((1024, 2048), margins.OF_ORIGINAL["v2"])) == (30, 240, 30, 30)
-    assert outside(margins.trusted((1024, 2048), margins.OF_ORIGINAL["vfm"])) == (30, 256, 61, 61)
-    assert bool((margins.trusted((7, 9), margins.NONE) == 255).all())
 
 
 # -- ClassMix ----------------------------------------------------------------------------------------------------------
