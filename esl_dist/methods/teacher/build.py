@@ -44,7 +44,8 @@ def teacher_step(
     """
     mean = options.mean
     assert mean != "published", "options are those of a method"
-    student = Student(segmenter, passes, classes.num_classes, seed, options.aux_weight, mean)
+    heads = (options.aux_weight, options.detail_weight)
+    student = Student(segmenter, passes, classes.num_classes, seed, mean, *heads, options.parity)
     average = options.average
     assert average.of != "published" and average.when != "published"
     teacher = Teacher(segmenter, average.decay, average.of, average.statistics, average.when)

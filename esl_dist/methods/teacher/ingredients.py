@@ -126,10 +126,8 @@ class Mix:
         labels = torch.where(pasted, moment.truth, moment.guess)
         weights = torch.where(pasted, 1.0, moment.weight)
         images = student.looked(images, self.look, moment, moment.target.positions, "mix")
-        loss, parts = student.cross_entropy(
-            student.see(images, moment, "mix"), labels, moment.known.pixels, "mix", weights
-        )
-        return self.weight * loss, parts
+        said = student.see(images, moment, "mix")
+        return student.cross_entropy(said, labels, moment.known.pixels, "mix", weights, self.weight)
 
 
 @dataclass
@@ -159,10 +157,8 @@ class Mask:
         block = self.block or max(1, size[0] // 16)
         keep = block_mask(size, block, self.ratio, stream(student.seed, "mask"), positions)
         images = masked(images.float(), keep, student.mean_rgb())
-        loss, parts = student.cross_entropy(
-            student.see(images, moment, "mask"), labels, moment.known.pixels, "mask", weights
-        )
-        return self.weight * loss, parts
+        said = student.see(images, moment, "mask")
+        return student.cross_entropy(said, labels, moment.known.pixels, "mask", weights, self.weight)
 
 
 @dataclass

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from esl_dist.data.sampler import hashes
 from esl_dist.methods.teacher.draws import stream
 from esl_dist.methods.teacher.moment import Moment
 from esl_dist.methods.teacher.photometric import Photometric, augmented, look
+from esl_dist.models import stochastic
+from esl_dist.models.deeplabv2 import Outputs
+from esl_dist.models.hrda import MultiResolution
 from esl_dist.stages.passes import Losses, Passes, Prediction, cross_entropy
 
 
@@ -23,22 +28,55 @@ class Student:
     passes: Passes
     num_classes: int
     seed: int
-    aux_weight: float
     mean: Literal["pixels", "valid"]
+    aux_weight: float = 0.1
+    detail_weight: float = 0.1
+    """Share of the loss that falls on the close look of a network with two resolutions (HRDA)."""
+    parity: bool = False
+    """A loss's weight leaves its detail part as it is (MIC's code)."""
 
     def see(self, images: Tensor, moment: Moment, purpose: str, features: bool = False) -> Prediction:
         """A forward of RGB images ``[n, 3, H, W]``, uint8 or floating in 0-255, with a graph.
 
-        ``purpose`` names the pass: whatever the network draws in it is drawn for (seed, purpose, step, position).
+        ``purpose`` names the pass: what the network drops is drawn for (seed, purpose, position of the image), and what
+        all images share, such as where HRDA looks closely, for (seed, purpose, step).
         """
-        return self.passes.forward(self.segmenter, images, features)
+        seed = stream(self.seed, purpose)
+        drawn = np.concatenate([hashes(seed, position, 1) for position in moment.target.positions])
+        keys = torch.from_numpy(drawn.view(np.int64)).to(self.passes.runtime.device, non_blocking=True)
+        common = int(hashes(stream(seed, "common"), moment.known.step, 1)[0] >> np.uint64(2))
+        with stochastic.drawing(keys, common):
+            return self.passes.forward(self.segmenter, images, features)
 
     def cross_entropy(
-        self, prediction: Prediction, labels: Tensor, total: Tensor | float, name: str, weights: Tensor | None = None
+        self,
+        said: Prediction,
+        labels: Tensor,
+        total: Tensor | float,
+        name: str,
+        weights: Tensor | None = None,
+        weight: float = 1.0,
     ) -> tuple[Tensor, Losses]:
-        """Sum over pixels of ``weight * CE``, divided by ``total``; every head and its parts as ``<name>_<head>``."""
-        heads = (1.0, self.aux_weight)
-        return cross_entropy(prediction, labels, self._number(total), heads, name, weights)
+        """``weight`` times the sum over pixels of ``weights * CE``, divided by ``total``; and its parts without
+        ``weight``, ``<name>_main`` and others.
+
+        With a close look at a part: ``(1 - d) CE(fused) + d CE(detail)``, the second over the part (its total in
+        proportion to its area).
+        """
+        divisor = self._number(total)
+        loss, parts = cross_entropy(said, labels, divisor, (1.0, self.aux_weight), name, weights)
+        close = said.logits
+        if not isinstance(close, MultiResolution) or close.detail is None or close.box is None:
+            return weight * loss, parts
+        box = close.box
+        part = Prediction(Outputs(close.detail, None), (box.height, box.width))
+        share = box.height * box.width / (labels.shape[1] * labels.shape[2])
+        inside = None if weights is None else box.of(weights).contiguous()
+        detail, named = cross_entropy(
+            part, box.of(labels).contiguous(), divisor * share, (1.0, 0.0), f"{name}_detail", inside
+        )
+        of_detail = self.detail_weight * (1.0 if self.parity else weight)
+        return (1 - self.detail_weight) * weight * loss + of_detail * detail, parts | named
 
     def source_total(self, moment: Moment) -> Tensor | float:
         """What the source's sum is divided by: all of its pixels, or the labelled ones."""

@@ -19,6 +19,7 @@ from esl_dist.methods.teacher.quantiles import RunningQuantiles
 from esl_dist.methods.teacher.student import Student
 from esl_dist.methods.teacher.weights import LabelWeights
 from esl_dist.models.deeplabv2 import Outputs
+from esl_dist.models.hrda import Box, MultiResolution
 from esl_dist.stages.passes import Passes, Prediction
 from tests.methods.teacher.made import CLASSES, build, disturb, pair, runtime, segmenter
 
@@ -31,7 +32,7 @@ def test_the_source_loss_is_a_mean_over_all_pixels_or_the_labelled_ones() -> Non
     logits[:, 1] = surely
     said = Prediction(Outputs(logits, None), (2, 2))
     labels = torch.tensor([[[0, 0], [0, 255]]], dtype=torch.uint8)
-    student = Student(segmenter(), Passes(runtime(), (0.0, 0.0, 0.0), 1.0), 2, 0, 0.1, "pixels")
+    student = Student(segmenter(), Passes(runtime(), (0.0, 0.0, 0.0), 1.0), 2, 0, "pixels")
     loss, parts = student.cross_entropy(said, labels, 4.0, "source")
     assert float(loss) == pytest.approx(0.75) and float(parts["source_main"]) == pytest.approx(0.75)
     loss, _ = student.cross_entropy(said, labels, torch.tensor(3.0), "source")
@@ -124,3 +125,26 @@ def test_things_of_a_protocol() -> None:
 def test_ingredients_that_there_are_not(ingredients: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=rf"^teacher\.ingredients: .*{message}"):
         build("teacher", TeacherConfig(ingredients=ingredients), 2)
+
+
+@pytest.mark.parametrize("parity", [False, True])
+def test_the_loss_of_a_close_look_by_hand(parity: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    fused, detail = (torch.randn(2, CLASSES, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2))
+    labels = torch.randint(0, CLASSES, (2, 16, 16), generator=generator, dtype=torch.uint8)
+    labels[0, 3] = 255
+    weights = torch.rand(2, 16, 16, generator=generator, dtype=torch.float64)
+    box = Box(4, 8, 8, 8)
+    said = Prediction(MultiResolution(fused, None, detail, box), (16, 16))  # type: ignore[arg-type]
+    student = Student(segmenter(), Passes(runtime(), (0.0, 0.0, 0.0), 1.0), CLASSES, 0, "pixels", 0.1, 0.25, parity)
+    loss, parts = student.cross_entropy(said, labels, float(labels.numel()), "mix", weights, 3.0)
+
+    def mean(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+        up = torch.nn.functional.interpolate(logits, label.shape[1:], mode="bilinear", align_corners=True)
+        each = torch.nn.functional.cross_entropy(up, label.long(), ignore_index=255, reduction="none")
+        return (each * weight).mean()
+
+    whole, close = mean(fused, labels, weights), mean(detail, box.of(labels), box.of(weights))
+    expected = 0.75 * 3 * whole + 0.25 * (1 if parity else 3) * close
+    assert float(loss) == pytest.approx(float(expected), rel=1e-12)
+    assert float(parts["mix_detail_main"]) == pytest.approx(float(close), rel=1e-12)
