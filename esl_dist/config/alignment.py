@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from esl_dist.config.bounds import NonNegativeFloat, PositiveInt, Share
 from esl_dist.config.check import require
 
 ADVERSARIAL = ("adaptsegnet", "advent")
@@ -18,9 +19,9 @@ class TermConfig:
 
     objective: str = ""
     """adaptsegnet, advent, minent, maxsquare, iw_maxsquare, or ``package.module:function``."""
-    weight: float = 0.0
+    weight: NonNegativeFloat = 0.0
     """Its weight on the main head (of a user's own function: on what it returns)."""
-    weight_aux: float = 0.0
+    weight_aux: NonNegativeFloat = 0.0
     """Its weight on the aux head."""
 
     @property
@@ -37,41 +38,38 @@ class AlignConfig:
     """none, bn (target batches through batch norm, no loss: the control), adaptsegnet, advent, minent, maxsquare,
     iw_maxsquare, or ``package.module:function``.
     """
-    steps: int = 120_000
+    steps: PositiveInt = 120_000
     """Optimiser steps."""
     init: Literal["initial", "source"] = "initial"
     """Weights to start from."""
     gan: Literal["bce", "ls"] = "bce"
     """Discriminator loss: binary cross-entropy or least squares."""
-    weight: float = 1e-3
+    weight: NonNegativeFloat = 1e-3
     """Weight of the objective on the main head (published: 1e-3, LS-GAN 0.01, MaxSquare 0.1)."""
-    weight_aux: float = 2e-4
+    weight_aux: NonNegativeFloat = 2e-4
     """Weight of the objective on the aux head (published: 2e-4, MaxSquare 0)."""
     also: list[TermConfig] = field(default_factory=list)
     """Further terms of the loss, added to ``objective`` wherever it is used: ``[{objective: maxsquare,
     weight: 0.1}]``.
     """
-    source_aux: float = 0.1
+    source_aux: NonNegativeFloat = 0.1
     """Weight of the source cross-entropy on the aux head (main: 1)."""
-    iw_ratio: float = 0.2
+    iw_ratio: Share = 0.2
     """Exponent alpha of the image-wise class weights of ``iw_maxsquare``."""
     self_guidance: bool = False
     """MaxSquare's Multi, beside any objective: the aux head learns confident averaged predictions."""
-    guidance_threshold: float = 0.95
+    guidance_threshold: Share = 0.95
     """Probability above which a pixel guides."""
-    guidance_weight: float = 0.1
+    guidance_weight: NonNegativeFloat = 0.1
     """Weight of guidance relative to ``weight``."""
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, "align.steps", "must be 1 or more")
         known = self.objective in OBJECTIVES or self.objective.count(":") == 1
         require(
             known,
             "align.objective",
             f"unknown {self.objective!r}; one of {', '.join(OBJECTIVES)} or package.module:function",
         )
-        for name in ("weight", "weight_aux", "guidance_weight"):
-            require(getattr(self, name) >= 0, f"align.{name}", "must be 0 or more")
         self._check_terms()
 
     def _check_terms(self) -> None:
@@ -90,7 +88,7 @@ class AlignConfig:
                 f"unknown objective {term.objective!r}; one of {', '.join(TERMS)} or package.module:function",
             )
             require(
-                term.weight >= 0 and term.weight_aux >= 0 and term.weight + term.weight_aux > 0,
+                term.weight > 0 or term.weight_aux > 0,
                 "align.also",
                 f"{term.objective} needs a weight above 0",
             )

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from esl_dist.config.bounds import Bound, NonNegativeInt, Pixels, PositiveFloat, Seed, Share
 from esl_dist.config.check import require
+
+Level = Annotated[float, Bound(-1000, 1000)]
+"""A channel's mean."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class DomainConfig:
     """
     labelled: bool = True
     """False where the labels are withheld: nothing then looks for them."""
-    size: tuple[int, int] = (1280, 720)
+    size: tuple[Pixels, Pixels] = (1280, 720)
     """Width and height that images are resized to."""
     fit: Literal["stretch", "pad"] = "stretch"
     """stretch: to ``size``, whatever the image's shape; pad: keep its shape, fill up with black at the right or the
@@ -52,7 +56,6 @@ class DomainConfig:
     """
 
     def __post_init__(self) -> None:
-        require(min(self.size) >= 16, "size", f"must be at least 16 pixels each way, not {self.size[0]}x{self.size[1]}")
         for name in ("images", "shares"):
             require(
                 self.dataset == "folder" or not getattr(self, name), name, f"is for dataset=folder, not {self.dataset}"
@@ -65,17 +68,17 @@ class StreetsConfig:
 
     make: bool = False
     """Generate the pair under ``data.root`` when it is missing."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the scenes."""
-    size: tuple[int, int] = (256, 128)
+    size: tuple[Pixels, Pixels] = (256, 128)
     """Width and height of an image."""
-    source_train: int = 400
+    source_train: NonNegativeInt = 400
     """Labelled source images."""
-    target_train: int = 400
+    target_train: NonNegativeInt = 400
     """Target images to adapt to (labels are written for the oracle and the report only)."""
-    target_val: int = 60
+    target_val: NonNegativeInt = 60
     """Target images to tune on."""
-    target_test: int = 200
+    target_test: NonNegativeInt = 200
     """Target images that results are reported on."""
 
 
@@ -97,30 +100,23 @@ class DataConfig:
     """The unlabelled, real domain; its labels are read by the oracle stage only."""
     streets: StreetsConfig = field(default_factory=StreetsConfig)
     """The embedded pair of domains."""
-    mean: tuple[float, float, float] = (104.00698793, 116.66876762, 122.67891434)
+    mean: tuple[Level, Level, Level] = (104.00698793, 116.66876762, 122.67891434)
     """Subtracted from the channels, B, G, R, range 0-255."""
-    scale: float = 1.0
+    scale: PositiveFloat = 1.0
     """Divides the channels after the mean is subtracted (1 in the published code)."""
-    mirror: float = 0.0
+    mirror: Share = 0.0
     """Probability of a horizontal flip."""
-    blur: float = 0.0
+    blur: Share = 0.0
     """Probability of a Gaussian blur (MaxSquare uses 0.5)."""
-    workers: int = 2
+    workers: Annotated[int, Bound(0, 1024)] = 2
     """Loader processes per rank and domain; 0 reads ahead in a thread of the training process."""
     prepared: str = "prepared"
     """Folder below ``data.root`` of what ``python -m esl_dist.prepare`` made; it is read instead of the originals where
     it gives the same bytes. Empty: never.
     """
-    bad_samples: int = 10
+    bad_samples: NonNegativeInt = 10
     """Samples of a set (an image with its label) that cannot be read and are left out, named and counted, in training,
     labels, scoring and preparation alike; one more stops the run.
     """
     insist: bool = False
     """Train although a sample of the labels looks like those of another encoding."""
-
-    def __post_init__(self) -> None:
-        for name in ("mirror", "blur"):
-            require(0 <= getattr(self, name) <= 1, f"data.{name}", "is a probability between 0 and 1")
-        require(self.scale > 0, "data.scale", "must be positive")
-        require(self.workers >= 0, "data.workers", "must be 0 or more")
-        require(self.bad_samples >= 0, "data.bad_samples", "must be 0 or more")

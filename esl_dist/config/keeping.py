@@ -5,23 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from esl_dist.config.check import require
+from esl_dist.config.bounds import NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
     """What survives a kill."""
 
-    every: int = 1000
+    every: PositiveInt = 1000
     """Optimiser steps between checkpoints."""
-    keep: int = 2
+    keep: PositiveInt = 2
     """Newest checkpoints kept per stage."""
     background: bool = True
     """Write from a thread, so that the step does not wait."""
-
-    def __post_init__(self) -> None:
-        require(self.every >= 1, "checkpoint.every", "must be 1 or more")
-        require(self.keep >= 1, "checkpoint.keep", "must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -30,9 +26,9 @@ class GuardConfig:
 
     non_finite: Literal["stop", "skip"] = "stop"
     """A gradient that is not finite: stop, or skip the step (state unchanged)."""
-    max_skips: int = 10
+    max_skips: NonNegativeInt = 10
     """Skipped steps in a row before the run stops."""
-    replica_every: int = 500
+    replica_every: NonNegativeInt = 500
     """Steps between comparisons of the weights over the ranks; 0 never compares."""
 
 

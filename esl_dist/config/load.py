@@ -8,29 +8,37 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+import yaml
 
+from esl_dist.config.reading import ConfigError, Layer, read_file, read_words
+from esl_dist.config.renamed import notice
 from esl_dist.config.schema import Config
+
+__all__ = ["ConfigError", "build", "configs_dir", "dump", "find_file", "flat", "load_config", "run_dir"]
+
+T = TypeVar("T")
 
 DEFAULT_CONFIG = "streets.yaml"
 
 # Where the ESL paper and the public code differ (weight decay, ties, rank, score arithmetic, scope, optimiser updates).
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "ours": {},
-    "paper": {"optim": {"weight_decay": 1e-4}, "pseudo_labels": {"ties": "drop"}},
+    "paper": {"optim.weight_decay": 1e-4, "pseudo_labels.ties": "drop"},
     "code": {
-        "optim": {"weight_decay": 5e-4, "updates": "published"},
-        "pseudo_labels": {"ties": "keep", "rank": "reference", "scores": "library", "window": 3000},
+        "optim.weight_decay": 5e-4,
+        "optim.updates": "published",
+        "pseudo_labels.ties": "keep",
+        "pseudo_labels.rank": "reference",
+        "pseudo_labels.scores": "library",
+        "pseudo_labels.window": 3000,
     },
 }
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run; the message is one line that names the key and the way out."""
 
 
 def configs_dir() -> Path:
@@ -40,45 +48,83 @@ def configs_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
-def load_config(file: str | None = None, overrides: list[str] | None = None) -> Config:
+def load_config(
+    file: str | None = None, overrides: Sequence[str] | None = None, say: Callable[[str], None] | None = None
+) -> Config:
     """Read ``file`` (or the embedded pair's configuration) and apply ``key.sub=value`` words.
+
+    Args:
+        say: is told, in one line, of options that were given under an old name.
 
     Raises:
         ConfigError: unknown key, wrong type, impossible combination or unreadable file.
     """
-    path = find_file(file or DEFAULT_CONFIG)
-    layers = [*_file_layers(path), from_words(overrides or [])]
-    named = [layer["protocol"] for layer in layers if "protocol" in layer]
-    preset = str(named[-1]) if named else "ours"
-    if preset not in PROTOCOLS:
-        raise ConfigError(f"protocol: unknown {preset!r}; one of {', '.join(PROTOCOLS)}")
-    merged = OmegaConf.structured(Config)
-    for layer in (OmegaConf.create(PROTOCOLS[preset]), *layers):
-        check_keys(layer, Config, "")
-        try:
-            merged = OmegaConf.merge(merged, layer)
-        except OmegaConfBaseException as error:
-            raise ConfigError(one_line(error)) from None
-    try:
-        config = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ConfigError(one_line(error)) from None
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    assert isinstance(config, Config)
+    layers = [*_file_layers(find_file(file or DEFAULT_CONFIG)), read_words(overrides or [], Config)]
+    named = [layer.values["protocol"] for layer in layers if "protocol" in layer.values]
+    config = build(Config, [Layer(PROTOCOLS[named[-1]] if named else {}), *layers])
+    old = [key for layer in layers for key in layer.old]
+    if old and say is not None:
+        say(notice(old))
     return config
 
 
-def dump(config: Config) -> str:
-    """The resolved configuration as YAML; loading it gives the same ``Config`` back."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+def build(schema: type[T], layers: Iterable[Layer]) -> T:
+    """A configuration with the options of the layers; of those that set the same one, the last wins.
+
+    Raises:
+        ConfigError: a number out of bounds, an impossible combination; with the line of the file that set the option.
+    """
+    values: dict[str, Any] = {}
+    where: dict[str, str] = {}
+    for layer in layers:
+        values |= layer.values
+        where |= {key: layer.where.get(key, "") for key in layer.values}
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        inside = tree
+        for section in sections:
+            inside = inside.setdefault(section, {})
+        inside[name] = value
+    try:
+        return schema(**{key: _section(field_default(schema, key), value) for key, value in tree.items()})
+    except ValueError as error:
+        option = re.match(r"[\w.]+(?=[:\[])", str(error))
+        line = where.get(option[0], "") if option else ""
+        raise ConfigError(f"{line}: {error}" if line else str(error)) from None
+
+
+def _section(default: Any, value: Any) -> Any:
+    """A section with other values than its defaults; any other value as it is."""
+    if not dataclasses.is_dataclass(default) or isinstance(default, type):
+        return value
+    return dataclasses.replace(default, **{key: _section(getattr(default, key), inner) for key, inner in value.items()})
+
+
+def field_default(schema: Any, name: str) -> Any:
+    """The default of a schema's field."""
+    field = next(field for field in dataclasses.fields(schema) if field.name == name)
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def dump(config: Any) -> str:
+    """The resolved configuration (or study) as YAML; loading it gives the same one back."""
+    return str(yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, default_flow_style=False))
 
 
 def flat(config: Config, *sections: str) -> dict[str, Any]:
     """The options of the named sections (all without names) as ``{"section.option": value}``."""
-    tree = OmegaConf.to_container(OmegaConf.structured(config))
-    assert isinstance(tree, dict)
+    tree = _plain(config)
     return {key: value for name in sections or tree for key, value in _flatten(str(name), tree[name])}
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as mappings, tuples as lists."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
@@ -92,79 +138,45 @@ def run_dir(config: Config) -> Path:
     return Path(config.run.dir) if config.run.dir else Path("runs") / config.run.name
 
 
-def find_file(file: str) -> Path:
-    for candidate in (Path(file), configs_dir() / file):
-        if candidate.is_file():
-            return candidate
-    shipped = (
-        sorted(p.relative_to(configs_dir()).as_posix() for p in configs_dir().rglob("*.yaml"))
-        if configs_dir().is_dir()
-        else []
+def find_file(file: str, beside: Path | None = None) -> Path:
+    """A configuration's file: as named (from the folder ``beside``, if given), or one that is shipped, from any folder
+    and with or without ``configs/`` before it.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    shipped = configs_dir()
+    inside = file.removeprefix("./").removeprefix("configs/")
+    own = [(beside or Path()) / file, Path(file)]
+    found = next((path for path in (*own, shipped / inside, shipped / file) if _is_file(path)), None)
+    if found is not None:
+        return found
+    if any(os.path.exists(path) for path in own):
+        raise ConfigError(f"--config: {file!r} is not a file that can be read")
+    names = (
+        [path.relative_to(shipped).as_posix() for path in sorted(shipped.rglob("*.yaml"))] if shipped.is_dir() else []
     )
-    close = difflib.get_close_matches(Path(file).name, shipped, n=1)
+    close = difflib.get_close_matches(inside, names, n=1) or difflib.get_close_matches(Path(file).name, names, n=1)
     raise ConfigError(f"--config: no file {file!r}" + (f"; did you mean configs/{close[0]}?" if close else ""))
 
 
-def _file_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[DictConfig]:
-    """The file and, before it, the files that its ``base`` names (relative to it)."""
-    if path in seen:
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or that no file can have
+        return False
+
+
+def _file_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
+    """The file and, before it, the files that its ``base`` names (relative to it, or shipped)."""
+    if path.resolve() in seen:
         raise ConfigError(f"{path}: base files refer to each other in a circle")
-    try:
-        content = OmegaConf.load(path)
-    except Exception as error:
-        raise ConfigError(f"{path}: not readable as YAML: {one_line(error)}") from None
-    if not isinstance(content, DictConfig):
-        raise ConfigError(f"{path}: must hold 'section:' mappings")
-    bases = content.pop("base", [])
-    layers: list[DictConfig] = []
-    for base in [bases] if isinstance(bases, str) else bases:
-        parent = path.parent / str(base)
-        if not parent.is_file():
-            raise ConfigError(f"{path}: base: no file {parent}")
-        layers += _file_layers(parent, (*seen, path))
-    return [*layers, content]
-
-
-def from_words(words: list[str]) -> DictConfig:
-    for word in words:
-        if "=" not in word or word.startswith("-"):
-            raise ConfigError(f"{word!r}: options are written section.option=value (and the file as --config FILE)")
-    try:
-        # ``key=`` means the empty text, as the options that it switches off say of themselves.
-        return OmegaConf.from_dotlist([f'{word}""' if word.endswith("=") else word for word in words])
-    except Exception as error:
-        raise ConfigError(f"{' '.join(words)}: {one_line(error)}") from None
-
-
-def check_keys(layer: Any, schema: type, prefix: str) -> None:
-    """Refuse keys that the schema lacks, with the nearest one that it has."""
-    known = {f.name: f for f in dataclasses.fields(schema)}
-    for key in layer:
-        name = str(key)
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {prefix}{close[0]}?" if close else _elsewhere(name) or f"known: {', '.join(known)}"
-            raise ConfigError(f"{prefix}{name}: unknown option; {hint}")
-        factory = known[name].default_factory
-        if factory is not dataclasses.MISSING and dataclasses.is_dataclass(inner := type(factory())):
-            value = layer[key]
-            if not isinstance(value, DictConfig):
-                raise ConfigError(f"{prefix}{name}: is a section; set {prefix}{name}.option=value")
-            check_keys(value, inner, f"{prefix}{name}.")
-
-
-def _elsewhere(name: str) -> str:
-    """Where an option of that name lives, if the section was wrong."""
-    homes = [
-        f"{section.name}.{name}"
-        for section in dataclasses.fields(Config)
-        if section.default_factory is not dataclasses.MISSING and hasattr(section.default_factory(), name)
-    ]
-    return f"did you mean {homes[0]}?" if homes else ""
-
-
-def one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
-    text = lines[0] if lines else type(error).__name__
-    return f"{key}: {text}" if key and key not in text else text
+    layer = read_file(path, Config)
+    layers: list[Layer] = []
+    for base in layer.bases:
+        try:
+            parent = find_file(base, path.parent)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: base: {str(error).removeprefix('--config: ')}") from None
+        layers += _file_layers(parent, (*seen, path.resolve()))
+    return [*layers, layer]

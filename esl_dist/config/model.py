@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from esl_dist.config.check import require
+from esl_dist.config.bounds import Bound, PositiveInt
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """DeepLab-v2 and its discriminators."""
 
-    layers: tuple[int, int, int, int] = (3, 4, 23, 3)
+    layers: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 4, 23, 3)
     """Bottlenecks per residual layer; (3, 4, 23, 3) is ResNet-101."""
-    width: int = 64
+    width: Annotated[int, Bound(4, 65_536)] = 64
     """Channels of the stem; 64 is ResNet."""
     multi_level: bool = True
     """A second (aux) head on layer3."""
@@ -38,9 +38,5 @@ class ModelConfig:
     nor moved: N ranks then equal one process exactly. sync: as train, over the batch of all ranks: the statistics
     change with the number of ranks, and every layer waits for all (CUDA).
     """
-    discriminator_width: int = 64
+    discriminator_width: PositiveInt = 64
     """Channels of the first discriminator convolution (ndf)."""
-
-    def __post_init__(self) -> None:
-        require(min(self.layers) >= 1, "model.layers", "needs at least one bottleneck per layer")
-        require(self.width >= 4, "model.width", "must be 4 or more")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from esl_dist.config.bounds import Bound, NonNegativeFloat, PositiveFloat, PositiveInt
 from esl_dist.config.check import require
 
 
@@ -13,45 +15,40 @@ class MmdlConfig:
     batch-norm control).
     """
 
-    weight: float = 0.0
+    weight: NonNegativeFloat = 0.0
     """Weight of the distance-metric loss on source labels; 0 builds no such head."""
-    weight_target: float = 0.0
+    weight_target: NonNegativeFloat = 0.0
     """Weight of the same loss on pseudo-labels in self-training."""
-    align_weight: float = 0.0
+    align_weight: NonNegativeFloat = 0.0
     """Weight of mode alignment: target pixels are pulled to source pixels of their mode."""
-    modes: int = 3
+    modes: Annotated[int, Bound(1, 1000)] = 3
     """Representatives of each class (K)."""
-    dim: int = 64
+    dim: Annotated[int, Bound(2, 65_536)] = 64
     """Dimensions of the embedding (d)."""
-    sigma: float = 0.3
+    sigma: PositiveFloat = 0.3
     """Width of a mode, in an embedding of length 1: a class counts as exp(-distance^2 / 2 sigma^2) of its
     nearest mode.
     """
-    margin: float = 0.5
+    margin: Annotated[float, Bound(0, 2)] = 0.5
     """How much nearer the own class shall be than any other; distances are 0 to 2."""
-    balance: float = 0.3
+    balance: NonNegativeFloat = 0.3
     """Weight, relative to the metric loss on the source, of the term that keeps all modes of a class in use."""
-    samples: int = 512
+    samples: PositiveInt = 512
     """Pixels of each image and domain that the head sees in a step."""
-    pool: int = 256
+    pool: PositiveInt = 256
     """How many of a source image's are sent to all ranks, as what target pixels are pulled to: ranks x optim.batch x
     pool x (dim + 1) floats a step.
     """
 
     def __post_init__(self) -> None:
-        for name in ("weight", "weight_target", "align_weight", "margin", "balance"):
-            require(getattr(self, name) >= 0, f"mmdl.{name}", "must be 0 or more")
         for name in ("weight_target", "align_weight"):
             require(
                 self.weight > 0 or getattr(self, name) == 0,
                 f"mmdl.{name}",
                 "needs modes learnt on the source: set mmdl.weight above 0",
             )
-        require(self.modes >= 1, "mmdl.modes", "must be 1 or more")
-        require(self.dim >= 2, "mmdl.dim", "must be 2 or more")
-        require(self.sigma > 0, "mmdl.sigma", "must be above 0")
         require(
-            1 <= self.pool <= self.samples,
+            self.pool <= self.samples,
             "mmdl.pool",
-            f"must be between 1 and mmdl.samples ({self.samples}), of which they are",
+            f"must be at most mmdl.samples ({self.samples}), of which they are",
         )

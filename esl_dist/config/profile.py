@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from esl_dist.config.check import require
+from esl_dist.config.bounds import NonNegativeInt
 
 
 @dataclass(frozen=True)
 class ProfileConfig:
     """A look into a few steps of every stage; nothing here changes a result."""
 
-    start: int = 10
+    start: NonNegativeInt = 10
     """Steps of a stage before the recorded ones; its first step after a start is never recorded."""
-    steps: int = 0
+    steps: NonNegativeInt = 0
     """Steps to record; each rank writes ``profile/<stage>_rank<r>.json.gz`` into the run folder, for ui.perfetto.dev or
     chrome://tracing. 0 records none.
     """
@@ -21,7 +21,3 @@ class ProfileConfig:
     """Keep the history of CUDA's allocator, so that running out of memory leaves
     ``profile/<stage>_rank<r>_memory.pickle`` for pytorch.org/memory_viz.
     """
-
-    def __post_init__(self) -> None:
-        require(self.start >= 0, "profile.start", f"must be 0 or more, not {self.start}")
-        require(self.steps >= 0, "profile.steps", f"must be 0 (off) or more, not {self.steps}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from esl_dist.config.bounds import Bound, NonNegativeInt, Pixels, PositiveFloat, PositiveInt, Share
 from esl_dist.config.check import require
 from esl_dist.config.scoring import BnStatistics, Precision
 
@@ -19,13 +20,13 @@ class PseudoLabelConfig:
     """esl: entropy <= max(nu, median); ssl: probability >= min(mu, median); median: entropy <= median; cbst: portion
     per class.
     """
-    nu: float = 0.1
+    nu: Share = 0.1
     """ESL's entropy threshold, 0-1."""
-    mu: float = 0.9
+    mu: Share = 0.9
     """SSL's probability threshold, 0-1."""
-    portion: float = 0.2
+    portion: Share = 0.2
     """CBST's share of each class in the first round."""
-    portion_growth: float = 0.05
+    portion_growth: Share = 0.05
     """Added to the portion each round, up to 0.5."""
     rank: Literal["keep", "lower", "upper", "reference"] = "keep"
     """Which order statistic is the median: keep = the tightest that keeps at least half; reference = the published
@@ -33,37 +34,27 @@ class PseudoLabelConfig:
     """
     ties: Literal["keep", "drop"] = "keep"
     """Pixels exactly at the threshold: kept (code) or dropped (the paper's strict sign)."""
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
     """The logits are divided by it before the softmax of the scores; above 1 softens them. Thresholds nu and mu mean
     the softened scores.
     """
     scores: Literal["exact", "library"] = "exact"
     """exact: the same bits on every machine; library: torch's interpolate, softmax and log, as the published code."""
-    window: int = 0
+    window: NonNegativeInt = 0
     """Images per median as in the published code (3000); 0 uses the whole set."""
-
-    def __post_init__(self) -> None:
-        for name in ("nu", "mu", "portion"):
-            require(
-                0 <= getattr(self, name) <= 1,
-                f"pseudo_labels.{name}",
-                f"must be between 0 and 1, not {getattr(self, name)}",
-            )
-        require(self.window >= 0, "pseudo_labels.window", "must be 0 or more")
-        require(self.temperature > 0, "pseudo_labels.temperature", "must be above 0; 1 leaves the scores as they are")
 
 
 @dataclass(frozen=True)
 class ExtractConfig:
     """The forward over the target set that pseudo-labels are made from."""
 
-    size: tuple[int, int] = (1024, 512)
+    size: tuple[Pixels, Pixels] = (1024, 512)
     """Width and height of the pseudo-labels."""
-    batch: int = 4
+    batch: PositiveInt = 4
     """Images per forward; the last batch is padded so that every forward has this shape."""
     bn_statistics: BnStatistics = "running"
     """running: as left by training; target: re-estimated on unlabelled target images."""
-    bn_images: int = 80
+    bn_images: PositiveInt = 80
     """Images that ``target`` statistics are estimated on."""
     precision: Precision = "fp32"
     """Arithmetic of the forward."""
@@ -77,12 +68,10 @@ class ExtractConfig:
     """Folder of a finished spool of the very teacher: the first round's labels are thresholded from it, and the network
     is not run.
     """
-    shard: int = 32
+    shard: Annotated[int, Bound(1, 4096)] = 32
     """Images per spool file."""
 
     def __post_init__(self) -> None:
-        require(self.batch >= 1, "extract.batch", "must be 1 or more")
-        require(1 <= self.shard <= 4096, "extract.shard", "must be between 1 and 4096")
         require(
             not (self.from_spool and self.spool_dir),
             "extract.from_spool",

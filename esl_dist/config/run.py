@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from esl_dist.config.alignment import OBJECTIVES
-from esl_dist.config.check import require
+from esl_dist.config.bounds import NonNegativeInt, PositiveInt, Seed
+from esl_dist.config.check import require, require_folder_name
 from esl_dist.config.entries import parse
 from esl_dist.config.pseudo_labels import RULES
 from esl_dist.config.scoring import Precision
@@ -30,7 +31,7 @@ class RunConfig:
     """Entries of ``stages`` whose finished folders were put into the run folder (by a study): taken as they are,
     whatever options made them.
     """
-    seed: int = 1
+    seed: Seed = 1
     """Seed of weights, data order and augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto`` takes CUDA where there is one and says so."""
@@ -38,13 +39,13 @@ class RunConfig:
     """Arithmetic of forward and backward; ``auto`` is bf16 on CUDA and fp32 on CPU. Softmax, entropy and losses stay
     float32.
     """
-    threads: int = 0
+    threads: NonNegativeInt = 0
     """CPU threads of a rank while training; 0 shares the cores among the ranks of this machine."""
-    inference_threads: int = 1
+    inference_threads: PositiveInt = 1
     """CPU threads of a rank in extraction and evaluation: a fixed number, because the bits of a convolution depend on
     it.
     """
-    log_every: int = 20
+    log_every: PositiveInt = 20
     """Optimiser steps between two log lines; losses are read from the device only then."""
     deterministic: bool = True
     """Deterministic kernels: a resumed run equals an uninterrupted one bit for bit."""
@@ -52,14 +53,11 @@ class RunConfig:
     """Compile the networks with torch.compile: a slower first step, then fused kernels; needs a C++ compiler on a CPU,
     Triton on a GPU.
     """
-    timeout_s: int = 100
+    timeout_s: PositiveInt = 100
     """Seconds that a collective may take after the first step (300 before it)."""
 
     def __post_init__(self) -> None:
-        require(self.seed >= 0, "run.seed", f"must be 0 or more, not {self.seed}")
-        require(self.threads >= 0, "run.threads", f"must be 0 (automatic) or more, not {self.threads}")
-        require(self.inference_threads >= 1, "run.inference_threads", "must be 1 or more")
-        require(self.log_every >= 1, "run.log_every", "must be 1 or more")
+        require_folder_name(self.name, "run.name")
         require(len(self.stages) > 0, "run.stages", f"is empty: name at least one of {', '.join(STAGE_NAMES)}")
         for entry in self.stages:
             parsed = parse(entry)

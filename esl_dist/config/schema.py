@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from esl_dist.config import bounds
 from esl_dist.config.alignment import OBJECTIVES, AlignConfig, TermConfig
 from esl_dist.config.check import require
 from esl_dist.config.domains import DataConfig, DomainConfig, StreetsConfig
@@ -80,6 +81,7 @@ class Config:
     profile: ProfileConfig = field(default_factory=ProfileConfig)
 
     def __post_init__(self) -> None:
+        bounds.check(self)
         entries = [parse(word) for word in self.run.stages]
         stages = [entry.name for entry in entries]
         made: set[int] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from esl_dist.config.bounds import NonNegativeInt, Pixels, PositiveInt
 from esl_dist.config.check import require
 
 BnStatistics = Literal["running", "target"]
@@ -17,23 +18,23 @@ class EvalConfig:
 
     split: str = "val"
     """The target split that is scored; empty skips evaluation (labels withheld)."""
-    input_size: tuple[int, int] = (1024, 512)
+    input_size: tuple[Pixels, Pixels] = (1024, 512)
     """Width and height that the network sees."""
     at: Literal["native", "crop"] = "native"
     """Score at the label's own size, or at ``input_size`` (as MaxSquare's numbers are)."""
-    batch: int = 1
+    batch: PositiveInt = 1
     """Images per forward."""
     bn_statistics: tuple[BnStatistics, ...] = ("running",)
     """Statistics to evaluate with; each gives a row."""
-    window: tuple[int, int] = (0, 0)
+    window: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)
     """Width and height of windows that slide over the input, averaged where they overlap; 0 takes the whole."""
-    stride: tuple[int, int] = (0, 0)
+    stride: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)
     """Pixels from one window to the next, to the right and downwards; 0 is half a window."""
     averaged: Literal["logits", "probabilities"] = "logits"
     """What is averaged where windows overlap."""
-    every: int = 0
+    every: NonNegativeInt = 0
     """Steps between evaluations while training; 0 evaluates at the end of a stage only."""
-    images: int = 0
+    images: NonNegativeInt = 0
     """Score the first so many images only; 0 scores all."""
 
     def __post_init__(self) -> None:

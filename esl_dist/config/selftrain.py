@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from esl_dist.config.check import require
+from esl_dist.config.bounds import BelowOne, Bound, NonNegativeFloat, PositiveInt
 
 
 @dataclass(frozen=True)
 class SelfTrainConfig:
     """Re-training with pseudo-labels, alignment kept on."""
 
-    steps: int = 120_000
+    steps: PositiveInt = 120_000
     """Optimiser steps per round."""
-    rounds: int = 1
+    rounds: Annotated[int, Bound(1, 1000)] = 1
     """Times that labels are made and the network re-trained."""
     init: Literal["initial", "source", "align", "teacher"] = "initial"
     """Weights every round starts from (the paper: initial); ``teacher`` goes on from the network that made
     its labels.
     """
-    ema: float = 0.0
+    ema: BelowOne = 0.0
     """Decay of an exponential moving average of the weights; above 0 that average is a round's result: scored, and
     teacher of the next round.
     """
-    weight: float = 1.0
+    weight: NonNegativeFloat = 1.0
     """Weight of the target cross-entropy on the main head."""
-    weight_aux: float = 0.1
+    weight_aux: NonNegativeFloat = 0.1
     """Weight of the target cross-entropy on the aux head."""
     label_weight: Literal["none", "confidence"] = "none"
     """confidence: a pixel counts by 1 - E (esl, median) or p (ssl) of its label, and the mean is the weighted one;
@@ -34,8 +34,3 @@ class SelfTrainConfig:
     """
     objective: str = "same"
     """Alignment kept on beside it: ``same`` as ``align.objective``, or any of its values (``none`` drops it)."""
-
-    def __post_init__(self) -> None:
-        require(self.steps >= 1, "selftrain.steps", "must be 1 or more")
-        require(self.rounds >= 1, "selftrain.rounds", "must be 1 or more")
-        require(0 <= self.ema < 1, "selftrain.ema", f"must be 0 (off) or more and below 1, not {self.ema}")

@@ -8,14 +8,13 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from esl_dist.config.check import require
+from esl_dist.config.bounds import Bound, NonNegativeInt, PositiveInt, Seed, check
+from esl_dist.config.check import require, require_folder_name
 from esl_dist.config.entries import parse
-from esl_dist.config.load import ConfigError, check_keys, find_file, from_words, one_line
+from esl_dist.config.load import build, dump, find_file
+from esl_dist.config.reading import ConfigError, read_file, read_words
 from esl_dist.config.schema import STAGE_NAMES
 
 DISCRETE, CONTINUOUS = ("grid", "choice", "cases"), ("uniform", "loguniform")
@@ -40,9 +39,9 @@ class StudyConfig:
     """
     search: Literal["grid", "random", "optuna"] = "grid"
     """grid: every combination; random: ``trials`` draws; optuna: ``trials`` suggestions of its TPE sampler."""
-    trials: int = 0
+    trials: NonNegativeInt = 0
     """Points that random and optuna try."""
-    seeds: tuple[int, ...] = (1,)
+    seeds: tuple[Seed, ...] = (1,)
     """Every point is run once for each of these ``run.seed``."""
     shared: tuple[str, ...] = ()
     """Entries of ``run.stages`` that are made once and taken as they are by every trial that needs the same ones."""
@@ -50,11 +49,11 @@ class StudyConfig:
     """Seed of the shared stages: base = the configuration's own for all, so that ``seeds`` vary what the trials train
     themselves; each = the trial's.
     """
-    ranks: int = 2
+    ranks: Annotated[int, Bound(1, 10_000)] = 2
     """Processes of a trial on the CPU; each takes one core."""
-    gpus: int = 0
+    gpus: Annotated[int, Bound(0, 10_000)] = 0
     """GPUs of a trial, one rank each; 0 trains on the CPU."""
-    concurrent: int = 0
+    concurrent: NonNegativeInt = 0
     """Trials at a time; 0: as many as there is room for."""
     metric: str = "miou"
     """``miou``, or ``iou/<class>``."""
@@ -66,14 +65,16 @@ class StudyConfig:
     """Whether more or less is better."""
     scheduler: Literal["none", "asha", "median"] = "none"
     """Stops trials that fall behind, by the scores of ``eval.every``."""
-    grace: int = 1
+    grace: PositiveInt = 1
     """Optimiser steps, counted over the stages that a trial trains itself, before it may be stopped."""
-    reduction: int = 3
+    reduction: Annotated[int, Bound(2, 1000)] = 3
     """ASHA keeps one trial in so many at each rung."""
     address: str = ""
     """Ray cluster to use: ``auto`` or an address; empty starts Ray on this machine and ends it with the study."""
 
     def __post_init__(self) -> None:
+        check(self)
+        require_folder_name(self.name, "name")
         require(
             len(self.space) > 0,
             "space",
@@ -107,9 +108,6 @@ class StudyConfig:
         )
         unknown = [entry for entry in self.shared if parse(entry).name not in STAGE_NAMES]
         require(not unknown, "shared", f"unknown stage {', '.join(unknown)}; known: {', '.join(STAGE_NAMES)}")
-        require(self.ranks >= 1, "ranks", "must be 1 or more")
-        require(self.gpus >= 0, "gpus", "must be 0 (CPU) or more")
-        require(self.concurrent >= 0, "concurrent", "must be 0 (as many as there is room for) or more")
         require(
             self.metric == "miou" or self.metric.startswith("iou/"),
             "metric",
@@ -120,8 +118,6 @@ class StudyConfig:
             "metric",
             f"scheduler={self.scheduler} sees miou alone while a trial trains; set metric=miou or scheduler=none",
         )
-        require(self.grace >= 1, "grace", "must be 1 step or more")
-        require(self.reduction >= 2, "reduction", "must be 2 or more")
 
     @property
     def world(self) -> int:
@@ -201,28 +197,14 @@ def load_study(file: str, words: Sequence[str] = ()) -> StudyConfig:
         ConfigError: unknown key, wrong type or impossible combination.
     """
     path = find_file(file)
-    try:
-        content = OmegaConf.load(path)
-    except Exception as error:
-        raise ConfigError(f"{path}: not readable as YAML: {one_line(error)}") from None
-    if not isinstance(content, DictConfig) or "space" not in content:
+    layer = read_file(path, StudyConfig)
+    if "space" not in layer.values:
         raise ConfigError(f"{path}: is not a study: it has no 'space:'; see configs/sweeps/ for examples")
-    own = from_words([word.removeprefix(PREFIX) for word in words if word.startswith(PREFIX)])
-    merged = OmegaConf.structured(StudyConfig)
-    for layer in (content, own):
-        check_keys(layer, StudyConfig, "")
-        try:
-            merged = OmegaConf.merge(merged, layer)
-        except OmegaConfBaseException as error:
-            raise ConfigError(one_line(error)) from None
-    try:
-        study = OmegaConf.to_object(merged)
-    except (OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(one_line(error) if isinstance(error, OmegaConfBaseException) else str(error)) from None
-    assert isinstance(study, StudyConfig)
+    own = read_words([word.removeprefix(PREFIX) for word in words if word.startswith(PREFIX)], StudyConfig)
+    study = build(StudyConfig, [layer, own])
     return replace(study, options=(*study.options, *(word for word in words if not word.startswith(PREFIX))))
 
 
 def dump_study(study: StudyConfig) -> str:
     """The study as YAML; loading it gives the same one back."""
-    return OmegaConf.to_yaml(OmegaConf.structured(study))
+    return dump(study)

@@ -21,7 +21,7 @@ from esl_dist.monitor.gpu import Nvml
 
 GIB = 2**30
 # Lowest versions that the package is made for (pyproject.toml), and the extra that brings each optional one.
-CORE = {"torch": "2.11", "numpy": "2.1", "h5py": "3.12", "pillow": "11.3", "omegaconf": "2.4"}
+CORE = {"torch": "2.11", "numpy": "2.1", "h5py": "3.12", "pillow": "11.3", "pyyaml": "6.0"}
 OPTIONAL = {
     "mlflow": "track",
     "nvidia-ml-py": "gpu",

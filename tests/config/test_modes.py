@@ -20,11 +20,11 @@ def test_off_by_default_and_on_by_one_option() -> None:
         (["mmdl.weight=-1"], "mmdl.weight: must be 0 or more"),
         (["mmdl.align_weight=0.1"], "mmdl.align_weight: needs modes learnt on the source: set mmdl.weight above 0"),
         (["mmdl.weight_target=0.1"], "mmdl.weight_target: needs modes learnt on the source"),
-        (["mmdl.modes=0"], "mmdl.modes: must be 1 or more"),
+        (["mmdl.modes=0"], "mmdl.modes: must be 1 or more, not 0"),
         (["mmdl.dim=1"], "mmdl.dim: must be 2 or more"),
-        (["mmdl.sigma=0"], "mmdl.sigma: must be above 0"),
-        (["mmdl.pool=600"], "mmdl.pool: must be between 1 and mmdl.samples (512)"),
-        (["mmdl.pool=0"], "mmdl.pool: must be between 1"),
+        (["mmdl.sigma=0"], "mmdl.sigma: must be positive"),
+        (["mmdl.pool=600"], "mmdl.pool: must be at most mmdl.samples (512)"),
+        (["mmdl.pool=0"], "mmdl.pool: must be 1 or more"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(words: list[str], message: str) -> None:

@@ -104,8 +104,8 @@ def test_warm_up_rises_in_equal_steps_to_the_full_rate() -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("optim.scale_lr=square", "optim.scale_lr: Invalid value 'square'"),
-        ("optim.count=epochs", "optim.count: Invalid value 'epochs'"),
+        ("optim.scale_lr=square", "optim.scale_lr: unknown 'square'"),
+        ("optim.count=epochs", "optim.count: unknown 'epochs'"),
         ("optim.base_batch=0", "optim.base_batch: must be 1 or more"),
         ("optim.warmup=-1", "optim.warmup: must be 0"),
         ("profile.steps=-1", "profile.steps: must be 0"),

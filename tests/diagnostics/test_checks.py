@@ -61,7 +61,7 @@ def test_apex_is_spoken_of_only_where_it_is_asked_for(monkeypatch: pytest.Monkey
 
 def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one(machine.versions(config(), RUNTIME), "versions").status == "ok"
-    have = {"torch": "2.9.1+cu128", "numpy": "2.10.0", "h5py": "3.12.0", "pillow": "11.3", "omegaconf": "2.4.0.dev1"}
+    have = {"torch": "2.9.1+cu128", "numpy": "2.10.0", "h5py": "3.12.0", "pillow": "11.3", "pyyaml": "6.0.4.dev1"}
     monkeypatch.setattr(machine, "_version", lambda name: have.get(name, ""))
     versions, extras = machine.versions(config(), RUNTIME)
     assert versions.status == "warning" and versions.text == "older than tested: torch 2.9.1+cu128 (needs 2.11)"
@@ -72,7 +72,7 @@ def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
         "numpy": "2.10.0",
         "h5py": "3.12.0",
         "pillow": "11.3",
-        "omegaconf": "2.4.0.dev1",
+        "pyyaml": "6.0.4.dev1",
     }
     monkeypatch.setattr(collectives, "gather_json", lambda mine: [mine, other])
     assert "differ in python, torch" in machine.versions(config(), RUNTIME)[0].text

@@ -99,7 +99,7 @@ def test_a_translation_may_have_no_judge() -> None:
         (["translate.crop=130"], "translate.crop: must be a multiple of 4"),
         (["translate.load=256"], "translate.load: 256 is narrower than translate.crop=452"),
         (["translate.hold=1"], "translate.hold"),
-        (["translate.mirror=2"], "translate.mirror: is a probability"),
+        (["translate.mirror=2"], "translate.mirror: must be between 0 and 1"),
         (["translate.blocks=0"], "translate.blocks: must be 1 or more"),
         (["translate.cycle=-1"], "translate.cycle: must be 0 or more"),
         (["translate.lr=0"], "translate.lr: must be positive"),

@@ -43,7 +43,7 @@ def write(folder: Path, text: str) -> str:
         (f"space: {NU}\nshared: [aling]", "shared: unknown stage aling"),
         (f"space: {NU}\nmetric: accuracy", "metric: unknown 'accuracy'"),
         (f"space: {NU}\nmetric: iou/pole\nscheduler: asha", "metric: scheduler=asha sees miou alone"),
-        (f"space: {NU}\ngrace: 0", "grace: must be 1 step or more"),
+        (f"space: {NU}\ngrace: 0", "grace: must be 1 or more"),
         (f"space: {NU}\nreduction: 1", "reduction: must be 2 or more"),
         (f"space: {NU}\nranks: 0", "ranks: must be 1 or more"),
     ],

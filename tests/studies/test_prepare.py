@@ -41,7 +41,7 @@ def test_an_impossible_point_fails_by_itself(tmp_path: Path) -> None:
     prepared = prepare(study(tmp_path, space={"pseudo_labels.nu": {"grid": [0, 2]}}))
     good, bad = prepared.records()
     assert (good.status, bad.status) == ("queued", "failed")
-    assert bad.reason == "pseudo_labels.nu: must be between 0 and 1, not 2.0"
+    assert bad.reason == "pseudo_labels.nu: must be between 0 and 1, not 2"
 
 
 def keys(prepared: Prepared) -> list[str]:
