@@ -15,12 +15,13 @@ from esl_dist.config.load import load_config
 from esl_dist.config.modes import MmdlConfig
 from esl_dist.config.schema import Config
 from esl_dist.data.loader import Batch
+from esl_dist.distributed import ddp
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine.optim import Optimizers, build_optimizers
-from esl_dist.stages.adapt import Adaptation
-from esl_dist.stages.build import build_stage
-from esl_dist.stages.passes import Pair
-from esl_dist.stages.plan import plan
+from esl_dist.engine.optim import Optimizers
+from esl_dist.engine.step import Pair
+from esl_dist.methods import stages
+from esl_dist.methods.adaptation.step import Adaptation
+from esl_dist.methods.kit import Kit
 
 SIZE = (128, 256)
 BLOCK = 32
@@ -64,9 +65,10 @@ def table(results: dict[str, Any]) -> str:
 
 def _learner(config: Config) -> tuple[Adaptation, Optimizers]:
     runtime = Runtime(0, 1, 0, 1, torch.device("cpu"), "fp32", 1, 1, True, config.run.timeout_s)
-    stage = build_stage(plan(config)[-1], config, runtime, None, torch.amp.GradScaler("cpu", enabled=False))
-    assert isinstance(stage, Adaptation)
-    return stage, build_optimizers(config.optim, stage.networks)
+    planned = stages(config)[-1]
+    step, recipe = planned.method.build(planned, Kit(config, runtime, torch.amp.GradScaler("cpu", enabled=False)))
+    assert isinstance(step, Adaptation)
+    return step, recipe.build({name: ddp.inner(network) for name, network in step.networks.items()})
 
 
 def _step(stage: Adaptation, optimizers: Optimizers, pair: Pair) -> None:

@@ -21,12 +21,12 @@ from torch.nn.parallel import DistributedDataParallel
 from esl_dist.config.schema import Config
 from esl_dist.data.transforms import normalise
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine.optim import poly
+from esl_dist.engine.optim import Poly
+from esl_dist.engine.step import Pair
 from esl_dist.labels import protocol
+from esl_dist.methods import Stage
 from esl_dist.models import build_discriminator, build_segmenter
 from esl_dist.models.deeplabv2 import Head
-from esl_dist.stages.passes import Pair
-from esl_dist.stages.plan import StagePlan
 
 HEADS = ("main", "aux")
 
@@ -38,18 +38,21 @@ class PlainStep:
         ValueError: an objective that is not written out here.
     """
 
-    def __init__(self, plan: StagePlan, config: Config, runtime: Runtime) -> None:
+    def __init__(self, plan: Stage, config: Config, runtime: Runtime) -> None:
+        objective = plan.settings.get("objective", "none")
         if (
-            plan.objective not in ("none", "advent", "adaptsegnet")
+            objective not in ("none", "advent", "adaptsegnet")
             or config.align.also
             or config.mmdl.weight
             or not config.model.multi_level
         ):
             raise ValueError(
                 "bench: the plain step is written out for none, advent and adaptsegnet with two heads and nothing"
-                f" added, not {plan.objective}"
+                f" added, not {objective}"
             )
-        self.config, self.runtime, self.plan = config, runtime, plan
+        self.config, self.runtime, self.objective = config, runtime, objective
+        self.learns_labels, self.adapts = bool(plan.labels), plan.role != "baseline"
+        self.schedule = Poly.of(config.optim, plan.steps)
         self.num_classes = protocol(config.data.protocol).num_classes
         segmenter = build_segmenter(config.model, self.num_classes, config.run.seed).train()
         for summed in (segmenter.layer5, segmenter.layer6):
@@ -63,7 +66,7 @@ class PlainStep:
             torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
         ]
         self.discriminators: dict[str, nn.Module] = {}
-        if plan.objective != "none":
+        if objective != "none":
             for number, head in enumerate(HEADS, start=1):
                 self.discriminators[head] = self._place(
                     build_discriminator(config.model, self.num_classes, config.run.seed + number).train()
@@ -89,7 +92,7 @@ class PlainStep:
     def step(self, index: int, pair: Pair, images: tuple[Tensor, Tensor | None]) -> dict[str, float]:
         """Optimiser step ``index``; returns the losses under the package's names."""
         device, align = self.runtime.device, self.config.align
-        factor = poly(index, self.config.optim.decay_steps or self.plan.steps, self.config.optim.power)
+        factor = self.schedule(index)
         for optimizer, rates in zip(self.optimizers, self.base, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
@@ -102,7 +105,7 @@ class PlainStep:
         source = self._upsampled(images[0].to(device))
         loss = self._cross_entropy(source, pair.source.labels.to(device), (1.0, align.source_aux), "source", losses)
         loss.backward()
-        if images[1] is None or pair.target is None or self.plan.kind == "source":
+        if images[1] is None or pair.target is None or not self.adapts:
             return self._update(losses)
 
         target = self._upsampled(images[1].to(device))
@@ -113,7 +116,7 @@ class PlainStep:
             adversarial = self._domain(frozen(self._view(target[head])), 0.0)
             losses[f"adv_{head}"] = adversarial.item()
             loss = loss + weights[head] * adversarial
-        if self.plan.kind == "selftrain":
+        if self.learns_labels:
             assert pair.target.labels is not None
             own = self.config.selftrain
             loss = loss + self._cross_entropy(
@@ -154,9 +157,7 @@ class PlainStep:
 
     def _view(self, logits: Tensor) -> Tensor:
         prob = F.softmax(logits, dim=1)
-        return (
-            -prob * torch.log2(prob + 1e-30) / math.log2(self.num_classes) if self.plan.objective == "advent" else prob
-        )
+        return -prob * torch.log2(prob + 1e-30) / math.log2(self.num_classes) if self.objective == "advent" else prob
 
     def _domain(self, judged: Tensor, domain: float) -> Tensor:
         return F.binary_cross_entropy_with_logits(judged, torch.full_like(judged, domain))

@@ -29,11 +29,11 @@ from esl_dist.data.upload import uploaded
 from esl_dist.distributed import ddp
 from esl_dist.distributed.runtime import Runtime, set_arithmetic
 from esl_dist.engine.loop import new_scaler
+from esl_dist.engine.step import Losses, Pair
 from esl_dist.engine.update import Updater
 from esl_dist.labels import protocol
-from esl_dist.stages.build import build_stage
-from esl_dist.stages.passes import Losses, Pair
-from esl_dist.stages.plan import StagePlan
+from esl_dist.methods import Stage, stages
+from esl_dist.methods.kit import Kit
 
 STAGES = ("source", "align", "selftrain")
 DIFFERENT = 4
@@ -47,10 +47,12 @@ def default_config(words: Sequence[str], file: str | None = None) -> Config:
     return load_config(file or "configs/gta5_cityscapes/advent.yaml", [*own, *words])
 
 
-def stage_plan(stage: str, config: Config) -> StagePlan:
+def stage_plan(stage: str, config: Config) -> Stage:
     """The stage as a run would plan it, for its step alone."""
-    objective = "none" if stage == "source" else config.align.objective
-    return StagePlan(stage, stage, stage, 1000, objective)
+    before = [word for word in ("source", "align") if word != stage]
+    words = {"source": ("source",), "align": ("align",), "selftrain": (*before, "selftrain")}[stage]
+    planned = stages(dataclasses.replace(config, run=dataclasses.replace(config.run, stages=words)))[-1]
+    return dataclasses.replace(planned, steps=1000)
 
 
 def generated(config: Config, batch: int, target_labels: bool, seed: int = 0) -> list[Pair]:
@@ -76,9 +78,9 @@ class OwnStep:
     """The stage and the update that a run would use."""
 
     def __init__(self, stage: str, config: Config, runtime: Runtime, pairs: Sequence[Pair]) -> None:
-        plan, scaler = stage_plan(stage, config), new_scaler(runtime)
-        self.stage = build_stage(plan, config, runtime, None, scaler)
-        self.updater = Updater(self.stage, config.optim, config.guard, config.optim.decay_steps or plan.steps, scaler)
+        planned, scaler = stage_plan(stage, config), new_scaler(runtime)
+        self.stage, recipe = planned.method.build(planned, Kit(config, runtime, scaler))
+        self.updater = Updater(self.stage, recipe, config.guard, scaler)
         self.source = uploaded(cycle(pair.source for pair in pairs), runtime.device)
         self.target = uploaded(cycle(pair.target for pair in pairs if pair.target), runtime.device)
 
@@ -116,10 +118,11 @@ class OwnStep:
 
             setattr(holder, method, wrapper)
 
+        passes = getattr(self.stage, "passes")  # noqa: B009 - every step of this room has them
         watched: list[tuple[object, str, str]] = [
             (self, "pair", "data"),
-            (self.stage.passes, "forward", "F forward"),
-            (self.stage.passes, "backward", "F backward"),
+            (passes, "forward", "F forward"),
+            (passes, "backward", "F backward"),
         ]
         objective = getattr(self.stage, "objective", None)
         watched += [(objective, "discriminator_pass", "D")] if objective else []
@@ -268,7 +271,7 @@ def run(
         }
         results: dict[str, Any] = {
             "stage": stage,
-            "objective": stage_plan(stage, config).objective,
+            "objective": stage_plan(stage, config).settings.get("objective", "none"),
             "sizes": [list(config.data.source.size), list(config.data.target.size)],
             "batch": config.optim.batch,
             "ranks": runtime.world,

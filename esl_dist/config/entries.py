@@ -24,20 +24,19 @@ class Entry:
     """
 
     @property
-    def number(self) -> int:
-        """Of a translation: ``translate`` is the first, ``translate:2`` the second."""
-        return int(self.variant or 1)
+    def word(self) -> str:
+        """As written."""
+        return self.name + (f":{self.variant}" if self.variant else "") + (f"+{self.mark}" if self.images else "")
+
+    @property
+    def folder(self) -> str:
+        """Its name in a run folder."""
+        return self.word.replace(":", "-").replace("+", "-")
 
     @property
     def mark(self) -> str:
         """The images in short, for names: ``it``, ``it2``; empty for the originals."""
         return f"it{self.images if self.images > 1 else ''}" if self.images else ""
-
-    def again(self, number: int) -> str:
-        """The same stage in another round, as written."""
-        if self.name == "translate":
-            return f"translate:{number}"
-        return self.name + (f":{self.variant}" if self.variant else "") + f"+it{number}"
 
 
 def parse(word: str) -> Entry:

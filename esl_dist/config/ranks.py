@@ -5,9 +5,10 @@ batch.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from esl_dist.config.entries import parse
-from esl_dist.config.schema import STAGE_NAMES, Config, OptimConfig
+from esl_dist.config.schema import Config, OptimConfig, ProfileConfig
 
 EXPONENT = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 
@@ -15,6 +16,16 @@ EXPONENT = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 def global_batch(optim: OptimConfig, world: int) -> int:
     """Source images of one optimiser step, all ranks together; as many target images come beside them."""
     return world * optim.batch * optim.accumulate
+
+
+def trainings(config: Config) -> dict[str, Any]:
+    """The sections that say how long a stage trains, by name."""
+    sections = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(config)}
+    return {
+        name: section
+        for name, section in sections.items()
+        if hasattr(section, "steps") and not isinstance(section, ProfileConfig)
+    }
 
 
 def on_ranks(config: Config, world: int) -> tuple[Config, str]:
@@ -27,15 +38,15 @@ def on_ranks(config: Config, world: int) -> tuple[Config, str]:
     if optim.count == "samples":
         # Rounded up: no sample that was asked for is left out.
         stages = {
-            name: dataclasses.replace(getattr(config, name), steps=-(-getattr(config, name).steps // batch))
-            for name in STAGE_NAMES
+            name: dataclasses.replace(section, steps=-(-section.steps // batch))
+            for name, section in trainings(config).items()
         }
         optim = dataclasses.replace(
             optim, count="steps", decay_steps=-(-optim.decay_steps // batch), warmup=-(-optim.warmup // batch)
         )
         config = dataclasses.replace(config, **stages)
         used = dict.fromkeys(parse(entry).name for entry in config.run.stages)
-        lengths = ", ".join(f"{name} {stages[name].steps}" for name in used)
+        lengths = ", ".join(f"{name} {stages[name].steps}" for name in used if name in stages)
         said.append(
             f"counted in samples that is {lengths} steps, decay {optim.decay_steps or 'over the stage'}, warm-up"
             f" {optim.warmup}"

@@ -12,16 +12,14 @@ from typing import Literal
 
 from esl_dist.config import bounds
 from esl_dist.config.alignment import OBJECTIVES, AlignConfig, TermConfig
-from esl_dist.config.check import require
 from esl_dist.config.domains import DataConfig, DomainConfig, StreetsConfig
-from esl_dist.config.entries import parse
 from esl_dist.config.keeping import CheckpointConfig, GuardConfig, TrackingConfig
 from esl_dist.config.model import ModelConfig
 from esl_dist.config.modes import MmdlConfig
 from esl_dist.config.optim import OptimConfig, SupervisedConfig
 from esl_dist.config.profile import ProfileConfig
 from esl_dist.config.pseudo_labels import RULES, ExtractConfig, PseudoLabelConfig
-from esl_dist.config.run import STAGE_NAMES, RunConfig
+from esl_dist.config.run import RunConfig
 from esl_dist.config.scoring import BnStatistics, EvalConfig, Precision
 from esl_dist.config.selftrain import SelfTrainConfig
 from esl_dist.config.translation import TranslateConfig
@@ -29,7 +27,6 @@ from esl_dist.config.translation import TranslateConfig
 __all__ = [
     "OBJECTIVES",
     "RULES",
-    "STAGE_NAMES",
     "AlignConfig",
     "BnStatistics",
     "CheckpointConfig",
@@ -82,43 +79,3 @@ class Config:
 
     def __post_init__(self) -> None:
         bounds.check(self)
-        entries = [parse(word) for word in self.run.stages]
-        stages = [entry.name for entry in entries]
-        made: set[int] = set()
-        for word, entry in zip(self.run.stages, entries, strict=True):
-            if entry.name == "translate":
-                made.add(entry.number)
-            require(
-                not entry.images or entry.images in made,
-                "run.stages",
-                f"{word} needs translate{f':{entry.images}' if entry.images > 1 else ''} before it",
-            )
-        if self.translate.rounds > 1:
-            require(
-                made == {1},
-                "translate.rounds",
-                "repeats the first translation and the stages marked +it: name translate once in run.stages, or the"
-                " rounds there and leave this at 1",
-            )
-        if "selftrain" in stages:
-            require(
-                any(s in stages[: stages.index("selftrain")] for s in ("align", "source", "initial")),
-                "run.stages",
-                "selftrain needs an align, source or initial stage before it to make its labels",
-            )
-        rules = {entry.variant or self.pseudo_labels.rule for entry in entries if entry.name == "selftrain"}
-        require(
-            self.selftrain.label_weight == "none" or "cbst" not in rules,
-            "selftrain.label_weight",
-            "confidence is not defined for cbst, which relabels pixels; use esl, ssl or median, or none",
-        )
-        if self.selftrain.init == "align":
-            require("align" in stages, "selftrain.init", "align needs an align stage in run.stages")
-        if not self.model.multi_level:
-            require(not self.align.self_guidance, "align.self_guidance", "needs two heads: set model.multi_level=true")
-        if "oracle" in stages:
-            require(
-                self.data.target.labelled,
-                "run.stages",
-                "oracle trains on target labels, but data.target.labelled is false",
-            )

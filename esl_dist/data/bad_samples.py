@@ -9,7 +9,7 @@ from typing import NamedTuple
 class Bad(NamedTuple):
     """A sample (an image with its label) that cannot be read."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody asks of a sample
     """In its data set."""
     name: str
     reason: str

@@ -5,7 +5,7 @@ name.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,34 +14,21 @@ import torch
 
 from esl_dist.config.schema import Config
 from esl_dist.data.bad_samples import Bad, BadSamples
-from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
 from esl_dist.distributed.collectives import agree, gather_json
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine import checkpoint
 from esl_dist.engine.garbage import Garbage
 from esl_dist.engine.guards import StopFlag, compare_replicas
-from esl_dist.engine.update import Remembers, Updater, mean_losses
+from esl_dist.engine.step import Losses, Pair, Remembers, Streams
+from esl_dist.engine.update import Updater, mean_losses
 from esl_dist.errors import RunFailure, StoppedBySignal
 from esl_dist.monitor import gpu
 from esl_dist.monitor.profile import StepProfiler, phase
 from esl_dist.monitor.throughput import Throughput
-from esl_dist.stages.passes import Losses, Pair
 from esl_dist.tracking import Tracker
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Streams:
-    """Endless micro-batches of the two domains, already at the right position."""
-
-    source: Iterator[Batch]
-    target: Iterator[Batch] | None
-    close: Callable[[], None]
-
-    def next(self) -> Pair:
-        return Pair(next(self.source), None if self.target is None else next(self.target))
 
 
 @dataclass
@@ -75,7 +62,7 @@ class Loop:
             self.folder / "checkpoints", keep=self.config.checkpoint.keep, background=self.config.checkpoint.background
         )
         optim = self.config.optim
-        images = 2 if self.updater.stage.needs_target else 1
+        images = 2 if self.updater.train_step.needs_target else 1
         meter = Throughput(images_per_step=images * optim.batch * optim.accumulate * self.runtime.world)
         profiler = StepProfiler(
             self.config.profile, self.folder.parent / "profile" / f"{self.name}_rank{self.runtime.rank}.json.gz"
@@ -150,8 +137,8 @@ class Loop:
             network.load_state_dict(state[name])
         ddp.scatter_buffers(networks, state["bn_ranks"])
         self.updater.load_state(state["optim"])
-        if isinstance(self.updater.stage, Remembers):
-            self.updater.stage.recall(state["memory"])
+        if isinstance(self.updater.train_step, Remembers):
+            self.updater.train_step.recall(state["memory"])
         step = int(meta["step"])
         self.tracker.truncate(self.name, step)
         self._keep_if_best(step, self.score(step) if meta.get("score") is None else meta["score"])
@@ -164,7 +151,7 @@ class Loop:
         self.updater.settle()
         networks = self.updater.networks()
         bn_ranks = ddp.gather_buffers(networks)
-        memory = {"memory": self.updater.stage.memory()} if isinstance(self.updater.stage, Remembers) else {}
+        memory = {"memory": self.updater.train_step.memory()} if isinstance(self.updater.train_step, Remembers) else {}
         with ddp.averaged_buffers(networks):
             if not self.runtime.is_main:
                 return

@@ -1,113 +1,155 @@
-"""Optimisers as the lineage publishes them: SGD for the segmenter, Adam for each discriminator, polynomial decay for
-all.
+"""Optimiser recipes: which optimiser moves a network, in which groups, at which rates. A method names one per network.
+
+A recipe is a frozen description; ``build`` makes torch's optimiser of it. Every group keeps its undecayed rate as
+``base_lr``, and a schedule multiplies it step by step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from esl_dist.config.schema import OptimConfig
-from esl_dist.distributed import ddp
 from esl_dist.engine import apex
+from esl_dist.engine.published_sgd import PublishedSGD
 from esl_dist.models.deeplabv2 import DeepLabV2, published_multiplicity
-from esl_dist.models.translation import Generator, PatchDiscriminator
 
 Optimizers = dict[str, torch.optim.Optimizer]
-BETAS = (0.9, 0.99)
-CYCLEGAN_BETAS = (0.5, 0.999)
 
 
-def poly(step: int, total: int, power: float) -> float:
-    """Factor of every learning rate at ``step`` (0-based): ``(1 - step/total)^power``."""
-    return float((1 - min(step, total) / total) ** power)
+class OptimiserRecipe(Protocol):
+    """One network's."""
+
+    def build(self, network: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser of the (unwrapped) network's trainable parameters."""
 
 
-def warm(step: int, steps: int) -> float:
-    """Factor of every learning rate at ``step`` (0-based) of a warm-up over ``steps``: 1/steps, 2/steps, … 1."""
-    return min(step + 1, steps) / steps if steps else 1.0
+@dataclass(frozen=True)
+class Sgd:
+    """SGD for a segmenter: its backbone at ``lr``, its heads at ``head_lr`` times that (AdaptSegNet, ADVENT, ESL)."""
+
+    lr: float
+    head_lr: float = 10.0
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    updates: str = "once"
+    """``published`` repeats each parameter's update as often as the published code lists it."""
+    backend: str = "auto"
+
+    @classmethod
+    def of(cls, optim: OptimConfig) -> Sgd:
+        return cls(optim.lr, optim.head_lr, optim.momentum, optim.weight_decay, optim.updates, optim.backend)
+
+    def build(self, network: nn.Module) -> torch.optim.Optimizer:
+        assert isinstance(network, DeepLabV2)
+        backbone, heads = network.backbone_parameters(), network.head_parameters()
+        head = {"params": [p for _, p in heads], "lr": self.lr * self.head_lr}
+        if self.updates == "published":
+            by_multiplicity: dict[int, list[Tensor]] = {}
+            for name, parameter in backbone:
+                by_multiplicity.setdefault(published_multiplicity(name), []).append(parameter)
+            groups: list[dict[str, Any]] = [
+                {"params": params, "multiplicity": m} for m, params in sorted(by_multiplicity.items())
+            ]
+            return PublishedSGD([*groups, head], self.lr, self.momentum, self.weight_decay)
+        groups = [{"params": [p for _, p in backbone]}, head]
+        if self.backend == "apex":
+            return apex.sgd(groups, self.lr, self.momentum, self.weight_decay)
+        options = _implementation(self.backend, (p for _, p in backbone))
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, **options)
 
 
-class PublishedSGD(torch.optim.Optimizer):
-    """SGD as the public code ran it: a parameter listed m times in a group is updated m times per step, one after the
-    other.
+@dataclass(frozen=True)
+class Adam:
+    """Adam for the networks beside a segmenter: discriminators (published betas 0.9, 0.99), generators (0.5, 0.999)."""
 
-    Torch 0.4.1 applied momentum, update and an in-place weight decay once per entry, so the backbone (listed three or
-    four times) moves about three times as fast as its nominal rate says, and the gradient itself grows by the decay
-    each time:
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.99)
+    backend: str = "auto"
 
-        g <- g + wd * p;   v <- momentum * v + g;   p <- p - lr * v        repeated m times
+    @classmethod
+    def of(cls, optim: OptimConfig) -> Adam:
+        """Of discriminators and of DRSL's second head."""
+        return cls(optim.discriminator_lr, backend=optim.backend)
 
-    Groups carry ``multiplicity``: an int for all of their parameters.
-    """
-
-    def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float, weight_decay: float) -> None:
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "multiplicity": 1})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
-            grads = [p.grad for p in params]
-            momenta = [self.state[p].setdefault("momentum_buffer", torch.zeros_like(p)) for p in params]
-            for _ in range(group["multiplicity"]):
-                torch._foreach_add_(grads, params, alpha=group["weight_decay"])
-                torch._foreach_mul_(momenta, group["momentum"])
-                torch._foreach_add_(momenta, grads)
-                torch._foreach_add_(params, momenta, alpha=-group["lr"])
+    def build(self, network: nn.Module) -> torch.optim.Optimizer:
+        if self.backend == "apex":
+            return apex.adam(network.parameters(), self.lr, self.betas)
+        options = _implementation(self.backend, network.parameters())
+        return torch.optim.Adam(network.parameters(), lr=self.lr, betas=self.betas, **options)
 
 
-def build_optimizers(config: OptimConfig, networks: Mapping[str, nn.Module]) -> Optimizers:
-    """One optimiser per network, by the network's name; every group keeps its undecayed rate as ``base_lr``."""
-    made: Optimizers = {}
-    for name, network in networks.items():
-        module = ddp.inner(network)
-        betas = CYCLEGAN_BETAS if isinstance(module, Generator | PatchDiscriminator) else BETAS
-        if isinstance(module, DeepLabV2):
-            made[name] = _segmenter_optimizer(config, module)
-        elif config.backend == "apex":
-            made[name] = apex.adam(module.parameters(), config.discriminator_lr, betas)
-        else:
-            made[name] = torch.optim.Adam(
-                module.parameters(),
-                lr=config.discriminator_lr,
-                betas=betas,
-                **_implementation(config, module.parameters()),
+class Schedule(Protocol):
+    """The factor of every learning rate by step."""
+
+    def __call__(self, step: int) -> float:
+        """At optimiser step ``step``, 0-based."""
+
+
+@dataclass(frozen=True)
+class Poly:
+    """``(1 - (step - hold)/(total - hold))^power`` after ``hold`` steps at the full rate, times a linear warm-up."""
+
+    total: int
+    """Steps over which the rate decays to zero; a stage may stop earlier."""
+    power: float = 0.9
+    warmup: int = 0
+    """Steps over which the rate rises: 1/warmup, 2/warmup, … 1."""
+    hold: int = 0
+
+    @classmethod
+    def of(cls, optim: OptimConfig, steps: int) -> Poly:
+        """For a stage of so many steps."""
+        return cls(optim.decay_steps or steps, optim.power, optim.warmup)
+
+    def __call__(self, step: int) -> float:
+        rise = min(step + 1, self.warmup) / self.warmup if self.warmup else 1.0
+        total, step = self.total - self.hold, max(step - self.hold, 0)
+        return float((1 - min(step, total) / total) ** self.power) * rise
+
+
+@dataclass(frozen=True)
+class Average:
+    """An exponential moving average of a network's weights that takes the network's place as the result."""
+
+    decay: float
+    of: str = "segmenter"
+    student: str = "student"
+    """Name in a checkpoint of the network that trains."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a method's networks are updated."""
+
+    optimisers: Mapping[str, OptimiserRecipe]
+    """By the network's name; every network of the step has one."""
+    schedule: Schedule
+    clip: Mapping[str, float] = field(default_factory=dict)
+    """Maximum gradient norm, by the network's name; none elsewhere."""
+    average: Average | None = None
+
+    def build(self, networks: Mapping[str, nn.Module]) -> Optimizers:
+        """Args:
+            networks: unwrapped, by name.
+
+        Raises:
+            ValueError: a network has no recipe, or a recipe no network.
+        """
+        if self.optimisers.keys() != networks.keys():
+            raise ValueError(
+                f"networks {', '.join(sorted(networks))} are trained, but there are optimisers for"
+                f" {', '.join(sorted(self.optimisers)) or 'none'}: a method names one for each of its networks"
             )
-        for group in made[name].param_groups:
-            group["base_lr"] = group["lr"]
-    return made
-
-
-def _segmenter_optimizer(config: OptimConfig, module: DeepLabV2) -> torch.optim.Optimizer:
-    backbone, heads = module.backbone_parameters(), module.head_parameters()
-    head_lr = config.lr * config.head_lr
-    if config.updates == "published":
-        by_multiplicity: dict[int, list[Tensor]] = {}
-        for name, parameter in backbone:
-            by_multiplicity.setdefault(published_multiplicity(name), []).append(parameter)
-        groups: list[dict[str, Any]] = [
-            {"params": params, "multiplicity": m} for m, params in sorted(by_multiplicity.items())
-        ]
-        groups.append({"params": [p for _, p in heads], "lr": head_lr})
-        return PublishedSGD(groups, config.lr, config.momentum, config.weight_decay)
-    groups = [{"params": [p for _, p in backbone]}, {"params": [p for _, p in heads], "lr": head_lr}]
-    if config.backend == "apex":
-        return apex.sgd(groups, config.lr, config.momentum, config.weight_decay)
-    options = _implementation(config, (p for _, p in backbone))
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, **options)
-
-
-def _implementation(config: OptimConfig, params: Iterable[Tensor]) -> dict[str, bool]:
-    """Torch's fused kernel where it exists (float32 on CPU and CUDA); bit-equal to the loop on CPU."""
-    if config.backend == "foreach":
-        return {"foreach": True}
-    return {"fused": True} if all(p.is_floating_point() for p in params) else {}
+        made = {name: self.optimisers[name].build(network) for name, network in networks.items()}
+        for optimizer in made.values():
+            for group in optimizer.param_groups:
+                group["base_lr"] = group["lr"]
+        return made
 
 
 def set_rate(optimizers: Optimizers, factor: float) -> None:
@@ -115,3 +157,10 @@ def set_rate(optimizers: Optimizers, factor: float) -> None:
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
+
+
+def _implementation(backend: str, params: Iterable[Tensor]) -> dict[str, bool]:
+    """Torch's fused kernel where it exists (float32 on CPU and CUDA); bit-equal to the loop on CPU."""
+    if backend == "foreach":
+        return {"foreach": True}
+    return {"fused": True} if all(p.is_floating_point() for p in params) else {}

@@ -1,33 +1,21 @@
-"""One optimiser step around a stage's gradients: rate, zero, finite check, clip, update."""
+"""One optimiser step around a method's gradients: rate, zero, finite check, clip, update."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from esl_dist.config.schema import GuardConfig, OptimConfig
+from esl_dist.config.schema import GuardConfig
 from esl_dist.distributed import collectives, ddp
 from esl_dist.engine.ema import Ema
-from esl_dist.engine.optim import Optimizers, build_optimizers, poly, set_rate, warm
+from esl_dist.engine.optim import Optimizers, Recipe, set_rate
+from esl_dist.engine.step import Carries, Losses, Pair, TrainStep
 from esl_dist.errors import RunFailure
 from esl_dist.monitor.profile import phase
-from esl_dist.stages.passes import Losses, Pair
-
-
-class Stage(Protocol):
-    """A training step: its networks (as wrapped, by checkpoint name) and the gradients of one optimiser step."""
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]: ...
-
-    @property
-    def needs_target(self) -> bool: ...
-
-    def step(self, micro: Sequence[Pair]) -> Losses: ...
 
 
 class Status(NamedTuple):
@@ -46,6 +34,8 @@ class Status(NamedTuple):
 
 
 NOTHING = Status(True, False, 0)
+FUSED = torch.optim.SGD | torch.optim.Adam | torch.optim.AdamW
+"""Optimisers whose fused kernels can be told on the device to change nothing."""
 
 
 @dataclass
@@ -74,17 +64,6 @@ class Verdict:
         return Status(not_finite == 0, stops > 0, bad)
 
 
-@runtime_checkable
-class Remembers(Protocol):
-    """A stage whose next step depends on more than its networks and its batches; both methods are called by
-    all ranks.
-    """
-
-    def memory(self) -> dict[str, Tensor]: ...
-
-    def recall(self, memory: Mapping[str, Tensor]) -> None: ...
-
-
 @dataclass
 class Updater:
     """Applies a stage's gradients. State: the optimisers, the fp16 scaler, the count of refused steps and the networks
@@ -96,15 +75,10 @@ class Updater:
     fp16 and averaged weights wait.
     """
 
-    stage: Stage
-    config: OptimConfig
+    train_step: TrainStep
+    recipe: Recipe
     guard: GuardConfig
-    decay_steps: int
     scaler: torch.amp.GradScaler
-    ema_decay: float = 0.0
-    """Above 0, an average of the segmenter's weights is the stage's result."""
-    hold: int = 0
-    """Steps at the full rate before it decays."""
     optimizers: Optimizers = field(init=False)
     ema: Ema | None = field(init=False)
     skipped_in_a_row: int = 0
@@ -112,26 +86,25 @@ class Updater:
     """Whether verdicts are read in the step after."""
 
     def __post_init__(self) -> None:
-        self.optimizers = build_optimizers(self.config, self.stage.networks)
-        self.ema = Ema(self.stage.networks["segmenter"], self.ema_decay) if self.ema_decay else None
+        trained = {name: ddp.inner(network) for name, network in self.train_step.networks.items()}
+        self.optimizers = self.recipe.build(trained)
+        average = self.recipe.average
+        self.ema = Ema(trained[average.of], average.decay) if average else None
         self._pending: Verdict | None = None
-        self._device = next(
-            parameter.device for network in self.stage.networks.values() for parameter in network.parameters()
-        )
-        fused = all(
-            isinstance(o, torch.optim.SGD | torch.optim.Adam) and o.defaults["fused"] for o in self.optimizers.values()
-        )
+        self._device = next(parameter.device for network in trained.values() for parameter in network.parameters())
+        fused = all(isinstance(o, FUSED) and o.defaults["fused"] for o in self.optimizers.values())
         self.deferred = self._device.type == "cuda" and fused and not self.scaler.is_enabled() and self.ema is None
 
     def networks(self) -> nn.ModuleDict:
-        """Every network by its name in a checkpoint, unwrapped.
+        """Every network by its name in a checkpoint, unwrapped: those that train and those that are carried.
 
-        ``segmenter`` is the one to use; where weights are averaged that is the average, and ``student`` the one that
-        trains.
+        Where weights are averaged the average stands under the network's own name, and the one that trains beside it.
         """
-        networks = {name: ddp.inner(network) for name, network in self.stage.networks.items()}
-        if self.ema:
-            networks |= {"segmenter": self.ema.network, "student": self.ema.student}
+        networks = {name: ddp.inner(network) for name, network in self.train_step.networks.items()}
+        if isinstance(self.train_step, Carries):
+            networks |= self.train_step.carried
+        if self.ema and self.recipe.average:
+            networks |= {self.recipe.average.of: self.ema.network, self.recipe.average.student: self.ema.student}
         return nn.ModuleDict(networks)
 
     def step(self, index: int, micro: Sequence[Pair], stop: bool = False) -> tuple[Losses, Status]:
@@ -144,14 +117,10 @@ class Updater:
             RunFailure: gradients are not finite and ``guard.non_finite`` says stop, or too many steps in a row were
                 refused.
         """
-        set_rate(
-            self.optimizers,
-            poly(max(index - self.hold, 0), self.decay_steps - self.hold, self.config.power)
-            * warm(index, self.config.warmup),
-        )
+        set_rate(self.optimizers, self.recipe.schedule(index))
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()  # to None, which is what torch's does without an argument and apex's takes none
-        losses = self.stage.step(micro)
+        losses = self.train_step.step(micro)
         for optimizer in self.optimizers.values():
             self.scaler.unscale_(optimizer)
         before = self.settle()
@@ -180,9 +149,9 @@ class Updater:
 
     def _update(self, index: int, refused: Tensor | None) -> None:
         """Clip and step; where ``refused`` (0-dim, on the device) is 1, the fused optimisers change nothing."""
-        if self.config.clip:
-            segmenter = ddp.inner(self.stage.networks["segmenter"])
-            nn.utils.clip_grad_norm_([p for p in segmenter.parameters() if p.grad is not None], self.config.clip)
+        for name, norm in self.recipe.clip.items():
+            network = ddp.inner(self.train_step.networks[name])
+            nn.utils.clip_grad_norm_([p for p in network.parameters() if p.grad is not None], norm)
         with phase("optimiser"):
             for optimizer in self.optimizers.values():
                 if refused is not None:
@@ -201,7 +170,7 @@ class Updater:
         """
         grads = [
             p.grad
-            for network in self.stage.networks.values()
+            for network in self.train_step.networks.values()
             for p in ddp.inner(network).parameters()
             if p.grad is not None
         ]

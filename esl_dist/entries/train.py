@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from esl_dist import pipeline
 from esl_dist.config import load
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
@@ -12,7 +13,7 @@ from esl_dist.engine import apex
 from esl_dist.engine.guards import RunLock, StopFlag, die_with_parent
 from esl_dist.entries import cli
 from esl_dist.errors import StoppedBySignal
-from esl_dist.pipeline import start
+from esl_dist.methods import plan
 from esl_dist.reporting.report import terminal_table, write_report
 from esl_dist.reporting.selection import write_selection_page
 from esl_dist.tracking import Tracker
@@ -24,6 +25,7 @@ log = logging.getLogger("esl_dist.train")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run every stage that is not done yet; 0 also after a signal, when the state is saved."""
     _, config = cli.parse(cli.parser("train", "Train, align, label and self-train as the configuration says."), argv)
+    plan(config)  # an impossible one is refused before anything starts
     run_dir = load.run_dir(config)
     if config.optim.backend == "apex":
         apex.require(config.run.device)
@@ -44,20 +46,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             params = {key: str(value) for key, value in load.flat(config).items()}
             return Tracker(run_dir, config.tracking, config.run.name, params, runtime.is_main)
 
-        pipeline = start(config, runtime, run_dir, stop, tracker)
+        work = pipeline.start(config, runtime, run_dir, stop, tracker)
         status = "FAILED"
         try:
-            pipeline.run()
+            pipeline.run(work)
             status = "FINISHED"
         except StoppedBySignal:
             status = "KILLED"
         finally:
             if runtime.is_main and status == "FINISHED":
-                if (run_dir / "pseudo_labels" / "selection.json").is_file():
-                    write_selection_page(run_dir / "pseudo_labels")
+                for teacher in filter(lambda made: made.selection.exists(), work.run.labels.teachers()):
+                    write_selection_page(teacher.path)
                 print(terminal_table(run_dir), flush=True)
                 print(f"report: {write_report(run_dir)}", flush=True)
-            pipeline.tracker.close(status)
+            work.tracker.close(status)
             if lock is not None:
                 lock.release()
     return 0

@@ -12,7 +12,7 @@ from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import StopFlag, die_with_parent
 from esl_dist.entries import cli
-from esl_dist.rewriting import Translator, rewrite
+from esl_dist.methods.translation.rewriting import Translator, rewrite
 from esl_dist.tracking.console import setup_logging
 
 

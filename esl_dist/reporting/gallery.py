@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from esl_dist.pseudo_labels.confidence import confidence_map
 from esl_dist.reporting import pictures
 from esl_dist.reporting.pictures import Panel
 from esl_dist.reporting.quality import label_names, read_label, spread
-from esl_dist.reporting.record import RunRecord, label_title
+from esl_dist.reporting.record import RunRecord
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +56,14 @@ def gallery(run: RunRecord, target: Dataset | None, protocol: Protocol, images: 
     for name in chosen:
         maps = {key: label for key in sets if (label := read_label(root / key, name)) is not None}
         found = target if name in index else None
-        rows.append(Row(name, tuple(_panels(maps, predictions.get(name), found, index.get(name, -1), protocol))))
+        panels = _panels(maps, run.label_title, predictions.get(name), found, index.get(name, -1), protocol)
+        rows.append(Row(name, tuple(panels)))
     return rows
 
 
 def _panels(
     maps: dict[str, NDArray[np.uint8]],
+    title_of: Callable[[str], str],
     prediction: NDArray[np.uint8] | None,
     target: Dataset | None,
     i: int,
@@ -90,7 +93,7 @@ def _panels(
         kept = f"{100 * (label != IGNORE).mean():.1f} % kept"
         panels.append(
             Panel(
-                f"{label_title(key)} labels",
+                f"{title_of(key)} labels",
                 pictures.label_map(label, protocol.palette, size),
                 _wrong(kept, label, truth),
             )
@@ -101,7 +104,7 @@ def _panels(
             mask = (maps[keeps] != IGNORE) & (maps[drops] == IGNORE)
             only = np.where(mask, maps[keeps], np.uint8(IGNORE))
             share = f"{100 * mask.mean():.1f} % of pixels"
-            title = f"{label_title(keeps)} keeps, {label_title(drops)} drops"
+            title = f"{title_of(keeps)} keeps, {title_of(drops)} drops"
             panels.append(
                 Panel(
                     title,

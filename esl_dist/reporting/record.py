@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from esl_dist.config.entries import parse
+from esl_dist import methods
 from esl_dist.config.load import load_config
 from esl_dist.config.schema import Config
-from esl_dist.stages.plan import StagePlan, plan
+from esl_dist.methods import Role, Stage
 from esl_dist.tracking import jsonl
 
 STATISTICS = ("running", "target")
 """Batch-norm statistics that a stage may have been scored with, in the order of the tables."""
 
-_OBJECTIVES = {
-    "none": "no alignment",
-    "bn": "BN control",
-    "adaptsegnet": "AdaptSegNet",
-    "advent": "ADVENT",
-    "minent": "MinEnt",
-    "maxsquare": "MaxSquare",
-    "iw_maxsquare": "MaxSquare+IW",
-}
-_RULES = {"esl": "ESL", "ssl": "SSL", "median": "median only", "cbst": "CBST"}
-_KINDS = {"initial": "initial weights", "source": "source-only", "oracle": "oracle"}
+
+NO_GAIN = ("start", "baseline")
+"""Roles of stages that no gain over source-only is told of."""
+NO_METHOD = ("start", "bound")
+"""Roles of stages that are not candidates for the best without target labels."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +31,11 @@ class StageRecord:
     folder: str
     title: str
     """As papers call it: source-only, BN control, ADVENT, SSL, ESL, oracle."""
-    kind: str
-    """initial, source, translate, align, selftrain or oracle."""
+    role: Role
+    colour: str | None
+    """In charts; None takes the next free one."""
+    learned: str
+    """Name of the label set that it learned from; empty for none."""
     metrics: dict[str, dict[str, Any]]
     """BN statistics -> content of its metrics file."""
     best: dict[str, float]
@@ -66,13 +62,15 @@ class RunRecord:
     stages: tuple[StageRecord, ...]
     events: tuple[dict[str, Any], ...]
     label_sets: dict[str, dict[str, Any]]
-    """Name under ``pseudo_labels/`` -> content of its thresholds.json, the rules that are compared first (SSL, then
-    ESL).
-    """
+    """Name under ``pseudo_labels/`` -> content of its thresholds.json, in the order of the stages that learned."""
 
     @property
     def name(self) -> str:
         return self.config.run.name
+
+    def label_title(self, name: str) -> str:
+        """How a label set is called: as the stage that learned from it; another's by its own name."""
+        return next((stage.title for stage in self.stages if stage.learned == name), name)
 
     def statistics(self) -> list[str]:
         """The BN statistics that any stage was scored with."""
@@ -80,7 +78,7 @@ class RunRecord:
 
     def baseline(self) -> StageRecord | None:
         """The source-only stage, that every gain is counted from."""
-        return next((stage for stage in self.stages if stage.kind == "source"), None)
+        return next((stage for stage in self.stages if stage.role == "baseline"), None)
 
     def events_of(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event.get("event") == kind]
@@ -95,69 +93,20 @@ def read_run(path: Path) -> RunRecord:
     if not (path / "config.yaml").is_file():
         raise ValueError(f"{path}: not a run folder: it has no config.yaml")
     config = load_config(str(path / "config.yaml"), [])
+    planned = methods.stages(config)
     log_file = path / "metrics.jsonl"
     events = tuple(jsonl.read(log_file)) if log_file.is_file() else ()
-    stages = tuple(_stage(path, stage, config, events) for stage in plan(config) if (path / stage.folder).is_dir())
+    stages = tuple(_stage(path, stage, events) for stage in planned if (path / stage.name).is_dir())
     sets = {
         folder.parent.name: _read_json(folder) for folder in sorted((path / "pseudo_labels").glob("*/thresholds.json"))
     }
-    order = sorted(sets, key=lambda name: (_round(name), {"ssl": 0, "esl": 1}.get(_rule(name), 2), name))
+    place = {stage.labels: (stage.round, number) for number, stage in enumerate(planned) if stage.labels}
+    order = sorted(sets, key=lambda name: (place.get(name, (len(planned), 0)), name))
     return RunRecord(path, config, stages, events, {name: sets[name] for name in order})
 
 
-def label_title(name: str) -> str:
-    """``esl-it-r2`` -> ``ESL + IT, round 2``."""
-    rule = _RULES.get(_rule(name), _rule(name)) + _translated(_parts(name)["it"] or "")
-    return rule if _round(name) == 1 else f"{rule}, round {_round(name)}"
-
-
-def _parts(name: str) -> re.Match[str]:
-    found = re.fullmatch(r"(?P<rule>.+?)(-(?P<it>it\d*))?(-r(?P<round>\d+))?", name)
-    assert found is not None
-    return found
-
-
-def _rule(name: str) -> str:
-    return _parts(name)["rule"]
-
-
-def _round(name: str) -> int:
-    return int(_parts(name)["round"] or 1)
-
-
-def _translated(mark: str) -> str:
-    """The paper's name for source images in the target's look: `` + IT``, of a second translation `` + IT 2``."""
-    return f" + IT {mark.removeprefix('it')}".rstrip() if mark else ""
-
-
-def objective_title(name: str) -> str:
-    """``minent`` -> ``MinEnt``, ``mine:sharpen`` -> ``sharpen``."""
-    return _OBJECTIVES.get(name, name.rpartition(":")[2])
-
-
-def _title(stage: StagePlan, config: Config) -> str:
-    if stage.kind == "selftrain":
-        return label_title(stage.labels)
-    mark = _translated(parse(stage.entry).mark)
-    if stage.kind == "align":
-        return (
-            " + ".join(objective_title(term) for term in (stage.objective, *_extra_terms(stage.objective, config)))
-            + mark
-        )
-    if stage.kind == "translate":
-        return "translation" + stage.folder.removeprefix("translate").replace("-", " ")
-    return _KINDS[stage.kind] + mark
-
-
-def _extra_terms(objective: str, config: Config) -> list[str]:
-    """What ``align.also`` and self-guidance add to an objective."""
-    if objective in ("none", "bn"):
-        return []
-    return [*(term.objective for term in config.align.also), *(["Multi"] if config.align.self_guidance else [])]
-
-
-def _stage(path: Path, stage: StagePlan, config: Config, events: Iterable[dict[str, Any]]) -> StageRecord:
-    folder = path / stage.folder
+def _stage(path: Path, stage: Stage, events: Iterable[dict[str, Any]]) -> StageRecord:
+    folder = path / stage.name
     metrics = {kind: _read_json(file) for kind in STATISTICS if (file := folder / f"metrics-{kind}.json").is_file()}
     done = _read_json(folder / "done.json") if (folder / "done.json").is_file() else {}
     manifest = folder / "checkpoints" / str(done.get("checkpoint")) / "manifest.json"
@@ -168,7 +117,7 @@ def _stage(path: Path, stage: StagePlan, config: Config, events: Iterable[dict[s
             e["step"]: e
             for e in events
             if e.get("event") == "eval"
-            and e.get("stage") == stage.folder
+            and e.get("stage") == stage.name
             and e.get("bn_statistics") == kind
             and e.get("miou") is not None
         }
@@ -178,9 +127,11 @@ def _stage(path: Path, stage: StagePlan, config: Config, events: Iterable[dict[s
             if top.get("miou_star") is not None:
                 best_star[kind] = top["miou_star"]
     return StageRecord(
-        stage.folder,
-        _title(stage, config),
-        stage.kind,
+        stage.name,
+        stage.title,
+        stage.role,
+        stage.colour,
+        stage.labels,
         metrics,
         best,
         best_star,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import platform
@@ -25,12 +26,10 @@ from esl_dist.reporting.chart import COLOURS, Series, line_chart
 from esl_dist.reporting.gallery import gallery, open_target
 from esl_dist.reporting.pictures import DROPPED
 from esl_dist.reporting.quality import compare
-from esl_dist.reporting.record import RunRecord, StageRecord, label_title, read_run
+from esl_dist.reporting.record import RunRecord, StageRecord, read_run
 from esl_dist.reporting.translations import translations
 
 log = logging.getLogger(__name__)
-
-_COLOURS = {"initial": "#9aa3ad", "source": "#4b5563", "oracle": "#111827"}
 
 _LOSSES = {
     "source_main": "Cross-entropy on the source",
@@ -125,7 +124,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "rounds": tables.rounds(run, measured),
         "measured": measured,
         "gallery": rows,
-        "first_labels": f"{label_title(next(iter(run.label_sets)))} labels" if run.label_sets else "",
+        "first_labels": f"{run.label_title(next(iter(run.label_sets)))} labels" if run.label_sets else "",
         "no_images": problem,
         "translations": _or_none("translations", lambda: translations(run)) or [],
         "charts": _charts(run),
@@ -147,8 +146,8 @@ def _or_none(what: str, make: Callable[[], Any]) -> Any:
 
 def _colours(run: RunRecord) -> dict[str, str]:
     """Folder -> colour; the same stage has the same colour in every chart."""
-    methods = [stage.folder for stage in run.stages if stage.kind not in _COLOURS]
-    return {s.folder: _COLOURS.get(s.kind) or COLOURS[methods.index(s.folder) % len(COLOURS)] for s in run.stages}
+    free = itertools.cycle(COLOURS)
+    return {stage.folder: stage.colour or next(free) for stage in run.stages}
 
 
 def _charts(run: RunRecord) -> list[tuple[str, Markup]]:

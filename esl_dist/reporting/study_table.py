@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from esl_dist.config.load import flat
-from esl_dist.reporting.record import RunRecord, StageRecord, read_run
+from esl_dist.methods import Role
+from esl_dist.reporting.record import NO_GAIN, NO_METHOD, RunRecord, StageRecord, read_run
 from esl_dist.reporting.spread import Difference, Spread, paired, spread
 
 # Options that do not make a run another experiment: its name, its seed, where it lives and how fast it went.
@@ -32,7 +33,9 @@ class Row:
 
     group: str
     method: str
-    kind: str
+    role: Role
+    learned: bool
+    """From pseudo-labels."""
     by_seed: dict[int, StageRecord]
     iou: tuple[Spread | None, ...]
     last: Spread
@@ -64,7 +67,7 @@ class StudyTable:
     @property
     def top(self) -> float | None:
         """The best mean mIoU of a method that saw no target labels."""
-        return max((row.last.mean for row in self.rows if row.kind not in ("initial", "oracle")), default=None)
+        return max((row.last.mean for row in self.rows if row.role not in NO_METHOD), default=None)
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,18 @@ def _row(group: str, stages: dict[int, StageRecord], kind: str, classes: Sequenc
         spread([100 * f[kind] for f in found]) if all(kind in f for f in found) else None
         for found in ([r.best for r in records], [r.best_star for r in records])
     )
-    return Row(group, records[0].title, records[0].kind, stages, tuple(ious), last, best, star, best_star)
+    return Row(
+        group,
+        records[0].title,
+        records[0].role,
+        bool(records[0].learned),
+        stages,
+        tuple(ious),
+        last,
+        best,
+        star,
+        best_star,
+    )
 
 
 def _comparisons(rows: Sequence[Row], kind: str) -> list[Comparison]:
@@ -192,11 +206,9 @@ def _comparisons(rows: Sequence[Row], kind: str) -> list[Comparison]:
     pairs = [
         (row, base)
         for row, base in within
-        if base.kind == "source" and row.kind not in ("source", "initial") and _images(base) in ("", _images(row))
+        if base.role == "baseline" and row.role not in NO_GAIN and _images(base) in ("", _images(row))
     ]
-    pairs += [
-        (row, base) for row, base in alike if row.kind == "selftrain" and base.kind == "align" and not _control(base)
-    ]
+    pairs += [(row, base) for row, base in alike if row.learned and base.role == "method" and not base.learned]
     pairs += [
         (esl, ssl)
         for esl, ssl in alike
@@ -219,11 +231,6 @@ def _comparisons(rows: Sequence[Row], kind: str) -> list[Comparison]:
             other = two.method if one.group == two.group else _named(two)
             found.append(Comparison(f"{_named(one)} − {other}", paired(first, second)))
     return found
-
-
-def _control(row: Row) -> bool:
-    """An alignment stage that aligns nothing."""
-    return row.method in ("BN control", "no alignment")
 
 
 def _images(row: Row) -> str:

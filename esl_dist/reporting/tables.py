@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from esl_dist.reporting.quality import Comparison
-from esl_dist.reporting.record import RunRecord, StageRecord, label_title
+from esl_dist.reporting.record import NO_GAIN, NO_METHOD, RunRecord, StageRecord
 
 STATISTICS_TITLES = {"running": "running BN statistics", "target": "target BN statistics"}
 
@@ -60,9 +60,7 @@ def summary(run: RunRecord, kinds: Sequence[str]) -> list[StageRow]:
     rows = []
     for i, stage in enumerate(stages):
         best = tuple(Cell(_percent(stage.best.get(kind))) for kind in kinds)
-        cells = tuple(
-            _without_gain(column[i]) if stage.kind in ("initial", "source") else column[i] for column in columns
-        )
+        cells = tuple(_without_gain(column[i]) if stage.role in NO_GAIN else column[i] for column in columns)
         rows.append(StageRow(stage, cells, best))
     return rows
 
@@ -80,15 +78,13 @@ class ClassTable:
 def class_table(run: RunRecord, kind: str) -> ClassTable:
     """Rows are classes in the protocol's order and their mean; gains are against source-only."""
     stages = [stage for stage in run.stages if kind in stage.metrics]
-    base = next((s for s in stages if s.kind == "source"), None)
+    base = next((s for s in stages if s.role == "baseline"), None)
     names = list(stages[0].metrics[kind]["iou"]) if stages else []
     competes = [_competes(s) for s in stages]
 
     def row(score: Callable[[StageRecord], float | None]) -> tuple[Cell, ...]:
         cells = _cells([_percent(score(s)) for s in stages], _percent(score(base)) if base else None, competes)
-        return tuple(
-            _without_gain(c) if s.kind in ("initial", "source") else c for c, s in zip(cells, stages, strict=True)
-        )
+        return tuple(_without_gain(c) if s.role in NO_GAIN else c for c, s in zip(cells, stages, strict=True))
 
     rows = tuple((name, row(lambda s, name=name: s.metrics[kind]["iou"].get(name))) for name in names)  # type: ignore[misc]
     return ClassTable(STATISTICS_TITLES[kind], tuple(stages), rows, row(lambda s: s.miou(kind)))
@@ -156,7 +152,7 @@ def label_table(run: RunRecord, measured: Comparison | None) -> LabelTable:
     wins = tuple(sum(cells[i].cleaner for _, cells in rows) for i in range(len(sets)))
     titles = tuple(
         (
-            label_title(key),
+            run.label_title(key),
             "entropy" if run.label_sets[key].get("rule", key) in ("esl", "median") else "max. probability",
         )
         for key in sets
@@ -189,7 +185,7 @@ def rounds(run: RunRecord, measured: Comparison | None) -> list[RoundRow]:
         agreed = 100 * same / both if both and same is not None else None
         rows.append(
             RoundRow(
-                label_title(name),
+                run.label_title(name),
                 _share(content["classes"]),
                 _percent(measured.sets[name].wrong()) if measured else None,
                 _percent(both),
@@ -218,7 +214,7 @@ def _mark_cleanest(cells: Sequence[LabelCell]) -> tuple[LabelCell, ...]:
 
 def _competes(stage: StageRecord) -> bool:
     """The oracle sees target labels, the initial weights are nobody's result."""
-    return stage.kind not in ("initial", "oracle")
+    return stage.role not in NO_METHOD
 
 
 def _cells(values: Sequence[float | None], base: float | None, competes: Sequence[bool]) -> list[Cell]:

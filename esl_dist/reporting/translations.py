@@ -35,7 +35,7 @@ def translations(run: RunRecord) -> list[Translated]:
     return [
         _read(run, stage.folder, stage.title)
         for stage in run.stages
-        if stage.kind == "translate" and (run.path / stage.folder / "look.json").is_file()
+        if (run.path / stage.folder / "look.json").is_file()
     ]
 
 

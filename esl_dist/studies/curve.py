@@ -10,7 +10,7 @@ from typing import NamedTuple
 from esl_dist.config.ranks import on_ranks
 from esl_dist.config.schema import Config
 from esl_dist.config.study import StudyConfig
-from esl_dist.stages.plan import StagePlan, plan
+from esl_dist.methods import Stage, stages
 from esl_dist.tracking.jsonl import read_with_offsets
 from esl_dist.tracking.state import METRICS
 
@@ -22,19 +22,19 @@ class Point(NamedTuple):
     score: float
 
 
-def scored_stage(study: StudyConfig, config: Config) -> StagePlan:
+def scored_stage(study: StudyConfig, config: Config) -> Stage:
     """The stage whose score is the trial's.
 
     Raises:
         ValueError: there is none of that name, or nothing is scored.
     """
-    stages = plan(config)
+    planned = stages(config)
     if not config.eval.split:
         raise ValueError("eval.split is empty, so no trial gets a score; name a labelled split")
-    named = [s for s in stages if (s.folder == study.stage if study.stage else s.kind != "oracle")]
+    named = [s for s in planned if (s.name == study.stage if study.stage else s.role != "bound")]
     if not named:
         raise ValueError(
-            f"study.stage: no stage {study.stage!r} in this trial; its stages are {', '.join(s.folder for s in stages)}"
+            f"study.stage: no stage {study.stage!r} in this trial; its stages are {', '.join(s.name for s in planned)}"
         )
     statistics = study.bn_statistics or config.eval.bn_statistics[0]
     if statistics not in config.eval.bn_statistics:
@@ -55,7 +55,7 @@ def final_score(study: StudyConfig, config: Config, run_dir: Path) -> float | No
     """The trial's score after its last step; None where the class is absent."""
     statistics = study.bn_statistics or config.eval.bn_statistics[0]
     metrics = json.loads(
-        (run_dir / scored_stage(study, config).folder / f"metrics-{statistics}.json").read_text(encoding="utf-8")
+        (run_dir / scored_stage(study, config).name / f"metrics-{statistics}.json").read_text(encoding="utf-8")
     )
     value = metrics["miou"] if study.metric == "miou" else metrics["iou"].get(study.metric.removeprefix("iou/"))
     return None if value is None else float(value)
@@ -71,9 +71,9 @@ class Curve:
         self._offset, self._inode, self._last = 0, -1, 0
         self._before: dict[str, int] = {}
         done = 0
-        for stage in plan(on_ranks(config, world)[0]):
-            if stage.entry not in config.run.adopted and stage.kind != "oracle":
-                self._before[stage.folder] = done
+        for stage in stages(on_ranks(config, world)[0]):
+            if stage.entry not in config.run.adopted and stage.role != "bound":
+                self._before[stage.name] = done
                 done += stage.steps
         self.steps = done
         """Of all stages that the trial trains itself."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from esl_dist.engine.checkpoint import final_checkpoint
 from esl_dist.labels import protocol
+from esl_dist.methods import stages
 from esl_dist.reporting.gallery import open_target
 from esl_dist.reporting.quality import compare
 from esl_dist.reporting.record import RunRecord, read_run
-from esl_dist.stages.plan import plan
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Labels:
             return None  # it was never started
         try:
             run = read_run(run_dir)
-            names = [s.labels for s in plan(run.config) if s.kind == "selftrain" and stage in ("", s.folder)]
+            names = [s.labels for s in stages(run.config) if s.labels and stage in ("", s.name)]
             name = next((name for name in reversed(names) if name in run.label_sets), "")
             if not name:
                 return None
@@ -89,7 +89,7 @@ def _measured(run: RunRecord, name: str) -> float | None:
 def final_weights(run_dir: Path, stage: str = "") -> Path | None:
     """The weights that ``stage`` ended with (empty: the last one but the oracle); None where it did not come so far."""
     try:
-        folder = run_dir / (stage or [s.folder for s in plan(read_run(run_dir).config) if s.kind != "oracle"][-1])
+        folder = run_dir / (stage or [s.name for s in stages(read_run(run_dir).config) if s.role != "bound"][-1])
         final = final_checkpoint(folder)
     except (OSError, ValueError, IndexError) as error:
         log.warning("%s: its weights cannot be found: %s", run_dir, error)

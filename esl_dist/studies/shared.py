@@ -21,8 +21,8 @@ from esl_dist.config import load
 from esl_dist.config.schema import Config
 from esl_dist.config.study import StudyConfig
 from esl_dist.engine.checkpoint import final_checkpoint
-from esl_dist.provenance import WITHOUT_EFFECT, result_options
-from esl_dist.stages.plan import plan
+from esl_dist.methods import identity, plan, stages
+from esl_dist.runs import RunFolder
 from esl_dist.studies.child import Child
 from esl_dist.studies.record import read_state
 
@@ -81,29 +81,26 @@ def chain_of(study: StudyConfig, config: Config, base_seed: int) -> Chain:
         run=dataclasses.replace(config.run, stages=shares, seed=seed),
         extract=dataclasses.replace(config.extract, spool_dir=""),
     )
-    stages = plan(own)
-    if stages != [stage for stage in plan(config) if stage.entry in shares]:
+    shared = stages(own)
+    if shared != [stage for stage in stages(config) if stage.entry in shares]:
         raise ValueError(
             f"study.shared: {', '.join(shares)} start from stages that are not shared; add those, or share less"
         )
     hashes: dict[str, str] = {}
-    for stage in stages:
-        weights = {folder: hashes[folder] for folder in (stage.init, stage.teacher, stage.images) if folder}
-        hashes[stage.folder] = key_of(
-            [stage.folder, result_options(own, stage, own.run.precision, study.world, weights)]
-        )
-    keys = tuple(key_of([hashes[s.folder] for s in stages if s.entry == entry]) for entry in shares)
+    for stage in shared:
+        hashes[stage.name] = key_of([stage.name, stage.identity(own, own.run.precision, study.world, hashes)])
+    keys = tuple(key_of([hashes[s.name] for s in shared if s.entry == entry]) for entry in shares)
     teacher = next(
         (
-            s.teacher
-            for s in plan(config)
-            if s.kind == "selftrain" and s.entry not in shares and s.round == 1 and s.teacher in hashes
+            s.needs["teacher"]
+            for s in stages(config)
+            if s.labels and s.entry not in shares and s.round == 1 and s.needs["teacher"] in hashes
         ),
         "",
     )
     if not teacher or config.extract.spool == "none":
         return Chain(shares, keys, own)
-    extraction = {key: value for key, value in load.flat(config, "extract").items() if key not in WITHOUT_EFFECT}
+    extraction = identity.options(config, ("extract",))
     return Chain(shares, keys, own, teacher, key_of([hashes[teacher], extraction, config.pseudo_labels.temperature]))
 
 
@@ -192,12 +189,16 @@ def _extraction(folder: Path, key: str, chain: Chain) -> tuple[str, list[str]]:
 def adopt(source: Path, run_dir: Path, config: Config, entries: Sequence[str]) -> None:
     """Put the finished stages of ``entries`` into a run folder, without a copy of their bytes."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    for folder in (stage.folder for stage in plan(config) if stage.entry in entries):
-        if not (run_dir / folder).exists():
-            aside = run_dir / f".{folder}.tmp-{os.getpid()}"
+    there, here = RunFolder(source), RunFolder(run_dir)
+    finished = [node for node in plan(config) if set(node.entries) <= set(entries)]
+    for node in finished:
+        for original, folder in zip(node.folders(there), node.folders(here), strict=True):
+            if folder.exists():
+                continue
+            aside = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
             shutil.rmtree(aside, ignore_errors=True)
-            shutil.copytree(source / folder, aside, copy_function=_link)
-            os.replace(aside, run_dir / folder)
+            shutil.copytree(original, aside, copy_function=_link)
+            os.replace(aside, folder)
 
 
 def _link(source: str, target: str) -> None:

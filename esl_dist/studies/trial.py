@@ -12,7 +12,7 @@ from typing import Any
 
 from esl_dist.config import load
 from esl_dist.config.study import StudyConfig, load_study
-from esl_dist.stages.plan import plan
+from esl_dist.methods import stages
 from esl_dist.studies import shared
 from esl_dist.studies.child import Child
 from esl_dist.studies.curve import Curve, final_score
@@ -156,7 +156,7 @@ class Work:
         if there is more to compare.
         """
         self._compared = self._curve.labels
-        if len([stage for stage in plan(self._config) if stage.kind == "selftrain"]) != 1:
+        if len([stage for stage in stages(self._config) if stage.labels]) != 1:
             return ""  # a later round depends on the rule again
         options = {
             key: value

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from esl_dist.config.load import ConfigError, configs_dir, dump, flat, load_config
+from esl_dist.methods import plan
 
 REFUSED = [
     (["optim.lrr=1"], "optim.lrr: unknown option; did you mean optim.lr?"),
@@ -35,8 +36,8 @@ REFUSED = [
 
 @pytest.mark.parametrize("words,expected", REFUSED)
 def test_refused_in_one_line(words: list[str], expected: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load_config("smoke.yaml", words)
+    with pytest.raises(ValueError) as caught:
+        plan(load_config("smoke.yaml", words))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 

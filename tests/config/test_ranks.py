@@ -12,9 +12,8 @@ import pytest
 from esl_dist.config.load import ConfigError, load_config
 from esl_dist.config.ranks import on_ranks
 from esl_dist.config.schema import Config
-from esl_dist.engine.optim import poly, warm
-from esl_dist.provenance import result_options
-from esl_dist.stages.plan import plan
+from esl_dist.engine.optim import Poly
+from esl_dist.methods import stages
 
 SAMPLES = [
     "optim.count=samples",
@@ -43,7 +42,7 @@ def test_samples_become_steps_rounded_up_where_they_count_and_nowhere_else() -> 
     assert [found.source.steps, found.align.steps, found.selftrain.steps] == [25, 26, 1]
     assert (found.optim.decay_steps, found.optim.warmup, found.optim.count) == (250, 3, "steps")
     assert (found.checkpoint.every, found.eval.every, found.optim.lr) == (50, 20, asked.optim.lr)
-    assert [stage.steps for stage in plan(found)][:4] == [2, 25, 26, 26]
+    assert [stage.steps for stage in stages(found)][:4] == [2, 25, 26, 26]
     assert sentence.startswith(
         "one step is 4 source image(s), 2 rank(s) x 2 x 1: counted in samples that is initial 2, source 25, align 26,"
         " selftrain 1, oracle 1 steps, decay 250, warm-up 3"
@@ -77,10 +76,10 @@ def test_another_number_of_ranks_with_the_same_global_batch_goes_on_with_the_sam
     options = []
     for world, batch, accumulate in ((4, 1, 1), (1, 1, 4), (2, 2, 1)):
         found, _ = on_ranks(config(*common, f"optim.batch={batch}", f"optim.accumulate={accumulate}"), world)
-        options.append([result_options(found, stage, "fp32", world, {}) for stage in plan(found)])
+        options.append([stage.identity(found, "fp32", world, {}) for stage in stages(found)])
     assert options[0] == options[1] == options[2]
     other, _ = on_ranks(config(*common), 3)
-    assert options[0][0] != result_options(other, plan(other)[0], "fp32", 3, {})
+    assert options[0][0] != stages(other)[0].identity(other, "fp32", 3, {})
 
 
 def test_the_number_of_samples_is_the_same_for_every_world() -> None:
@@ -97,8 +96,9 @@ def test_what_was_asked_is_not_overwritten() -> None:
 
 
 def test_warm_up_rises_in_equal_steps_to_the_full_rate() -> None:
-    assert [warm(step, 4) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
-    assert [warm(step, 0) * poly(step, 10, 0.9) for step in range(3)] == [poly(step, 10, 0.9) for step in range(3)]
+    flat = Poly(10, power=0.0, warmup=4)
+    assert [flat(step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert [Poly(10, 0.9)(step) for step in range(3)] == [(1 - step / 10) ** 0.9 for step in range(3)]
 
 
 @pytest.mark.parametrize(

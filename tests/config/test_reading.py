@@ -93,7 +93,7 @@ def test_of_two_words_the_last_counts_and_of_two_spellings_neither() -> None:
         ("- a\n", ": must hold 'section:' mappings"),
         ("a: b\n---\nc: d\n", ":2: not readable as YAML: but found another document"),
         ("optim:\n  batch: 0\n", ":2: optim.batch: must be 1 or more, not 0"),
-        ("run:\n  stages: [foo]\n", ":2: run.stages: unknown stage 'foo'"),
+        ("run:\n  stages: [source, source]\n", ":2: run.stages: names a stage twice"),
         ("align:\n  also: [{weight: x}]\n", ":2: align.also[0].weight: 'x' is not a number"),
         ("base: {a: b}\n", ":1: base: takes a file, or a list of files"),
         ("base: nowhere.yaml\n", ": base: no file 'nowhere.yaml'"),

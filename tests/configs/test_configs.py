@@ -15,7 +15,7 @@ from PIL import Image
 from esl_dist.config.load import configs_dir, flat, load_config
 from esl_dist.config.schema import Config
 from esl_dist.entries import train
-from esl_dist.stages.plan import plan
+from esl_dist.methods.plan import plan
 from tests.configs import disks
 
 ESL_ROWS = ["align", "selftrain-ssl", "selftrain-esl"]

@@ -4,7 +4,6 @@ with torch.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,10 +17,10 @@ from torch import nn
 from esl_dist.config.load import load_config
 from esl_dist.config.schema import OptimConfig
 from esl_dist.engine import apex
-from esl_dist.engine.optim import build_optimizers
+from esl_dist.methods import stages
+from esl_dist.methods.identity import difference, refuse
+from esl_dist.methods.networks import segmenter_recipe
 from esl_dist.models import DeepLabV2, Discriminator
-from esl_dist.provenance import check_options, result_options
-from esl_dist.stages.plan import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -159,7 +158,7 @@ def test_auto_never_takes_apex(site: Path, gpu: None) -> None:
     network = nn.ModuleDict(
         {"segmenter": DeepLabV2(5, layers=(1, 1, 1, 1), width=4), "d_main": Discriminator(5, ndf=4)}
     )
-    made = build_optimizers(OptimConfig(), network)
+    made = segmenter_recipe(OptimConfig(), 1, ["d_main"]).build(network)
     assert [type(optimizer) for optimizer in made.values()] == [torch.optim.SGD, torch.optim.Adam]
 
 
@@ -178,7 +177,8 @@ def parity(device: str) -> float:
         networks = {"segmenter": DeepLabV2(5, layers=(1, 1, 1, 1), width=8), "d_main": Discriminator(5, ndf=8)}
         for network in networks.values():
             network.to(device, memory_format=torch.channels_last)
-        optimizers = build_optimizers(OptimConfig(lr=0.01, discriminator_lr=0.001, backend=backend), networks)
+        optim = OptimConfig(lr=0.01, discriminator_lr=0.001, backend=backend)
+        optimizers = segmenter_recipe(optim, 1, ["d_main"]).build(networks)
         for step in range(10):
             for name, network in networks.items():
                 optimizers[name].zero_grad()
@@ -211,11 +211,10 @@ def test_a_stage_begun_with_torch_is_not_gone_on_with_by_apex(tmp_path: Path) ->
     option's name.
     """
     torchs, apexs = (load_config("smoke.yaml", [f"optim.backend={backend}"]) for backend in ("auto", "apex"))
-    stage = plan(torchs)[0]
-    recorded = tmp_path / "stage.json"
-    recorded.write_text(json.dumps(result_options(torchs, stage, "fp32", 1, {})))
-    check_options(recorded, result_options(torchs, stage, "fp32", 1, {}))
+    stage = stages(torchs)[0]
+    recorded = stage.identity(torchs, "fp32", 1, {})
+    assert not difference(recorded, stage.identity(torchs, "fp32", 1, {}))
     with pytest.raises(
         ValueError, match=r"was made with optim\.backend=auto, now it is apex; choose another run\.name"
     ):
-        check_options(recorded, result_options(apexs, stage, "fp32", 1, {}))
+        refuse(tmp_path, difference(recorded, stage.identity(apexs, "fp32", 1, {})))

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esl_dist.config.schema import GuardConfig, OptimConfig
+from esl_dist.config.schema import GuardConfig
+from esl_dist.engine.optim import Adam, Poly, Recipe, Sgd
+from esl_dist.engine.step import Losses, Pair
 from esl_dist.engine.update import Updater
 from esl_dist.errors import RunFailure
 from esl_dist.models import DeepLabV2
-from esl_dist.stages.passes import Losses, Pair
 
 STEPS = 6
 
@@ -46,7 +47,8 @@ class Given:
 
 
 def updater(broken: Sequence[int], deferred: bool, guard: GuardConfig) -> Updater:
-    made = Updater(Given(broken), OptimConfig(), guard, 100, torch.amp.GradScaler("cpu", enabled=False))
+    recipe = Recipe({"segmenter": Sgd(2.5e-4), "d_main": Adam(1e-4)}, Poly(100))
+    made = Updater(Given(broken), recipe, guard, torch.amp.GradScaler("cpu", enabled=False))
     assert not made.deferred, "nothing to gain on a CPU"
     made.deferred = deferred
     return made

@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from esl_dist.config.schema import GuardConfig, OptimConfig
+from esl_dist.config.schema import GuardConfig
 from esl_dist.distributed import collectives
 from esl_dist.engine.checkpoint import Writer, weights_sha256
 from esl_dist.engine.guards import StopFlag, compare_replicas, weights_checksum
+from esl_dist.engine.optim import Adam, Poly, Recipe
 from esl_dist.engine.update import Updater
 from tests.engine import sample
 from tests.ranks import run_ranks
@@ -51,7 +52,8 @@ def updater(stage: TinyStage, mode: str = "stop", max_skips: int = 2) -> Updater
     torch.manual_seed(0)
     nn.init.normal_(stage.network.weight)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    return Updater(stage, OptimConfig(), GuardConfig(non_finite=mode, max_skips=max_skips), 100, scaler)  # type: ignore[arg-type]
+    guard = GuardConfig(non_finite=mode, max_skips=max_skips)  # type: ignore[arg-type]
+    return Updater(stage, Recipe({"d_main": Adam(1e-4)}, Poly(100)), guard, scaler)
 
 
 def stop_together(signalled: list[int]) -> list[int]:

@@ -58,7 +58,8 @@ def test_lines_are_as_they_always_were() -> None:
 
 def test_lines_of_earlier_releases_and_of_later_ones() -> None:
     old = lines.parse(
-        b'{"event": "labels", "time": 1, "set": "esl", "rule": "esl", "stage": "advent", "coverage": 0.5, "pixels": 7}\n'
+        b'{"event": "labels", "time": 1, "set": "esl", "rule": "esl", "stage": "advent",'
+        b' "coverage": 0.5, "pixels": 7}\n'
     )
     assert old.event == Labels("esl", "esl", "advent", coverage=0.5, pixels=7)
     later = lines.parse(lines.encode({"event": "weather", "time": 1, "rain": "much"}))

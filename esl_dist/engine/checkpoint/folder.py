@@ -113,6 +113,11 @@ def resume(folder: Path) -> tuple[Path | None, list[str]]:
     return (Path(decision["path"]) if decision["path"] else None), list(decision["rejected"])
 
 
+def file_sha256(path: Path, name: str) -> str:
+    """SHA-256 of a file of a checkpoint folder, as its manifest has it: nothing is hashed."""
+    return str(manifest.read(path)["files"][name]["sha256"])
+
+
 def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes of a state dict, in the order of the names: equal for bit-equal
     weights only.

@@ -12,6 +12,7 @@ from esl_dist.config.teacher import TeacherConfig
 from esl_dist.distributed import ddp
 from esl_dist.labels import Protocol
 from esl_dist.losses.feature_distance import THINGS
+from esl_dist.methods.passes import Passes
 from esl_dist.methods.teacher import photometric
 from esl_dist.methods.teacher.average import Teacher
 from esl_dist.methods.teacher.ingredients import FeatureDistance, Ingredient, Mask, Mix, Own, Source
@@ -20,7 +21,6 @@ from esl_dist.methods.teacher.quantiles import RunningQuantiles
 from esl_dist.methods.teacher.step import TeacherStep
 from esl_dist.methods.teacher.student import Student
 from esl_dist.methods.teacher.weights import LabelWeights
-from esl_dist.stages.passes import Passes
 
 LOOKS: dict[str, tuple[Photometric | None, Photometric | None]] = {
     "none": (None, None),

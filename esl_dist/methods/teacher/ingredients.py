@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from esl_dist.distributed import collectives
+from esl_dist.engine.step import Losses
 from esl_dist.losses.feature_distance import pooled_labels, positions_of, thing_distance
+from esl_dist.methods.passes import Passes
 from esl_dist.methods.teacher.classmix import Classes, draw_classes, listed, paste_mask
 from esl_dist.methods.teacher.draws import stream
 from esl_dist.methods.teacher.masks import block_mask, masked
 from esl_dist.methods.teacher.moment import Moment
 from esl_dist.methods.teacher.photometric import Photometric
 from esl_dist.methods.teacher.student import Student
-from esl_dist.stages.passes import Losses, Passes
 
 
 class Ingredient(Protocol):

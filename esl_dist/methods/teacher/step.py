@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import collectives, ddp
+from esl_dist.engine.step import Losses, Pair
 from esl_dist.losses import upsampled_probabilities
+from esl_dist.methods.passes import add_losses
 from esl_dist.methods.teacher import classmix
 from esl_dist.methods.teacher.average import Teacher
 from esl_dist.methods.teacher.ingredients import Ingredient
@@ -26,7 +28,6 @@ from esl_dist.methods.teacher.labels import Guess, guess
 from esl_dist.methods.teacher.moment import Known, Moment
 from esl_dist.methods.teacher.student import Student
 from esl_dist.methods.teacher.weights import LabelWeights
-from esl_dist.stages.passes import Losses, Pair, add_losses
 
 
 @dataclass

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from esl_dist.data.sampler import hashes
+from esl_dist.engine.step import Losses
+from esl_dist.methods.passes import Passes, Prediction, cross_entropy
 from esl_dist.methods.teacher.draws import stream
 from esl_dist.methods.teacher.moment import Moment
 from esl_dist.methods.teacher.photometric import Photometric, augmented, look
 from esl_dist.models import stochastic
 from esl_dist.models.deeplabv2 import Outputs
 from esl_dist.models.hrda import MultiResolution
-from esl_dist.stages.passes import Losses, Passes, Prediction, cross_entropy
 
 
 @dataclass

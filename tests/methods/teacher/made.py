@@ -11,11 +11,12 @@ from esl_dist.config.teacher import TeacherConfig, published
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
+from esl_dist.engine.step import Pair
 from esl_dist.labels import protocol
+from esl_dist.methods.passes import Passes
 from esl_dist.methods.teacher.build import teacher_step
 from esl_dist.methods.teacher.step import TeacherStep
 from esl_dist.models import DeepLabV2
-from esl_dist.stages.passes import Pair, Passes
 
 PROTOCOL = protocol("7")
 CLASSES, SIZE = PROTOCOL.num_classes, (48, 64)

@@ -1,4 +1,4 @@
-"""N ranks equal one process on the same global batch, for every method: gradients, weights, draws, teacher."""
+"""N ranks equal one process with the same global batch, for every method: gradients, label weights, draws, teacher."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from esl_dist.config.teacher import SelectConfig, TeacherConfig, TeacherLabelsConfig, published
 from esl_dist.engine.update import Remembers
 from esl_dist.labels import protocol
+from esl_dist.methods.passes import Passes, Prediction
 from esl_dist.methods.teacher.build import things
 from esl_dist.methods.teacher.labels import Guess
 from esl_dist.methods.teacher.quantiles import RunningQuantiles
@@ -20,7 +21,6 @@ from esl_dist.methods.teacher.student import Student
 from esl_dist.methods.teacher.weights import LabelWeights
 from esl_dist.models.deeplabv2 import Outputs
 from esl_dist.models.hrda import Box, MultiResolution
-from esl_dist.stages.passes import Passes, Prediction
 from tests.methods.teacher.made import CLASSES, build, disturb, pair, runtime, segmenter
 
 LABELS = TeacherLabelsConfig(tau=0.4)

@@ -29,6 +29,7 @@ from esl_dist.distributed.in_step import Stop, in_step, never
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.models import build_translation
 from esl_dist.models.weights.reading import read, refuse_not_finite
+from esl_dist.runs.content import Colours
 
 Picture = NDArray[np.uint8]
 
@@ -148,7 +149,7 @@ def picture_rows(sets: Mapping[str, Dataset], translators: Mapping[str, Translat
                 write_bytes(folder / f"{domain}-{number}-{step}.png", png(Image.fromarray(picture)))
 
 
-def colour_statistics(dataset: Dataset) -> dict[str, list[float]]:
+def colour_statistics(dataset: Dataset) -> Colours:
     """Mean and standard deviation of R, G and B, range 0-255, over the pixels of evenly spaced images."""
     total, squares, count = np.zeros(3), np.zeros(3), 0
     for index in spread(len(dataset), COLOUR_IMAGES):

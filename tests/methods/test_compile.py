@@ -12,7 +12,7 @@ from esl_dist.benchmarks.common import RECORDS
 from esl_dist.benchmarks.step import OwnStep, default_config, generated
 from esl_dist.config.schema import RunConfig
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.stages import build
+from esl_dist.methods import networks as build
 
 WORDS = [
     "model.layers=[1,1,1,1]",

@@ -24,6 +24,7 @@ from esl_dist.config.modes import MmdlConfig
 from esl_dist.data.loader import Batch
 from esl_dist.data.pixels import Pixels, on_grid, sample
 from esl_dist.distributed import collectives, ddp
+from esl_dist.engine.step import Losses, Pair
 from esl_dist.labels import IGNORE
 from esl_dist.losses.mmdl import (
     NO_MODE,
@@ -38,9 +39,9 @@ from esl_dist.losses.mmdl import (
     usage_entropy,
     without,
 )
+from esl_dist.methods.passes import Passes, Prediction, frozen
 from esl_dist.models.deeplabv2 import output_size
 from esl_dist.models.mmdl import Embedded, ModeHead
-from esl_dist.stages.passes import Losses, Pair, Passes, Prediction, frozen
 
 _STREAM = 1 << 21
 """Keeps these draws apart from those of order and augmentation."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from esl_dist.config.schema import AlignConfig, TermConfig
 from esl_dist.distributed import ddp
+from esl_dist.engine.step import Losses
 from esl_dist.losses import (
     domain_loss,
     entropy_loss,
@@ -27,7 +28,7 @@ from esl_dist.losses import (
     upsampled_information,
     upsampled_probabilities,
 )
-from esl_dist.stages.passes import Losses, Passes, Prediction, add_losses, frozen, head_of
+from esl_dist.methods.passes import Passes, Prediction, add_losses, frozen, head_of
 
 SOURCE, TARGET = 0, 1
 

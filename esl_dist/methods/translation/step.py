@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from esl_dist.config.translation import TranslateConfig
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
+from esl_dist.engine.step import Losses, Pair
 from esl_dist.losses.precision import wide
 from esl_dist.losses.translation import perceptual_loss, realism_loss, reconstruction_loss
+from esl_dist.methods.passes import Passes, add_losses, frozen
+from esl_dist.methods.translation.history import History
 from esl_dist.monitor.profile import phase
-from esl_dist.stages.history import History
-from esl_dist.stages.passes import Losses, Pair, Passes, add_losses, frozen
 
 SOURCE, TARGET = "source", "target"
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from esl_dist.config.load import ConfigError, load_config
-from esl_dist.stages.plan import plan
+from esl_dist.config.load import load_config
+from esl_dist.methods import plan, stages
+from esl_dist.methods.labels import Labels
 
 
 def planned(*words: str) -> dict[str, tuple[str, str, str]]:
-    return {s.folder: (s.objective, s.init, s.teacher) for s in plan(load_config("streets.yaml", list(words)))}
+    return {
+        s.name: (s.settings.get("objective", "none"), s.needs.get("init", ""), s.needs.get("teacher", ""))
+        for s in stages(load_config("streets.yaml", list(words)))
+    }
 
 
 def test_the_embedded_pair() -> None:
@@ -25,8 +29,8 @@ def test_the_embedded_pair() -> None:
 
 
 def test_rounds_take_the_last_round_as_teacher() -> None:
-    stages = plan(load_config("streets.yaml", ["run.stages=[source,align,selftrain]", "selftrain.rounds=3"]))
-    assert [(s.folder, s.teacher, s.labels, s.init) for s in stages[2:]] == [
+    planned = stages(load_config("streets.yaml", ["run.stages=[source,align,selftrain]", "selftrain.rounds=3"]))
+    assert [(s.name, s.needs["teacher"], s.labels, s.needs.get("init", "")) for s in planned[2:]] == [
         ("selftrain", "align", "esl", ""),
         ("selftrain-r2", "selftrain", "esl-r2", ""),
         ("selftrain-r3", "selftrain-r2", "esl-r3", ""),
@@ -38,18 +42,35 @@ def test_starting_points() -> None:
     assert planned(*words, "selftrain.init=source")["selftrain"][1] == "source"
     assert planned(*words, "selftrain.init=align")["selftrain"][1] == "align"
     assert planned(*words, "align.init=source")["align"][1] == "source"
-    continued = plan(load_config("streets.yaml", [*words, "selftrain.init=teacher", "selftrain.rounds=2"]))[-2:]
-    assert [(s.init, s.teacher, s.labels_before) for s in continued] == [
-        ("align", "align", ""),
-        ("selftrain", "selftrain", "esl"),
+    continued = stages(load_config("streets.yaml", [*words, "selftrain.init=teacher", "selftrain.rounds=2"]))[-2:]
+    assert [(s.needs["init"], s.needs["teacher"]) for s in continued] == [
+        ("align", "align"),
+        ("selftrain", "selftrain"),
     ]
+
+
+def test_a_teacher_looks_at_the_target_once_for_all_who_learn_from_it() -> None:
+    words = ['run.stages=[source,align,"selftrain:ssl",oracle,"selftrain:esl"]', "selftrain.rounds=2"]
+    nodes = plan(load_config("streets.yaml", words))
+    assert [n.name for n in nodes if isinstance(n, Labels)] == [
+        "labels of align",
+        "labels of selftrain-ssl",
+        "labels of selftrain-esl",
+    ]
+    first, second, _ = (n for n in nodes if isinstance(n, Labels))
+    assert first.rules == {"ssl": "ssl", "esl": "esl"} and first.entries == ("selftrain:ssl", "selftrain:esl")
+    assert nodes.index(first) == 2, "before the first who learns"
+    assert second.rules == {"ssl-r2": "ssl"} and second.before == {"ssl-r2": "ssl"} and second.round == 2
 
 
 BDL = 'run.stages=[initial,source,translate,align,"selftrain:ssl","align+it","selftrain:ssl+it"]'
 
 
 def test_translated_images_are_those_that_the_stage_names() -> None:
-    found = {s.folder: (s.images, s.teacher, s.labels) for s in plan(load_config("streets.yaml", [BDL]))}
+    found = {
+        s.name: (s.needs.get("images", ""), s.needs.get("teacher", ""), s.labels)
+        for s in stages(load_config("streets.yaml", [BDL]))
+    }
     assert found == {
         "initial": ("", "", ""),
         "source": ("", "", ""),
@@ -62,8 +83,8 @@ def test_translated_images_are_those_that_the_stage_names() -> None:
 
 
 def test_rounds_of_translation_are_judged_by_the_segmenter_before() -> None:
-    stages = plan(load_config("streets.yaml", [BDL, "translate.rounds=3", "selftrain.rounds=2"]))[-8:]
-    assert [(s.folder, s.images, s.teacher) for s in stages] == [
+    planned = stages(load_config("streets.yaml", [BDL, "translate.rounds=3", "selftrain.rounds=2"]))[-8:]
+    assert [(s.name, s.needs.get("images", ""), s.needs.get("teacher", "")) for s in planned] == [
         (name.format(k=k), images.format(k=k), teacher.format(k=k, before="-it" if k == 2 else "-it2"))
         for k in (2, 3)
         for name, images, teacher in (
@@ -73,7 +94,7 @@ def test_rounds_of_translation_are_judged_by_the_segmenter_before() -> None:
             ("selftrain-ssl-it{k}-r2", "translate-{k}", "selftrain-ssl-it{k}"),
         )
     ]
-    assert len({s.folder for s in stages}) == 8 and stages[-1].labels == "ssl-it3-r2"
+    assert len({s.name for s in planned}) == 8 and planned[-1].labels == "ssl-it3-r2"
 
 
 def test_a_translation_may_have_no_judge() -> None:
@@ -82,7 +103,8 @@ def test_a_translation_may_have_no_judge() -> None:
         ["run.stages=[source,translate,align+it]", "translate.perceptual=0"],
         ["run.stages=[align:bn,translate]"],
     ):
-        assert next(s.teacher for s in plan(load_config("streets.yaml", words)) if s.kind == "translate") == ""
+        (tool,) = (s for s in stages(load_config("streets.yaml", words)) if s.role == "tool")
+        assert "teacher" not in tool.needs
 
 
 @pytest.mark.parametrize(
@@ -106,8 +128,8 @@ def test_a_translation_may_have_no_judge() -> None:
     ],
 )
 def test_what_cannot_be_planned_is_one_line(words: list[str], problem: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        load_config("streets.yaml", words)
+    with pytest.raises(ValueError) as error:
+        plan(load_config("streets.yaml", words))
     assert str(error.value).startswith(problem)
 
 

@@ -18,19 +18,19 @@ from esl_dist.data.loader import Batch
 from esl_dist.data.pixels import on_grid
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
+from esl_dist.engine.step import Pair
+from esl_dist.methods import stages
+from esl_dist.methods.adaptation.modes import Modes
+from esl_dist.methods.adaptation.objectives import build_objective
+from esl_dist.methods.adaptation.step import Adaptation, SelfTraining
+from esl_dist.methods.kit import Kit
+from esl_dist.methods.passes import Passes, Prediction
 from esl_dist.models import DeepLabV2, Discriminator
 from esl_dist.models.deeplabv2 import Outputs
 from esl_dist.models.mmdl import ModeHead, initialise
-from esl_dist.provenance import result_options
-from esl_dist.stages.adapt import Adaptation, SelfTraining
-from esl_dist.stages.build import build_stage
-from esl_dist.stages.modes import Modes
-from esl_dist.stages.objectives import build_objective
-from esl_dist.stages.passes import Pair, Passes, Prediction
-from esl_dist.stages.plan import plan
+from tests.methods.test_methods import events, train
+from tests.methods.test_parity_ddp import CLASSES, batch, same
 from tests.ranks import run_ranks
-from tests.stages.test_methods import events, train
-from tests.stages.test_parity_ddp import CLASSES, batch, same
 
 NAMES = tuple(f"class {c}" for c in range(CLASSES))
 METRIC = MmdlConfig(weight=1.0, samples=24, pool=16, dim=8)
@@ -259,17 +259,16 @@ def identical(one: object, two: object) -> bool:
 def test_the_control_has_no_head_and_a_stage_remembers_its_options_only_with_one() -> None:
     config = load_config("smoke.yaml", ["run.stages=[initial,align:bn,align,selftrain]", "mmdl.weight=0.1"])
     runtime = runtime_of_this_process()
-    stages = {stage.folder: stage for stage in plan(config)}
+    planned = {stage.name: stage for stage in stages(config)}
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    networks = {name: list(build_stage(stages[name], config, runtime, None, scaler).networks) for name in stages}
+    kit = Kit(config, runtime, scaler)
+    networks = {name: list(stage.method.build(stage, kit).step.networks) for name, stage in planned.items()}
     assert networks["align"] == ["segmenter", "mmdl", "d_main", "d_aux"] and "mmdl" in networks["selftrain"]
     assert networks["align-bn"] == networks["initial"] == ["segmenter"]
     for words, present in (([], False), (["mmdl.weight=0.1"], True)):
-        options = result_options(load_config("smoke.yaml", words), stages["align"], "fp32", 1, {})
+        options = planned["align"].identity(load_config("smoke.yaml", words), "fp32", 1, {})
         assert ("mmdl.modes" in options) == present
-    assert not any(
-        "mmdl.modes" in result_options(config, stages[name], "fp32", 1, {}) for name in ("initial", "align-bn")
-    )
+    assert not any("mmdl.modes" in planned[name].identity(config, "fp32", 1, {}) for name in ("initial", "align-bn"))
 
 
 @pytest.mark.slow

@@ -17,12 +17,13 @@ from torch import nn
 from esl_dist.config.schema import AlignConfig, GuardConfig, OptimConfig
 from esl_dist.data.loader import Batch
 from esl_dist.distributed.runtime import Runtime
+from esl_dist.engine.step import Pair
 from esl_dist.engine.update import Updater
+from esl_dist.methods.adaptation.objectives import build_objective, discriminated
+from esl_dist.methods.adaptation.step import Adaptation, SelfTraining
+from esl_dist.methods.networks import beside, segmenter_recipe, train_aux_head
+from esl_dist.methods.passes import Passes
 from esl_dist.models import DeepLabV2, Discriminator
-from esl_dist.stages.adapt import Adaptation, SelfTraining
-from esl_dist.stages.build import train_aux_head
-from esl_dist.stages.objectives import build_objective, discriminated
-from esl_dist.stages.passes import Pair, Passes
 from tests import deterministic as det
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "train"
@@ -151,10 +152,9 @@ def compare(name: str, runtime: Runtime, steps: int) -> None:
     weights = golden if steps == len(golden["losses"]) else golden["first"]
     objective, options, settings, names = RUNS[name]
     made = stage(objective, options, settings, runtime)
-    optim = OptimConfig(updates=settings.get("updates", "once"))
-    updater = Updater(
-        made, optim, GuardConfig(), settings.get("decay_steps", 250_000), torch.amp.GradScaler("cpu", enabled=False)
-    )
+    optim = OptimConfig(updates=settings.get("updates", "once"), decay_steps=settings.get("decay_steps", 250_000))
+    recipe = segmenter_recipe(optim, 0, beside(made.networks))
+    updater = Updater(made, recipe, GuardConfig(), torch.amp.GradScaler("cpu", enabled=False))
     networks = {
         "model": made.networks["segmenter"],
         "d_aux": made.networks.get("d_aux"),

@@ -17,11 +17,12 @@ from esl_dist.config.schema import AlignConfig, TermConfig
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
+from esl_dist.engine.step import Pair
+from esl_dist.methods.adaptation.objectives import build_objective, discriminated
+from esl_dist.methods.adaptation.step import Adaptation, SelfTraining
+from esl_dist.methods.passes import Passes
+from esl_dist.methods.supervised import Supervised
 from esl_dist.models import DeepLabV2, Discriminator
-from esl_dist.stages.adapt import Adaptation, SelfTraining
-from esl_dist.stages.objectives import build_objective, discriminated
-from esl_dist.stages.passes import Pair, Passes
-from esl_dist.stages.supervised import Supervised
 from tests.ranks import run_ranks
 
 CLASSES, SIZE = 7, (48, 64)

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esl_dist.config.schema import GuardConfig, OptimConfig
+from esl_dist.config.schema import GuardConfig
 from esl_dist.engine.ema import Ema
-from esl_dist.engine.optim import PublishedSGD, build_optimizers
+from esl_dist.engine.optim import Adam, Average, Poly, Recipe, Sgd
+from esl_dist.engine.published_sgd import PublishedSGD
+from esl_dist.engine.step import Losses, Pair
 from esl_dist.engine.update import Updater
 from esl_dist.models import DeepLabV2
 from esl_dist.models.deeplabv2 import published_multiplicity
-from esl_dist.stages.passes import Losses, Pair
 
 
 def published_by_entry(
@@ -36,7 +37,7 @@ def published_by_entry(
 def test_published_updates_equal_a_loop_over_the_published_list() -> None:
     torch.manual_seed(0)
     network = DeepLabV2(5, layers=(1, 2, 1, 1), width=4).double()
-    optimizer = build_optimizers(OptimConfig(lr=0.01, updates="published"), {"segmenter": network})["segmenter"]
+    optimizer = Sgd(0.01, updates="published").build(network)
     assert isinstance(optimizer, PublishedSGD)
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     # As the public code walks the network: heads at ten times the rate, every backbone tensor once per enclosing
@@ -58,7 +59,7 @@ def test_published_updates_equal_a_loop_over_the_published_list() -> None:
         for name, parameter in parameters.items():
             parameter.grad = grads[name].clone()
         optimizer.step()
-        published_by_entry(entries, weights, grads, momenta, OptimConfig().weight_decay)
+        published_by_entry(entries, weights, grads, momenta, Sgd(0.01).weight_decay)
     for name, parameter in parameters.items():
         assert float((parameter - weights[name]).detach().abs().max()) < 1e-14, name
 
@@ -84,14 +85,8 @@ class Toy:
 
 
 def updater(stage: Toy, decay: float) -> Updater:
-    return Updater(
-        stage,
-        OptimConfig(discriminator_lr=0.1),
-        GuardConfig(non_finite="skip"),
-        100,
-        torch.amp.GradScaler("cpu", enabled=False),
-        decay,
-    )
+    recipe = Recipe({"segmenter": Adam(0.1)}, Poly(100), average=Average(decay) if decay else None)
+    return Updater(stage, recipe, GuardConfig(non_finite="skip"), torch.amp.GradScaler("cpu", enabled=False))
 
 
 def floats(network: nn.Module) -> Tensor:
@@ -140,13 +135,8 @@ def test_an_average_needs_a_decay_between_0_and_1() -> None:
 
 
 def test_a_warm_up_raises_the_rate_of_every_group() -> None:
-    made = Updater(
-        Toy(),
-        OptimConfig(discriminator_lr=0.1, warmup=4, power=1.0),
-        GuardConfig(),
-        8,
-        torch.amp.GradScaler("cpu", enabled=False),
-    )
+    recipe = Recipe({"segmenter": Adam(0.1)}, Poly(8, power=1.0, warmup=4))
+    made = Updater(Toy(), recipe, GuardConfig(), torch.amp.GradScaler("cpu", enabled=False))
     rates = []
     for step in range(6):
         made.step(step, [])

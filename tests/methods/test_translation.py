@@ -18,10 +18,11 @@ from esl_dist.config.schema import ModelConfig, TranslateConfig
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
+from esl_dist.engine.step import Pair
+from esl_dist.methods.passes import Passes
+from esl_dist.methods.translation.history import History
+from esl_dist.methods.translation.step import SOURCE, TARGET, Translation
 from esl_dist.models import build_segmenter, build_translation
-from esl_dist.stages.history import History
-from esl_dist.stages.passes import Pair, Passes
-from esl_dist.stages.translate import SOURCE, TARGET, Translation
 from tests.ranks import run_ranks
 
 SIDE, CLASSES = 32, 5

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
+from esl_dist.engine.step import Losses, Pair
+from esl_dist.methods.adaptation.modes import Drawn, Modes
+from esl_dist.methods.adaptation.objectives import Objective
+from esl_dist.methods.passes import Passes, Prediction, add_losses, cross_entropy
 from esl_dist.monitor.profile import phase
-from esl_dist.stages.modes import Drawn, Modes
-from esl_dist.stages.objectives import Objective
-from esl_dist.stages.passes import Losses, Pair, Passes, Prediction, add_losses, cross_entropy
 
 
 @dataclass

@@ -1,0 +1,62 @@
+"""The adaptation step with its networks, for alignment and for self-training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from esl_dist.config.schema import Config
+from esl_dist.distributed import ddp
+from esl_dist.labels import protocol
+from esl_dist.methods import identity
+from esl_dist.methods.adaptation.modes import Modes
+from esl_dist.methods.adaptation.objectives import build_objective, discriminated, reaches_aux
+from esl_dist.methods.adaptation.step import Adaptation, SelfTraining
+from esl_dist.methods.kit import Kit
+from esl_dist.methods.networks import passes_of, trained_discriminators, trained_segmenter
+from esl_dist.methods.passes import Passes
+from esl_dist.methods.stage import Stage
+from esl_dist.models import build_mode_head
+from esl_dist.models.deeplabv2 import DeepLabV2
+
+
+def adaptation_step(stage: Stage, kit: Kit, self_training: SelfTraining | None = None) -> Adaptation:
+    """Every network on the device and wrapped."""
+    config, objective = kit.config, stage.settings["objective"]
+    learns_aux = config.align.source_aux > 0 or self_training is not None or reaches_aux(objective, config.align)
+    segmenter = trained_segmenter(kit, kit.weights(stage.needs.get("init", "")), learns_aux)
+    two_heads = config.model.multi_level
+    discriminators = trained_discriminators(kit, discriminated(objective, config.align, two_heads))
+    passes = passes_of(kit)
+    modes = _modes(kit, segmenter, passes, self_training is not None) if _uses_modes(objective, config) else None
+    return Adaptation(
+        segmenter,
+        passes,
+        protocol(config.data.protocol).num_classes,
+        build_objective(objective, config.align, two_heads, discriminators),
+        config.align.source_aux,
+        self_training,
+        modes,
+    )
+
+
+def modes_identity(objective: str, config: Config) -> dict[str, Any]:
+    """Options of DRSL's second head, where it is used."""
+    return identity.options(config, ("mmdl",)) if _uses_modes(objective, config) else {}
+
+
+def _uses_modes(objective: str, config: Config) -> bool:
+    """None in the batch-norm control."""
+    return config.mmdl.weight > 0 and objective != "bn"
+
+
+def _modes(kit: Kit, segmenter: nn.Module, passes: Passes, learns_target: bool) -> Modes:
+    """DRSL's second head, new in every stage as the discriminators are."""
+    config = kit.config
+    base = ddp.inner(segmenter)
+    assert isinstance(base, DeepLabV2)
+    head = build_mode_head(config.mmdl, base, config.run.seed + 3)
+    wrapped = ddp.wrap(kit.runtime.place(head), kit.runtime)
+    classes = protocol(config.data.protocol).classes
+    return Modes(wrapped, config.mmdl, passes, classes, config.run.seed, learns_target)

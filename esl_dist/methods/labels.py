@@ -1,0 +1,158 @@
+"""The node between a teacher and those who learn from it: its label sets, from one pass over the target set."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from esl_dist.distributed import collectives
+from esl_dist.distributed.collectives import agree
+from esl_dist.engine import checkpoint
+from esl_dist.labelling import make_labels
+from esl_dist.methods import identity
+from esl_dist.methods.node import Node, Work
+from esl_dist.monitor import memory
+from esl_dist.pseudo_labels.agreement import agreement
+from esl_dist.pseudo_labels.extract import LabelSet
+from esl_dist.runs import RunFolder
+from esl_dist.runs.content import LabelsMade, MadeSet
+from esl_dist.runs.folders import TeacherFolder
+
+log = logging.getLogger(__name__)
+
+SECTIONS = ("pseudo_labels", "extract")
+PER_SET = ("pseudo_labels.rule",)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The label sets of one teacher, for every rule that somebody learns from."""
+
+    teacher: str
+    """The stage whose network makes them."""
+    entries: tuple[str, ...]
+    """The words of ``run.stages`` that learn from them."""
+    rules: Mapping[str, str]
+    """Name of a set under ``pseudo_labels/`` -> rule."""
+    round: int = 1
+    before: Mapping[str, str] = field(default_factory=dict)
+    """Name of a set -> that of the round before, which it is compared with."""
+
+    @property
+    def name(self) -> str:
+        return f"labels of {self.teacher}"
+
+    @property
+    def needs(self) -> Mapping[str, str]:
+        return {"teacher": self.teacher}
+
+    def joined(self, other: Node) -> Labels:
+        """Both nodes' sets in one: a teacher looks at the target set once."""
+        assert isinstance(other, Labels) and (other.teacher, other.round) == (self.teacher, self.round)
+        return dataclasses.replace(
+            self,
+            entries=(*self.entries, *other.entries),
+            rules={**self.rules, **other.rules},
+            before={**self.before, **other.before},
+        )
+
+    def folders(self, run: RunFolder) -> list[Path]:
+        return [run.labels.of(self.teacher).path, *(run.labels.set(name).path for name in self.rules)]
+
+    def check(self, work: Work) -> None:
+        made = self._folder(work).made.find()
+        if made is not None:
+            identity.refuse(self._folder(work).path, identity.difference(made.identity, self._identity(work)))
+
+    def is_done(self, work: Work) -> bool:
+        """Whether every set was made by this very teacher and has a label of every image."""
+
+        def verdict() -> bool:
+            made = self._folder(work).made.find()
+            if made is None or not self.rules.keys() <= made.sets.keys():
+                return False
+            sets = [work.run.labels.set(name) for name in self.rules]
+            return all(s.thresholds.exists() and len(s.names()) == len(work.target.names) for s in sets)
+
+        done = agree(lambda: verdict() if work.runtime.is_main else False)
+        return bool(collectives.broadcast_json(done))
+
+    def make(self, work: Work) -> None:
+        """Score the target set once and write the sets that are missing."""
+        began = time.monotonic()
+        teacher = work.final(self.teacher)
+        given = work.config.extract.from_spool if self.round == 1 else ""
+        digest = checkpoint.file_sha256(teacher, "segmenter.pt")
+        spool = Path(given) if given else work.run.labels.path / "spool" / digest[:12]
+        with memory.explained(self.name, "lower extract.batch, or extract.size"):
+            made = make_labels(
+                work.config,
+                teacher,
+                work.target,
+                work.run.labels.path,
+                work.runtime,
+                rules=self.rules,
+                spool=spool,
+                portion_round=self.round - 1,
+                from_spool=bool(given),
+                stop=lambda: work.stop.local,
+            )
+        for name, label_set in zip(self.rules, made, strict=True):
+            self._tell(name, label_set, bool(given), work)
+        if work.runtime.is_main:
+            sets = {
+                name: MadeSet(s.rule, s.thresholds["labels"], s.thresholds.get("weights", ""))
+                for name, s in zip(self.rules, made, strict=True)
+            }
+            known = self._folder(work).made.find()
+            seconds = time.monotonic() - began
+            self._folder(work).made.write(
+                LabelsMade(
+                    self.teacher,
+                    self.round,
+                    digest,
+                    {**(known.sets if known else {}), **sets},
+                    str(spool.resolve()),
+                    seconds,
+                    self._identity(work),
+                )
+            )
+        collectives.barrier()
+
+    def finish(self, work: Work) -> None:
+        """Nothing follows."""
+
+    def _tell(self, name: str, made: LabelSet, from_spool: bool, work: Work) -> None:
+        kept = sum(entry["kept"] for entry in made.thresholds["classes"])
+        total = sum(entry["count"] for entry in made.thresholds["classes"])
+        before = self.before.get(name)
+        shared = agreement(work.run.labels.set(before).path, made.out, work.target.names) if before else {}
+        work.tracker.event(
+            "labels",
+            set=name,
+            rule=made.rule,
+            stage=self.teacher,
+            round=self.round,
+            coverage=kept / max(total, 1),
+            pixels=total,
+            labels=made.thresholds["labels"] + made.thresholds.get("weights", ""),
+            network="not run" if from_spool else "run",
+            **shared,
+        )
+
+    def _folder(self, work: Work) -> TeacherFolder:
+        return work.run.labels.of(self.teacher)
+
+    def _identity(self, work: Work) -> dict[str, Any]:
+        found = identity.options(work.config, SECTIONS, PER_SET)
+        found |= {
+            "selftrain.label_weight": work.config.selftrain.label_weight,
+            "round": self.round,
+            "weights of teacher": work.weights_sha256(self.teacher),
+        }
+        return identity.json_ready(found)

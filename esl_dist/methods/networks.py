@@ -1,0 +1,95 @@
+"""From a configuration to networks on the device: what several methods build alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from esl_dist.config.schema import Config, OptimConfig
+from esl_dist.distributed import ddp
+from esl_dist.engine.optim import Adam, Poly, Recipe, Sgd
+from esl_dist.labels import protocol
+from esl_dist.methods.kit import Kit
+from esl_dist.methods.passes import Passes
+from esl_dist.models import build_discriminator, build_segmenter
+from esl_dist.models.deeplabv2 import DeepLabV2
+from esl_dist.models.weights import load as load_weights
+
+BACKEND = "inductor"
+"""What torch.compile hands its graphs to."""
+
+
+def passes_of(kit: Kit) -> Passes:
+    """Forward and backward as a run wants them."""
+    return Passes(kit.runtime, kit.config.data.mean, kit.config.data.scale, kit.scaler.scale)
+
+
+def starting_segmenter(config: Config, initial: Mapping[str, Any] | None) -> DeepLabV2:
+    """The segmenter on the CPU, in training mode.
+
+    Args:
+        initial: state dict that it starts from; None takes ``model.checkpoint``, or weights drawn from the seed.
+    """
+    segmenter = build_segmenter(config.model, protocol(config.data.protocol).num_classes, config.run.seed)
+    if initial is not None:
+        segmenter.load_state_dict(initial)
+    elif config.model.checkpoint:
+        load_weights(config.model.checkpoint, segmenter, config.model.layout)
+    segmenter.train()
+    return segmenter
+
+
+def trained_segmenter(kit: Kit, initial: Mapping[str, Any] | None, learns_aux: bool) -> nn.Module:
+    """The segmenter that a step trains: on the device, wrapped.
+
+    Args:
+        learns_aux: whether any loss reaches its aux head; one that none reaches is frozen.
+    """
+    config = kit.config
+    segmenter: nn.Module = starting_segmenter(config, initial)
+    if config.model.bn == "sync":
+        if kit.runtime.device.type != "cuda":
+            raise ValueError("model.bn: sync needs CUDA; use train or frozen on CPU")
+        segmenter = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
+    if config.model.multi_level and not learns_aux:
+        train_aux_head(segmenter, False)
+    return ready(segmenter, kit)
+
+
+def trained_discriminators(kit: Kit, heads: Iterable[str]) -> dict[str, nn.Module]:
+    """A new discriminator for each head, wrapped."""
+    config = kit.config
+    classes = protocol(config.data.protocol).num_classes
+    seeds = {"main": config.run.seed + 1, "aux": config.run.seed + 2}
+    return {head: ready(build_discriminator(config.model, classes, seeds[head]).train(), kit) for head in heads}
+
+
+def segmenter_recipe(optim: OptimConfig, steps: int, discriminators: Iterable[str] = ()) -> Recipe:
+    """SGD for the segmenter, Adam for what stands beside it, one polynomial decay for all (AdaptSegNet's recipe)."""
+    beside = dict.fromkeys(discriminators, Adam.of(optim))
+    clip = {"segmenter": optim.clip} if optim.clip else {}
+    return Recipe({"segmenter": Sgd.of(optim), **beside}, Poly.of(optim, steps), clip)
+
+
+def beside(networks: Iterable[str]) -> list[str]:
+    """The networks of a step that stand beside its segmenter."""
+    return [name for name in networks if name != "segmenter"]
+
+
+def ready(network: nn.Module, kit: Kit) -> nn.Module:
+    """On the device, compiled if asked for (in place and before DDP takes it, for fixed shapes), wrapped."""
+    kit.runtime.place(network)
+    if kit.config.run.compile:
+        network.compile(backend=BACKEND, dynamic=False)
+    return ddp.wrap(network, kit.runtime)
+
+
+def train_aux_head(segmenter: nn.Module, trains: bool) -> None:
+    """Freeze the aux head where no loss reaches it (MaxSquare without guidance): neither gradient nor weight decay
+    moves it then.
+    """
+    for name, parameter in segmenter.named_parameters():
+        if name.startswith("layer5."):
+            parameter.requires_grad_(trains)

@@ -1,0 +1,104 @@
+"""Scores of a stage: while it trains and of what it ended with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from esl_dist.distributed import collectives, ddp
+from esl_dist.distributed.collectives import agree
+from esl_dist.labelling import statistics_batches
+from esl_dist.labels import protocol
+from esl_dist.methods.node import Work
+from esl_dist.metrics.evaluate import EvaluationResult, evaluate, write_metrics
+from esl_dist.models import build_segmenter
+from esl_dist.monitor import memory
+from esl_dist.stages.inference import Predictor
+
+if TYPE_CHECKING:
+    from esl_dist.methods.stage import Stage
+
+
+def score_final(stage: Stage, work: Work) -> None:
+    """Write the scores of the stage's final network that are missing, one file per entry of ``eval.bn_statistics``."""
+    if work.scored is None:
+        return
+    folder, options = work.run.stage(stage.name), work.config.eval
+    ending = agree(folder.done.read)
+
+    def is_scored(kind: str) -> bool:
+        found = folder.scores(kind).find()
+        return found is not None and found.get("weights_sha256") == ending.weights_sha256
+
+    missing = agree(lambda: [kind for kind in options.bn_statistics if not is_scored(kind)])
+    if not missing:
+        return
+    first, known = options.bn_statistics[0], work.at_end.pop(stage.name, None)
+    predictor = Predictor.from_checkpoint(work.config, folder.checkpoints / ending.checkpoint, work.runtime)
+    for kind in missing:
+        result = known if known is not None and kind == first else _evaluate(stage, predictor, kind, ending.step, work)
+        if work.runtime.is_main:
+            extra = {
+                "bn_statistics": kind,
+                "split": options.split,
+                "stage": stage.name,
+                "step": ending.step,
+                "weights_sha256": ending.weights_sha256,
+            }
+            write_metrics(result, folder.scores(kind).path, extra)
+    collectives.barrier()
+
+
+def score_while_training(stage: Stage, networks: nn.ModuleDict, work: Work) -> Callable[[int], float | None]:
+    """mIoU every ``eval.every`` steps and at the end, with the first of ``eval.bn_statistics``.
+
+    A copy of the network is scored, so that the one that trains cannot tell how often.
+    """
+    config, every = work.config, work.config.eval.every
+    if not every or work.scored is None or not stage.scored:
+        return lambda step: None
+    segmenter = networks[stage.result]
+    classes = protocol(config.data.protocol).num_classes
+    copy = work.runtime.place(build_segmenter(config.model, classes, config.run.seed))
+
+    def score(step: int) -> float | None:
+        if step % every and step != stage.steps:
+            return None
+        with ddp.averaged_buffers(segmenter):
+            copy.load_state_dict(ddp.inner(segmenter).state_dict())
+        predictor = Predictor(copy, config, work.runtime)
+        result = _evaluate(stage, predictor, config.eval.bn_statistics[0], step, work)
+        if step == stage.steps:
+            work.at_end[stage.name] = result
+        return None if math.isnan(result.miou) else result.miou
+
+    return score
+
+
+def _evaluate(stage: Stage, predictor: Predictor, kind: str, step: int, work: Work) -> EvaluationResult:
+    """Score a network on all ranks and log it."""
+    assert work.scored is not None
+    config, options, table = work.config, work.config.eval, protocol(work.config.data.protocol)
+    careful = memory.explained(f"{stage.name}: evaluation", "lower eval.batch, or eval.input_size")
+    statistics = predictor.statistics(kind, statistics_batches(config, work.target))
+    with careful, work.runtime.fixed_forward(), statistics:
+        result = evaluate(
+            predictor,
+            work.scored,
+            num_classes=table.num_classes,
+            input_size=options.input_size,
+            batch=options.batch,
+            at=options.at,
+            images=options.images,
+            class_names=table.classes,
+            workers=config.data.workers,
+            fit=config.data.target.fit,
+            stop=lambda: work.stop.local,
+        )
+    content = result.to_json()
+    scores = {key: content[key] for key in ("miou", "miou_star", "iou") if key in content}
+    work.tracker.event("eval", stage=stage.name, step=step, split=options.split, bn_statistics=kind, **scores)
+    return result

@@ -1,0 +1,157 @@
+"""A stage: the node that trains a method's networks, ends with a checkpoint and is scored."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from esl_dist.config.schema import Config
+from esl_dist.distributed import collectives
+from esl_dist.distributed.collectives import agree
+from esl_dist.engine import checkpoint
+from esl_dist.engine.loop import Loop, new_scaler
+from esl_dist.engine.update import Updater
+from esl_dist.methods import identity
+from esl_dist.methods.kit import Kit
+from esl_dist.methods.node import Work
+from esl_dist.methods.scoring import score_final, score_while_training
+from esl_dist.monitor import memory
+from esl_dist.runs import RunFolder
+
+if TYPE_CHECKING:
+    from esl_dist.methods.method import Method
+
+log = logging.getLogger(__name__)
+
+INHERITED = ("init", "teacher", "images")
+"""Needs whose weights are part of a stage's identity."""
+
+Role = Literal["start", "baseline", "control", "method", "bound", "tool"]
+"""What a stage is in a table: initial weights; source-only, from which gains are counted; a control that aligns
+nothing; a method; trained on target labels, so nothing may be compared with it but upwards; no segmenter at all.
+"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One planned training."""
+
+    entry: str
+    """As written in ``run.stages``."""
+    name: str
+    """Its folder in the run, unique."""
+    method: Method = field(compare=False)
+    steps: int
+    title: str
+    """As papers call it: source-only, BN control, ADVENT, ESL, round 2."""
+    role: Role = "method"
+    colour: str | None = None
+    """In charts; None takes the next free one."""
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """``init``: whose final weights it starts from (none: ``model.checkpoint``, or drawn from the seed); ``teacher``:
+    whose labels, or whose judgement, it learns from; ``images``: whose translation of the source it reads.
+    """
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What its method decided for it, such as ``objective`` and ``rule``; part of its identity."""
+    labels: str = ""
+    """Name of the label set that it learns from."""
+    round: int = 1
+    result: str = "segmenter"
+    """Name in its checkpoints of the network that it is for."""
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        return (self.entry,)
+
+    def folders(self, run: RunFolder) -> list[Path]:
+        return [run.stage(self.name).path]
+
+    @property
+    def scored(self) -> bool:
+        """Whether its result is a segmenter."""
+        return self.role != "tool"
+
+    def identity(self, config: Config, precision: str, world: int, weights: Mapping[str, str]) -> dict[str, Any]:
+        """Options that the stage's final weights are a function of, JSON-ready.
+
+        Args:
+            precision: resolved arithmetic.
+            weights: SHA-256 of the final weights of the stages that it needs, by their names.
+        """
+        found = self.method.identity(self, config) | identity.of_training(config, precision, world)
+        found |= {"steps": self.steps, "objective": "none", "rule": "", **self.settings}
+        for role in INHERITED:
+            name = self.needs.get(role, "")
+            if name or role != "images":
+                found |= {role: name, f"weights of {role}": weights.get(name, "")}
+        return identity.json_ready(found)
+
+    def check(self, work: Work) -> None:
+        folder = work.run.stage(self.name)
+        before = folder.identity.find()
+        # Where nothing was trained yet, nothing is gone on with: a mended command may begin anew.
+        if before is not None and (folder.done.exists() or any(folder.checkpoints.glob("step_*"))):
+            identity.refuse(folder.path, identity.difference(before, self._identity(work)))
+
+    def is_done(self, work: Work) -> bool:
+        """Whether it ended and its final checkpoint still verifies (decided by rank 0 for all)."""
+        verdict = False
+        final = agree(lambda: work.run.stage(self.name).final)
+        if work.runtime.is_main and final is not None:
+            problems = checkpoint.verify(final)
+            for problem in problems:
+                log.warning("%s: %s; the stage is trained again from its newest valid checkpoint", self.name, problem)
+            verdict = not problems
+        return bool(collectives.broadcast_json(verdict))
+
+    def make(self, work: Work) -> None:
+        """Train it, from its newest valid checkpoint on."""
+        began = time.monotonic()
+        config, runtime, folder = work.config, work.runtime, work.run.stage(self.name)
+        if runtime.is_main:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            folder.identity.write(self._identity(work))
+        scaler = new_scaler(runtime)
+        training = self.method.build(self, Kit(config, runtime, scaler, work.weights))
+        updater = Updater(training.step, training.recipe, config.guard, scaler)
+        loop = Loop(
+            name=self.name,
+            folder=folder.path,
+            steps=self.steps,
+            updater=updater,
+            open_streams=lambda start: self.method.streams(self, work, start),
+            config=config,
+            runtime=runtime,
+            tracker=work.tracker,
+            stop=work.stop,
+            meta={"stage": self.name, "seed": config.run.seed},
+            score=score_while_training(self, updater.networks(), work),
+        )
+        work.tracker.event("stage", stage=self.name, status="start", steps=self.steps)
+        history = memory.snapshot_path(config, runtime.device, work.run.path, self.name, runtime.rank)
+        advice = memory.training_advice(config, runtime.precision)
+        with memory.explained(f"{self.name}: training", advice, history):
+            loop.run()
+        agree(lambda: self._record_end(work) if runtime.is_main else None)
+        work.tracker.event("stage", stage=self.name, status="done", seconds=time.monotonic() - began)
+
+    def finish(self, work: Work) -> None:
+        self.method.finish(self, work)
+        if self.scored:
+            score_final(self, work)
+
+    def _record_end(self, work: Work) -> None:
+        """Rank 0 wrote the final checkpoint; the others may be here before it is there."""
+        final = work.final(self.name)
+        state, meta = checkpoint.load(final)
+        digest = checkpoint.weights_sha256(state[self.result])
+        checkpoint.write_ending(work.run.stage(self.name).path, self.steps, final, digest, meta["elapsed"])
+
+    def _identity(self, work: Work) -> dict[str, Any]:
+        names = {self.needs[role] for role in INHERITED if role in self.needs}
+        weights = {name: work.weights_sha256(name) for name in names}
+        return self.identity(work.config, work.runtime.precision, work.runtime.world, weights)

@@ -1,0 +1,118 @@
+"""Training on labels: source-only, the oracle on target labels, and the initial weights of the embedded pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from esl_dist.config.check import require
+from esl_dist.config.entries import Entry
+from esl_dist.config.schema import Config
+from esl_dist.distributed import ddp
+from esl_dist.engine.step import Losses, Pair, Streams
+from esl_dist.labels import protocol
+from esl_dist.methods import identity
+from esl_dist.methods.kit import Kit, Training
+from esl_dist.methods.networks import passes_of, segmenter_recipe, trained_segmenter
+from esl_dist.methods.node import Node, Work
+from esl_dist.methods.passes import Passes, add_losses, cross_entropy
+from esl_dist.methods.planning import images, last, needs, translated_mark
+from esl_dist.methods.stage import Role, Stage
+from esl_dist.methods.streams import OTHER_ORDER, labelled, source_of
+
+
+@dataclass
+class Supervised:
+    """``CE(main) + aux_weight * CE(aux)``, a mean over the valid pixels of the global batch."""
+
+    segmenter: nn.Module
+    passes: Passes
+    num_classes: int
+    aux_weight: float = 0.1
+    needs_target: bool = False
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"segmenter": self.segmenter}
+
+    def step(self, micro: Sequence[Pair]) -> Losses:
+        """Gradients of one optimiser step, summed over its micro-batches."""
+        valid = self.passes.globally_valid(
+            (pair.source.labels for pair in micro if pair.source.labels is not None), self.num_classes
+        )
+        losses: Losses = {}
+        for pair in micro:
+            assert pair.source.labels is not None
+            with ddp.sync_if(self.segmenter, pair is micro[-1]):
+                prediction = self.passes.forward(self.segmenter, pair.source.images)
+                loss, parts = cross_entropy(
+                    prediction, self.passes.labels(pair.source.labels), valid, (1.0, self.aux_weight), "source"
+                )
+                self.passes.backward(loss)
+            add_losses(losses, parts)
+        return losses
+
+
+@dataclass(frozen=True)
+class OnLabels:
+    """The methods that train on labels alone, which differ in whose labels these are and what they start from."""
+
+    name: str
+    title: str
+    role: Role
+    colour: str
+    on_target: bool = False
+    """Learns the target's labels: the oracle, that no adaptation can beat by right."""
+    from_scratch: bool = False
+    """Makes initial weights; the others start from those, where there are any."""
+
+    def plan(self, entry: Entry, config: Config, before: Sequence[Node]) -> Sequence[Node]:
+        require(not entry.variant, "run.stages", f"{entry.word!r}: {self.name} takes no variant after the colon")
+        if self.on_target or self.from_scratch:
+            require(not entry.images, "run.stages", f"{entry.word!r}: +it is for source, align and selftrain")
+        if self.on_target:
+            require(
+                config.data.target.labelled,
+                "run.stages",
+                f"{self.name} trains on target labels, but data.target.labelled is false",
+            )
+        return [
+            Stage(
+                entry.word,
+                entry.folder,
+                self,
+                getattr(config, self.name).steps,
+                self.title + translated_mark(entry),
+                self.role,
+                self.colour,
+                needs(init="" if self.from_scratch else last(before, "start"), images=images(entry, before)),
+            )
+        ]
+
+    def identity(self, stage: Stage, config: Config) -> dict[str, Any]:
+        return identity.options(config, ("data", "model", "optim"))
+
+    def build(self, stage: Stage, kit: Kit) -> Training:
+        config = kit.config
+        initial = kit.weights(stage.needs.get("init", ""))
+        segmenter = trained_segmenter(kit, initial, learns_aux=config.align.source_aux > 0)
+        classes = protocol(config.data.protocol).num_classes
+        step = Supervised(segmenter, passes_of(kit), classes, config.align.source_aux)
+        return Training(step, segmenter_recipe(config.optim, stage.steps))
+
+    def streams(self, stage: Stage, work: Work, start: int) -> Streams:
+        data = work.config.data
+        dataset, domain = (work.target, data.target) if self.on_target else (source_of(work, stage), data.source)
+        # Initial weights see another order, so that no stage repeats it; the stages that are compared share theirs.
+        return labelled(work, dataset, domain, start, OTHER_ORDER if self.from_scratch else 0)
+
+    def finish(self, stage: Stage, work: Work) -> None:
+        """Nothing beside scores."""
+
+
+INITIAL = OnLabels("initial", "initial weights", "start", "#9aa3ad", from_scratch=True)
+SOURCE = OnLabels("source", "source-only", "baseline", "#4b5563")
+ORACLE = OnLabels("oracle", "oracle", "bound", "#111827", on_target=True)
