@@ -70,7 +70,7 @@ class RunRecord:
 
     def label_title(self, name: str) -> str:
         """How a label set is called: as the stage that learned from it; another's by its own name."""
-        return next((stage.title for stage in self.stages if stage.learned == name), name)
+        return methods.label_title(name, self.config)
 
     def statistics(self) -> list[str]:
         """The BN statistics that any stage was scored with."""

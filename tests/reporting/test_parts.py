@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from esl_dist.config.load import load_config
+from esl_dist.methods import label_title
 from esl_dist.reporting.chart import MOST_POINTS, Series, line_chart
 from esl_dist.reporting.quality import Overlap, compare, spread
-from esl_dist.reporting.record import label_title
 
 
 def _points(svg: str) -> list[tuple[float, float]]:
@@ -51,7 +52,10 @@ def test_spread_positions(count: int, most: int, expected: list[int]) -> None:
 
 
 def test_titles_of_label_sets() -> None:
-    assert [label_title(name) for name in ("esl", "ssl-r2", "median")] == ["ESL", "SSL, round 2", "median only"]
+    words = ['run.stages=[source,align,"selftrain:ssl","selftrain:median"]', "selftrain.rounds=2"]
+    config = load_config("smoke.yaml", words)
+    titles = [label_title(name, config) for name in ("ssl", "ssl-r2", "median", "another-run-s")]
+    assert titles == ["SSL", "SSL, round 2", "median only", "another-run-s"]
 
 
 def test_overlap_by_hand() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from esl_dist.entries.report import main
+from esl_dist.methods import Role
 from esl_dist.reporting.record import StageRecord
 from esl_dist.reporting.spread import paired, spread, t_quantile
 from esl_dist.reporting.study_page import markdown, to_csv
@@ -101,13 +102,15 @@ def test_differences_pair_equal_seeds(runs: dict[str, list[Path]]) -> None:
 
 
 def _row(group: str, method: str, kind: str, *scores: float) -> Row:
+    role: Role = "baseline" if kind == "source" else "method"
+    learned = "esl" if kind == "selftrain" else ""
     by_seed = {
-        seed: StageRecord("f", method, kind, {"target": {"miou": score / 100}}, {}, {}, 8, 1.0, 1)
+        seed: StageRecord("f", method, role, None, learned, {"target": {"miou": score / 100}}, {}, {}, 8, 1.0, 1)
         for seed, score in enumerate(scores)
     }
     last = spread(list(scores))
     assert last is not None
-    return Row(group, method, kind, by_seed, (), last, None, None, None)
+    return Row(group, method, role, bool(learned), by_seed, (), last, None, None, None)
 
 
 def test_translated_images_are_compared_with_the_original_ones() -> None:
