@@ -12,6 +12,7 @@ from esl_dist.config.ranks import on_ranks
 from esl_dist.config.schema import Config
 from esl_dist.data import open_at_size
 from esl_dist.data.dataset import Dataset
+from esl_dist.data.look import look_first
 from esl_dist.distributed import collectives
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
@@ -66,6 +67,7 @@ def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_
         return source, target, scored
 
     source, target, scored = agree(datasets)
+    agree(lambda: look_first(config, source, target, scored) if runtime.is_main else None)
     folder = RunFolder(run_dir)
     if runtime.is_main:
         write_text(folder.config, load.dump(config))

@@ -9,8 +9,8 @@ from typing import NamedTuple
 class Bad(NamedTuple):
     """A sample (an image with its label) that cannot be read."""
 
-    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody asks of a sample
-    """In its data set."""
+    number: int
+    """Its index in the data set."""
     name: str
     reason: str
     """One line that begins with the file."""

@@ -18,11 +18,13 @@ from esl_dist.distributed import ddp
 from esl_dist.distributed.collectives import agree, gather_json
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine import checkpoint
+from esl_dist.engine.first_steps import FirstSteps
 from esl_dist.engine.garbage import Garbage
 from esl_dist.engine.guards import StopFlag, compare_replicas
 from esl_dist.engine.step import Losses, Pair, Remembers, Streams
 from esl_dist.engine.update import Updater, mean_losses
 from esl_dist.errors import RunFailure, StoppedBySignal
+from esl_dist.labels import protocol
 from esl_dist.monitor import gpu
 from esl_dist.monitor.profile import StepProfiler, phase
 from esl_dist.monitor.throughput import Throughput
@@ -69,12 +71,14 @@ class Loop:
         )
         streams = self.open_streams(start)
         bad = {domain: BadSamples(domain, self.config.data.bad_samples) for domain in ("source", "target")}
+        first = FirstSteps(self.name, protocol(self.config.data.protocol).num_classes, start, self.steps)
         garbage = Garbage()
         try:
             for step in range(start, self.steps):
                 with meter.waiting(), phase("data"):
                     micro = [streams.next() for _ in range(optim.accumulate)]
                 losses, status = self.updater.step(step, micro, self.stop.local)
+                first.see(step, (pair.source.labels for pair in micro))
                 if self._is_read(step + 1):
                     status = status.also(self.updater.settle())
                 meter.step()
