@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     class_names=table.classes,
                     workers=data.workers,
                     fit=data.target.fit,
+                    bad_samples=data.bad_samples,
                     stop=lambda: stop.local,
                 )
             out: Path = (

@@ -96,6 +96,7 @@ def _evaluate(stage: Stage, predictor: Predictor, kind: str, step: int, work: Wo
             class_names=table.classes,
             workers=config.data.workers,
             fit=config.data.target.fit,
+            bad_samples=config.data.bad_samples,
             stop=lambda: work.stop.local,
         )
     content = result.to_json()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from esl_dist.atomic import write_text
+from esl_dist.data.bad_samples import Bad, BadSamples
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.loader import inference_batches
 from esl_dist.data.transforms import Fit, content_size, cut_padding, resize_label
@@ -37,6 +38,8 @@ class EvaluationResult:
     """Images scored, over all ranks."""
     at: str
     """``native``: at each label's own size; ``crop``: at the network's input size."""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Images left out because they or their labels cannot be read: name to reason."""
 
     @property
     def iou(self) -> np.ndarray:
@@ -77,6 +80,8 @@ class EvaluationResult:
             }
         if "13-of-16" in subsets:
             found["miou_star"] = _number(subsets["13-of-16"][0])
+        if self.unreadable:
+            found["unreadable"] = dict(self.unreadable)
         return {**found, "confusion": self.confusion.tolist()}
 
 
@@ -93,6 +98,7 @@ def evaluate(
     workers: int = 0,
     fit: Fit = "stretch",
     stop: Stop = never,
+    bad_samples: int = 0,
 ) -> EvaluationResult:
     """Score ``predict`` on a labelled dataset, sharded over the ranks; all ranks call it and get the same result.
 
@@ -106,9 +112,11 @@ def evaluate(
         images: score the first so many only; 0 scores all.
         fit: how an image meets ``input_size``; padding is neither scored nor does it reach the logits that are.
         stop: asked after every batch; see ``in_step``.
+        bad_samples: images that may be left out because they or their labels cannot be read; the result names them.
 
     Raises:
-        ValueError: the set has no labels, or an image or label cannot be read (on every rank, with the file's name).
+        ValueError: the set has no labels or no labelled pixel, more images or labels cannot be read (on every rank,
+            with a file's name), or one is of another encoding.
         StoppedBySignal: ``stop`` said so on some rank.
     """
     if not dataset.labelled:
@@ -119,13 +127,25 @@ def evaluate(
     total = min(images, len(dataset)) if images else len(dataset)
     mine = range(total)[collectives.rank() :: collectives.world()]
     counts = torch.zeros((num_classes, num_classes), dtype=torch.int64)
-    in_step(_score(counts, predict, dataset, list(mine), input_size, batch, at, workers, fit), stop, every=1)
+    bad: list[Bad] = []
+    in_step(_score(counts, bad, predict, dataset, list(mine), input_size, batch, at, workers, fit), stop, every=1)
     collectives.all_reduce_(counts)
-    return EvaluationResult(counts.numpy(), tuple(class_names), total, at)
+    unreadable = BadSamples("scored images", bad_samples)
+    unreadable.add(sorted(Bad(*found) for share in collectives.gather_json(bad) for found in share))
+    unreadable.check()
+    if not counts.any():
+        raise ValueError(
+            f"eval.split: not one labelled pixel in {total} images: every pixel is ignored under these classes; choose "
+            "another label folder, data.target.encoding or data.classes, or set eval.split= (empty) to skip evaluation"
+        )
+    return EvaluationResult(
+        counts.numpy(), tuple(class_names), total - len(unreadable.found), at, dict(unreadable.found)
+    )
 
 
 def _score(
     counts: torch.Tensor,
+    bad: list[Bad],
     predict: Predict,
     dataset: Dataset,
     indices: list[int],
@@ -135,11 +155,15 @@ def _score(
     workers: int,
     fit: Fit,
 ) -> Generator[None, None, None]:
-    """Add this rank's images to ``counts``, a batch a piece."""
+    """Add this rank's images to ``counts`` and those that cannot be read to ``bad``, a batch a piece."""
     num_classes = len(counts)
     for loaded in inference_batches(
-        dataset, indices, size=input_size, batch=batch, workers=workers, with_labels=True, fit=fit
+        dataset, indices, size=input_size, batch=batch, workers=workers, with_labels=True, fit=fit, leave_out=True
     ):
+        bad += loaded.bad
+        if not loaded.indices:
+            yield
+            continue
         logits = predict(loaded.images)
         assert loaded.labels is not None and logits.shape[1] == num_classes
         for slot in range(len(loaded.indices)):

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from esl_dist.data.dataset import DataError
 from esl_dist.distributed import collectives
-from esl_dist.metrics.evaluate import evaluate, write_metrics
+from esl_dist.metrics.evaluate import EvaluationResult, evaluate, write_metrics
 from tests.ranks import run_ranks
 
 NAMES = ("road", "building", "sky", "car", "person")
@@ -54,10 +54,8 @@ def predict(images: torch.Tensor) -> torch.Tensor:
     return torch.stack([red, green, blue, (red + green) / 2 + 3, 128 + (blue - red) / 3], 1)
 
 
-def _evaluate(dataset: Generated, at: str = "native", batch: int = 2, images: int = 0):
-    return evaluate(
-        predict, dataset, num_classes=5, input_size=(48, 32), batch=batch, at=at, images=images, class_names=NAMES
-    )  # type: ignore[arg-type]
+def _evaluate(dataset: Generated, at: str = "native", batch: int = 2, **more: int) -> EvaluationResult:
+    return evaluate(predict, dataset, num_classes=5, input_size=(48, 32), batch=batch, at=at, class_names=NAMES, **more)  # type: ignore[arg-type]
 
 
 def _plain(dataset: Generated, at: str = "native") -> np.ndarray:
@@ -89,11 +87,13 @@ def test_shards_of_an_odd_count_add_up(world: int, monkeypatch: pytest.MonkeyPat
     alone = _evaluate(Generated()).confusion
     monkeypatch.setattr(collectives, "world", lambda: world)
     monkeypatch.setattr(collectives, "agree", lambda action: action())
-    monkeypatch.setattr(collectives, "all_reduce_", lambda tensor, op="sum": tensor)
+    monkeypatch.setattr(collectives, "gather_json", lambda value: [value])
+    # A pixel of somebody else's, since two of 9 ranks have nothing to do and nothing at all is an error.
+    monkeypatch.setattr(collectives, "all_reduce_", lambda tensor, op="sum": tensor.add_(tensor.dim() // 2))
     summed = np.zeros_like(alone)
-    for rank in range(world):  # with 9 ranks two have nothing to do
+    for rank in range(world):
         monkeypatch.setattr(collectives, "rank", lambda rank=rank: rank)
-        summed += _evaluate(Generated()).confusion
+        summed += _evaluate(Generated()).confusion - 1
     assert np.array_equal(summed, alone)
 
 
@@ -113,7 +113,18 @@ def test_two_ranks_give_what_one_gives() -> None:
 
 def test_an_unreadable_image_stops_every_rank_with_its_name() -> None:
     for found in run_ranks(2, "tests.metrics.test_evaluate:score_on_rank", 3):
-        assert "city/003" in found["error"]
+        assert "city/003" in found["error"] and "data.bad_samples allows 0" in found["error"]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_unreadable_images_within_the_bound_are_left_out_and_named(batch: int) -> None:
+    found = _evaluate(Generated(broken=3), batch=batch, bad_samples=1)
+    whole, alone = _evaluate(Generated()), Generated()
+    alone.names, alone.size = alone.names[:1], lambda i: SIZES[3]  # type: ignore[method-assign]
+    label, image = alone.label, alone.image
+    alone.label, alone.image = lambda i: label(3), lambda i: image(3)  # type: ignore[method-assign]
+    assert np.array_equal(found.confusion + _evaluate(alone).confusion, whole.confusion)
+    assert found.images == 6 and found.to_json()["unreadable"] == {"city/003": "city/003.png: truncated"}
 
 
 def test_batch_and_padding_change_nothing() -> None:
@@ -144,10 +155,15 @@ def test_metrics_file_is_whole_and_plain_json(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["metrics.json"]
 
 
-def test_nothing_labelled_is_null_not_nan(tmp_path: Path) -> None:
+def test_nothing_labelled_is_an_error_not_nan() -> None:
     dataset = Generated(1)
     dataset.label = lambda i: np.full(SIZES[i][::-1], 255, dtype=np.uint8)  # type: ignore[method-assign]
-    result = _evaluate(dataset)
+    with pytest.raises(ValueError, match=r"eval\.split: not one labelled pixel in 1 images"):
+        _evaluate(dataset)
+
+
+def test_an_absent_number_is_null(tmp_path: Path) -> None:
+    result = EvaluationResult(np.zeros((5, 5), np.int64), NAMES, 1, "native")
     assert math.isnan(result.miou)
     write_metrics(result, tmp_path / "m.json")
     read = json.loads((tmp_path / "m.json").read_text())
