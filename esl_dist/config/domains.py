@@ -88,7 +88,7 @@ class DataConfig:
 
     root: str = "data"
     """Folder that relative domain roots start from."""
-    protocol: str = "19"
+    classes: str = "19"
     """Classes of the network: 19, 16, 13, crosscity13, 7, 7-nature or 10 (see ``esl_dist/labels/classes``), or the
     path of a class file of one's own (YAML; ``python -m esl_dist.data FOLDER`` writes one to start from).
     """
@@ -120,3 +120,8 @@ class DataConfig:
     """
     insist: bool = False
     """Train although a sample of the labels looks like those of another encoding."""
+
+    @property
+    def protocol(self) -> str:
+        """The former name of ``classes``."""
+        return self.classes

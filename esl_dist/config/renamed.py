@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "data.protocol": "data.classes",
+}
 """Old ``section.option`` (or whole section) -> the new one, as they are written. A value means the same under both
 names.
 """

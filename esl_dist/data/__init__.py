@@ -7,11 +7,11 @@ from pathlib import Path
 
 from esl_dist.config.schema import DataConfig, DomainConfig
 from esl_dist.data.dataset import DataError, Dataset, FolderDataset
-from esl_dist.data.folder import open_folder
+from esl_dist.data.folder import FOLDER, open_folder
 from esl_dist.data.layout import open_layout
 from esl_dist.data.meaning import meaning_of
 from esl_dist.data.prepared import Wanted, describe, use
-from esl_dist.data.sets import DATASETS, FOLDER
+from esl_dist.data.sets import DATASETS
 from esl_dist.labels import protocol
 
 __all__ = ["DataError", "Dataset", "open_at_size", "open_dataset", "to_prepare"]
@@ -49,13 +49,13 @@ def to_prepare(
     """What ``python -m esl_dist.prepare`` makes of a domain: its images and labels at ``size`` (width, height; None:
     the domain's).
     """
-    originals = open_dataset(domain, data.root, data.protocol, split)
+    originals = open_dataset(domain, data.root, data.classes, split)
     return describe(
         originals,
         domain,
         domain.split if split is None else split,
         size or domain.size,
-        data.protocol,
+        data.classes,
         Path(data.root, data.prepared),
     )
 
@@ -67,7 +67,7 @@ def open_at_size(
     one log line about it.
     """
     if not data.prepared:
-        return open_dataset(domain, data.root, data.protocol, split)
+        return open_dataset(domain, data.root, data.classes, split)
     dataset, sentence = use(to_prepare(domain, data, size, split))
     if sentence:
         log.info("%s", sentence)

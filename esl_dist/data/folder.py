@@ -14,6 +14,9 @@ from esl_dist.data.dataset import FolderDataset
 from esl_dist.data.meaning import UNLABELLED, meaning_of
 from esl_dist.labels import Protocol
 
+FOLDER = "folder"
+"""What ``dataset`` calls it."""
+
 IMAGES = "images"
 """Where images are looked for unless ``images`` says otherwise."""
 

@@ -49,7 +49,7 @@ def look(dataset: Dataset, data: DataConfig, domain: str) -> None:
         ValueError: no labelled pixel in the sample, ids of no class, or what looks like another encoding; with the way
             out.
     """
-    what, told, classes = f"data.{domain}", getattr(data, domain), protocol(data.protocol)
+    what, told, classes = f"data.{domain}", getattr(data, domain), protocol(data.classes)
     opened = dataset.originals if isinstance(dataset, PreparedDataset) else dataset
     if not isinstance(opened, FolderDataset) or not opened.labelled:
         return

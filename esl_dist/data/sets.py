@@ -21,9 +21,6 @@ from esl_dist.data import (
 )
 from esl_dist.data.layout import Layout
 
-FOLDER = "folder"
-"""Anyone's images (see ``folder``)."""
-
 DATASETS: dict[str, Callable[[Path, str, DomainConfig], Layout]] = {
     "gta5": gta5.layout,
     "synthia": synthia.layout,

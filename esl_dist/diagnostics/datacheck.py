@@ -191,7 +191,7 @@ def _classes(name: str, data: FolderDataset, table: Protocol, findings: Findings
             f"{name} classes",
             "broken",
             "every pixel is ignored",
-            f"the labels are not of {table.name}'s kind: choose another data.protocol or label folder",
+            f"the labels are not of {table.name}'s kind: choose another data.classes or label folder",
         )
     text = f"{listed}; ignored {_percent(ignored)} of the pixels"
     if not absent:

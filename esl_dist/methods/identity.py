@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from esl_dist.config import load
+from esl_dist.config.renamed import renamed
 from esl_dist.config.schema import Config
+from esl_dist.labels import PROTOCOLS, protocol
 
 # These change how a result is made, not what it is; and batch and accumulation matter by their product with the ranks
 # alone.
@@ -16,6 +18,7 @@ WITHOUT_EFFECT = (
     "data.workers",
     "data.prepared",
     "data.bad_samples",
+    "data.insist",
     "extract.spool",
     "extract.spool_dir",
     "extract.from_spool",
@@ -43,7 +46,9 @@ def of_training(config: Config, precision: str, world: int) -> dict[str, Any]:
     Args:
         precision: resolved arithmetic.
     """
+    own = {} if config.data.classes in PROTOCOLS else {"SHA-256 of data.classes": protocol(config.data.classes).sha256}
     return {
+        **own,
         "run.seed": config.run.seed,
         "run.precision": precision,
         "align.source_aux": config.align.source_aux,  # the source loss of every stage
@@ -64,6 +69,7 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     without it was made as that default makes it.
     """
     defaults = json_ready(load.flat(Config()))
+    before = {renamed(key) or key: value for key, value in before.items()}
     for key in sorted(before.keys() | now.keys()):
         old = before[key] if key in before else defaults.get(key)
         new = now[key] if key in now else defaults.get(key)

@@ -152,7 +152,7 @@ MAXSQUARE = {
     "eval.at": "crop",
     "align.iw_ratio": 0.2,
 }
-GTA5 = {"data.protocol": "19", "data.source.size": [1280, 720], "eval.split": "val"}
+GTA5 = {"data.classes": "19", "data.source.size": [1280, 720], "eval.split": "val"}
 SYNTHIA = {"data.source.size": [1280, 760], "data.source.labels": "GT/LABELS"}
 SMALL = {
     "data.target.size": [1024, 512],
@@ -165,7 +165,7 @@ VISTAS = {
     "eval.input_size": [1024, 768],
     "extract.size": [1024, 768],
     "data.target.fit": "pad",
-    "data.protocol": "7",
+    "data.classes": "7",
 }
 MULTI = {
     "align.weight": 0.09,
@@ -206,15 +206,15 @@ CONSTANTS = {
     "gta5_cityscapes/maxsquare": MAXSQUARE | GTA5 | {"align.weight": 0.1, "data.source.split": "train"},
     "gta5_cityscapes/maxsquare_multi": MAXSQUARE | GTA5 | MULTI,
     "gta5_cityscapes/minent": MAXSQUARE | GTA5,
-    "synthia_cityscapes/adaptsegnet": ADVENT_LINEAGE | TWO_BRANCHES | SYNTHIA | SMALL | {"data.protocol": "16"},
-    "synthia_cityscapes/advent": ADVENT_LINEAGE | ADVENT | SYNTHIA | SMALL | {"data.protocol": "16"},
+    "synthia_cityscapes/adaptsegnet": ADVENT_LINEAGE | TWO_BRANCHES | SYNTHIA | SMALL | {"data.classes": "16"},
+    "synthia_cityscapes/advent": ADVENT_LINEAGE | ADVENT | SYNTHIA | SMALL | {"data.classes": "16"},
     "synthia_cityscapes/drsl": (
         ADVENT_LINEAGE
         | ADVENT
         | SYNTHIA
         | SMALL
         | {
-            "data.protocol": "16",
+            "data.classes": "16",
             "mmdl.weight": 0.1,
             "mmdl.align_weight": 1.0,
         }
@@ -225,7 +225,7 @@ CONSTANTS = {
             MAXSQUARE
             | {
                 "align.weight": 0.1,
-                "data.protocol": "crosscity13",
+                "data.classes": "crosscity13",
                 "data.target.labels": city.title(),
                 "eval.split": "test",
             }

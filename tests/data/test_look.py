@@ -70,7 +70,7 @@ def test_synthia_with_its_channels_swapped_is_void_everywhere(tmp_path: Path) ->
         pixels[..., 2] = disk.ids(range(23))
         (tmp_path / "GT/LABELS").mkdir(parents=True, exist_ok=True)
         (tmp_path / f"GT/LABELS/{number:07d}.png").write_bytes(disk.png16(pixels, (0,)))
-    data = DataConfig(root=str(tmp_path), protocol="16", source=DomainConfig(dataset="synthia"))
+    data = DataConfig(root=str(tmp_path), classes="16", source=DomainConfig(dataset="synthia"))
     with pytest.raises(ValueError, match=r"every pixel is ignored under 16's classes: ids 0;"):
         looked_at(data)
 

@@ -247,7 +247,7 @@ def test_other_settings_are_named_and_not_used(data: DataConfig, change: dict[st
 
 def test_another_protocol_is_not_used(data: DataConfig) -> None:
     made(data)
-    other = dataclasses.replace(data, protocol="16")
+    other = dataclasses.replace(data, classes="16")
     found, sentence = use(to_prepare(other.source, other))
     assert not isinstance(found, PreparedDataset) and "not as gta5-24x16-16" in sentence
 

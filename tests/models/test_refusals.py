@@ -69,7 +69,7 @@ CASES: dict[str, tuple[Callable[[], object], Callable[[], DeepLabV2 | Discrimina
     "adaptsegnet's into four": (state, tiny, "adaptsegnet", "model.aspp_branches=2"),
     "advent's into two": (state, lambda: tiny(2), "advent", "model.aspp_branches=4"),
     "two stored into four": (lambda: tiny(2).state_dict(), tiny, "auto", "model.aspp_branches=2"),
-    "other classes": (state, lambda: tiny(num_classes=6), "auto", "5 classes.*6.*data.protocol"),
+    "other classes": (state, lambda: tiny(num_classes=6), "auto", "5 classes.*6.*data.classes"),
     "one head into two": (lambda: state(multi_level=False), tiny, "auto", "model.multi_level=false"),
     "bdl with two heads": (state, tiny, "bdl", "layer6"),
     "advent with layer5 as main": (

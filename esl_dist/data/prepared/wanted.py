@@ -12,10 +12,12 @@ import numpy as np
 
 from esl_dist.config.schema import DomainConfig
 from esl_dist.data.dataset import FolderDataset
+from esl_dist.data.folder import FOLDER
 from esl_dist.data.transforms import Fit, fit_image, fit_label
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+"""2: images are turned as their EXIF says, 16-bit grey is scaled, labels of few bits keep their ids."""
 
 
 class Entry(TypedDict):
@@ -78,33 +80,38 @@ class Wanted:
 
 
 def describe(
-    originals: FolderDataset, domain: DomainConfig, split: str, size: tuple[int, int], protocol: str, folder: Path
+    originals: FolderDataset, domain: DomainConfig, split: str, size: tuple[int, int], classes: str, folder: Path
 ) -> Wanted:
     """Describe a domain's images and labels at ``size`` (width, height); below ``folder`` each data set and size has a
     folder of its own.
     """
     listed = domain.list if split == domain.split else ""
-    stem = "-".join(
-        part.replace("/", "_").replace(":", "_")
-        for part in (domain.dataset, split, domain.labels, Path(listed).stem)
-        if part
-    )
+    own = {name: value for name in ("images", "encoding", "shares") if (value := getattr(domain, name))}
+    if domain.dataset == FOLDER:  # patterns are no names of folders
+        own["root"] = domain.root
+        parts = [FOLDER, split, hashlib.sha256(f"{own} {domain.labels}".encode()).hexdigest()[:8]]
+    else:
+        parts = [domain.dataset, split, domain.labels]
+    stem = "-".join(part.replace("/", "_").replace(":", "_") for part in (*parts, Path(listed).stem) if part)
     shape = f"{size[0]}x{size[1]}" + ("-pad" if domain.fit == "pad" else "")
     settings = {
         "format": FORMAT,
         "dataset": domain.dataset,
         "root": domain.root,
+        **own,
         "split": split,
         "labels": domain.labels,
         "list": listed,
         "labelled": originals.labelled,
         "size": list(size),
         "fit": domain.fit,
-        "protocol": protocol,
+        "protocol": Path(classes).stem,
         "train ids": hashlib.sha256(originals.lookup.tobytes()).hexdigest()[:16],
         "resize": resize_fingerprint(),
     }
-    return Wanted(originals, folder / f"{stem}-{shape}-{protocol}", stem, (size[0], size[1]), domain.fit, settings)
+    return Wanted(
+        originals, folder / f"{stem}-{shape}-{Path(classes).stem}", stem, (size[0], size[1]), domain.fit, settings
+    )
 
 
 @functools.cache

@@ -95,7 +95,7 @@ def things(classes: Protocol, names: Sequence[str] = ()) -> tuple[int, ...]:
     """Train ids of the classes called ``names``, or of those of which all that they hold are things."""
     unknown = [name for name in names if name not in classes.classes]
     if unknown:
-        raise ValueError(f"teacher.distance.classes: {unknown[0]!r} is not a class of data.protocol={classes.name}")
+        raise ValueError(f"teacher.distance.classes: {unknown[0]!r} is not a class of data.classes={classes.name}")
     if names:
         return tuple(classes.classes.index(name) for name in names)
     return tuple(i for i, held in enumerate(classes.members) if set(held) <= THINGS)

@@ -30,7 +30,7 @@ def load_discriminator(stored: Stored, model: Discriminator) -> LoadReport:
     classes, ndf = taken["0.weight"].shape[1], taken["0.weight"].shape[0]
     if classes != model.in_channels:
         raise ValueError(
-            f"{path}: judges maps of {classes} classes, the network {model.in_channels}; choose data.protocol to match"
+            f"{path}: judges maps of {classes} classes, the network {model.in_channels}; choose data.classes to match"
         )
     if ndf != model.ndf:
         raise ValueError(

@@ -117,7 +117,7 @@ def _check_heads(stored: Stored, found: Anatomy, model: DeepLabV2, lineage: Line
     """The heads to take: role to the file's prefix."""
     if found.num_classes != model.num_classes:
         raise ValueError(
-            f"{stored.path}: has {found.num_classes} classes, the network {model.num_classes}; choose data.protocol to"
+            f"{stored.path}: has {found.num_classes} classes, the network {model.num_classes}; choose data.classes to"
             " match, or set model.layout=resnet101 to take its backbone alone"
         )
     if model.multi_level and "aux" not in found.heads and (not explicit or lineage.name == "esl_dist"):

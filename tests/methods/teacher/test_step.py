@@ -109,7 +109,7 @@ def test_things_of_a_protocol() -> None:
     assert things(protocol("19")) == (6, 7, 11, 12, 13, 14, 15, 16, 17, 18)
     assert [protocol("7").classes[i] for i in things(protocol("7"))] == ["human", "vehicle"]
     assert things(protocol("7"), ("sky",)) == (protocol("7").classes.index("sky"),)
-    with pytest.raises(ValueError, match=r"teacher\.distance\.classes: 'moon' is not a class of data\.protocol=7"):
+    with pytest.raises(ValueError, match=r"teacher\.distance\.classes: 'moon' is not a class of data\.classes=7"):
         things(protocol("7"), ("moon",))
     assert len(protocol("7").classes) == CLASSES
 
