@@ -44,6 +44,9 @@ def on_ranks(config: Config, world: int) -> tuple[Config, str]:
         optim = dataclasses.replace(
             optim, count="steps", decay_steps=-(-optim.decay_steps // batch), warmup=-(-optim.warmup // batch)
         )
+        teacher = stages["teacher"]
+        warmup = -(-teacher.optim.warmup // batch)
+        stages["teacher"] = dataclasses.replace(teacher, optim=dataclasses.replace(teacher.optim, warmup=warmup))
         config = dataclasses.replace(config, **stages)
         used = dict.fromkeys(parse(entry).name for entry in config.run.stages)
         lengths = ", ".join(f"{name} {stages[name].steps}" for name in used if name in stages)

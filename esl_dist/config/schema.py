@@ -22,6 +22,7 @@ from esl_dist.config.pseudo_labels import RULES, ExtractConfig, PseudoLabelConfi
 from esl_dist.config.run import RunConfig
 from esl_dist.config.scoring import BnStatistics, EvalConfig, Precision
 from esl_dist.config.selftrain import SelfTrainConfig
+from esl_dist.config.teacher import TeacherConfig
 from esl_dist.config.translation import TranslateConfig
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "SelfTrainConfig",
     "StreetsConfig",
     "SupervisedConfig",
+    "TeacherConfig",
     "TermConfig",
     "TrackingConfig",
     "TranslateConfig",
@@ -70,6 +72,7 @@ class Config:
     pseudo_labels: PseudoLabelConfig = field(default_factory=PseudoLabelConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     selftrain: SelfTrainConfig = field(default_factory=SelfTrainConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     oracle: SupervisedConfig = field(default_factory=SupervisedConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

@@ -8,8 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from esl_dist.config.bounds import (
+    BelowOne,
+    Bound,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+)
 from esl_dist.config.check import require
 
 TEACHER_METHODS = ("daformer", "hrda", "mic", "vfm_uda", "teacher")
@@ -21,7 +30,7 @@ INGREDIENTS = ("feature_distance", "mix", "mask")
 class AverageConfig:
     """How the teacher follows the student."""
 
-    decay: float = 0.999
+    decay: BelowOne = 0.999
     """Highest decay of the average; in step t it is min(1 - 1/(t+1), decay)."""
     of: Literal["published", "parameters", "buffers"] = "published"
     """parameters alone (DAFormer, HRDA, MIC), or batch-norm buffers too (VFM-UDA)."""
@@ -29,9 +38,6 @@ class AverageConfig:
     """before a step labels anything (DAFormer, HRDA, MIC), or after its optimiser step (VFM-UDA)."""
     statistics: Literal["batch", "running"] = "batch"
     """Batch norm of the teacher while it labels: of the batch (published), or its running averages."""
-
-    def __post_init__(self) -> None:
-        require(0 <= self.decay < 1, "teacher.average.decay", f"must be 0 or more and below 1, not {self.decay}")
 
 
 @dataclass(frozen=True)
@@ -42,26 +48,21 @@ class SelectConfig:
     """none: all pixels with weight q. replace: kept pixels 1, others 0. with: kept pixels q, others 0."""
     by: Literal["entropy", "probability", "margin"] = "entropy"
     """What a pixel is judged by: normalised entropy, 1 - p, or 1 - (p1 - p2); small is sure."""
-    nu: float = 0.1
+    nu: Share = 0.1
     """Pixels at or below it are kept whatever their class's threshold (ESL's nu)."""
-    keep: float = 0.5
+    keep: Annotated[float, Bound(0.0, 1.0, above=True)] = 0.5
     """Share of every class that its threshold keeps at least; 0.5 is ESL's median."""
-    window: int = 1000
+    window: PositiveInt = 1000
     """Target images that thresholds are taken over: the stream's last ones, in whole steps."""
     soft: bool = False
     """Kept pixels weigh 1 minus what they are judged by, in place of 1."""
-
-    def __post_init__(self) -> None:
-        require(0 <= self.nu <= 1, "teacher.select.nu", f"must be between 0 and 1, not {self.nu}")
-        require(0 < self.keep <= 1, "teacher.select.keep", f"must be above 0 and at most 1, not {self.keep}")
-        require(self.window >= 1, "teacher.select.window", "must be 1 or more")
 
 
 @dataclass(frozen=True)
 class TeacherLabelsConfig:
     """The teacher's labels and what they weigh."""
 
-    tau: float = 0.968
+    tau: Share = 0.968
     """Probability from which on a pixel counts as sure; q is the share of sure pixels."""
     share: Literal["batch", "image"] = "batch"
     """q of the global batch (as published programs do it), or of each image (as the papers write it)."""
@@ -70,15 +71,12 @@ class TeacherLabelsConfig:
     margins: Literal["published", "none", "v1", "v2", "vfm"] = "published"
     """Margins of target images that weigh 0: DAFormer v1, HRDA and MIC v2, VFM-UDA vfm; none on ACDC, Dark Zurich."""
 
-    def __post_init__(self) -> None:
-        require(0 <= self.tau <= 1, "teacher.labels.tau", f"must be between 0 and 1, not {self.tau}")
-
 
 @dataclass(frozen=True)
 class MixConfig:
     """Source classes pasted onto target images."""
 
-    weight: float = 1.0
+    weight: NonNegativeFloat = 1.0
     """Weight of the loss on mixed images."""
     classes: Literal["batch", "image"] = "batch"
     """Half of the classes of the global batch (published programs), or of the image (the papers)."""
@@ -88,29 +86,25 @@ class MixConfig:
 class MaskConfig:
     """Masked target images (MIC)."""
 
-    weight: float = 1.0
+    weight: NonNegativeFloat = 1.0
     """Weight of the loss on masked images."""
-    ratio: float = 0.7
+    ratio: BelowOne = 0.7
     """Share of the blocks that is masked."""
-    block: int = 0
+    block: NonNegativeInt = 0
     """Side of a block in pixels; 0 is a sixteenth of the crop's height (64 at 1024, 32 at 512)."""
     images: Literal["target", "both"] = "target"
     """All target images, or source and target images in turn (MIC on Cityscapes to ACDC and Dark Zurich)."""
     looks: bool = True
     """Colour jitter and blur before the mask (not on Cityscapes to ACDC and Dark Zurich)."""
 
-    def __post_init__(self) -> None:
-        require(0 <= self.ratio < 1, "teacher.mask.ratio", f"must be 0 or more and below 1, not {self.ratio}")
-        require(self.block >= 0, "teacher.mask.block", "must be 0 (a sixteenth of the crop's height) or more")
-
 
 @dataclass(frozen=True)
 class DistanceConfig:
     """Features of things held near those of the network that the training began with."""
 
-    weight: float = 0.005
+    weight: NonNegativeFloat = 0.005
     """Weight of the mean distance."""
-    share: float = 0.75
+    share: Share = 0.75
     """A feature position has a class where that share of its pixels has."""
     classes: tuple[str, ...] = ()
     """Names of the classes; empty takes those of the protocol that are things."""
@@ -120,29 +114,53 @@ class DistanceConfig:
 class CropConfig:
     """What is seen of an image in training, and which source images."""
 
-    size: tuple[int, int] = (0, 0)
+    size: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)
     """Width and height of a random crop of each image, after the domain's resizing; 0 takes whole images."""
-    largest: float = 0.75
+    largest: Annotated[float, Bound(0.0, 1.0, above=True)] = 0.75
     """Source crops are drawn again (up to 10 times) while one class has this share; 1 takes any."""
-    temperature: float = 0.01
+    temperature: NonNegativeFloat = 0.01
     """Of rare-class sampling of source images (VFM-UDA: 0.05); 0 takes them in a shuffled order."""
-    rare_pixels: int = 3000
+    rare_pixels: NonNegativeInt = 3000
     """Pixels of a class that an image needs, at its own size, to be drawn for it."""
-    rare_crop: int = 1500
+    rare_crop: NonNegativeInt = 1500
     """Pixels of that class that its crop shall hold (3000 on 1024x1024 crops: 6000)."""
 
     def __post_init__(self) -> None:
         whole = self.size == (0, 0)
         require(whole or min(self.size) >= 16, "teacher.crop.size", "is a width and a height from 16 on, or 0 and 0")
-        require(0 < self.largest <= 1, "teacher.crop.largest", "must be above 0 and at most 1")
-        require(self.temperature >= 0, "teacher.crop.temperature", "must be 0 (no rare-class sampling) or above")
+
+
+@dataclass(frozen=True)
+class UpdateConfig:
+    """How the student is updated: AdamW as the methods publish it, or the run's own SGD."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    """sgd takes everything from ``optim``, as the other stages do, and nothing from here."""
+    lr: NonNegativeFloat = 0.0
+    """Of the encoder (its last block); 0 is published: 6e-5, of VFM-UDA 5e-6."""
+    head_lr: PositiveFloat = 10.0
+    """Heads learn this many times faster."""
+    weight_decay: NonNegativeFloat = 0.01
+    """AdamW's decoupled decay."""
+    decayed: Literal["published", "all", "no_norms"] = "published"
+    """All parameters (VFM-UDA), or those without ``norm`` in their name (DAFormer, HRDA, MIC)."""
+    layer_decay: Annotated[float, Bound(0.0, 1.0, above=True)] = 1.0
+    """Rates fall by this factor with every block towards the image (VFM-UDA++: 0.9)."""
+    scale_lr: Literal["published", "none", "sqrt", "linear"] = "published"
+    """Times the global batch, or its square root (VFM-UDA)."""
+    warmup: NonNegativeInt = 1500
+    """Steps of the linear warm-up."""
+    warming: Literal["published", "within", "before"] = "published"
+    """The decay goes on during the warm-up (DAFormer, HRDA, MIC), or begins after it (VFM-UDA)."""
+    power: NonNegativeFloat = 1.0
+    """Exponent of the decay (1 - step/steps)^power."""
 
 
 @dataclass(frozen=True)
 class TeacherConfig:
     """Self-training in every step with an averaged teacher."""
 
-    steps: int = 40_000
+    steps: PositiveInt = 40_000
     """Optimiser steps."""
     init: Literal["initial", "source"] = "initial"
     """Weights to start from: as published, or a stage ``source`` before it."""
@@ -152,9 +170,9 @@ class TeacherConfig:
     """The source loss is a mean over all pixels, ignored ones too (DAFormer, HRDA, MIC), or the labelled (VFM-UDA)."""
     looks: Literal["published", "none", "dacs", "vfm"] = "published"
     """Colour jitter and blur as DACS has them (DAFormer, HRDA, MIC), or as VFM-UDA."""
-    aux_weight: float = 0.1
+    aux_weight: Share = 0.1
     """Weight of every loss on an aux head, where the network has one."""
-    detail_weight: float = 0.1
+    detail_weight: Share = 0.1
     """Share of the loss that falls on the close look, where the network takes one (HRDA)."""
     result: Literal["student", "teacher"] = "student"
     """Which of the two is the method's result: scored, and what later stages start from."""
@@ -167,16 +185,14 @@ class TeacherConfig:
     mask: MaskConfig = field(default_factory=MaskConfig)
     distance: DistanceConfig = field(default_factory=DistanceConfig)
     crop: CropConfig = field(default_factory=CropConfig)
+    optim: UpdateConfig = field(default_factory=UpdateConfig)
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, "teacher.steps", "must be 1 or more")
         for word in self.ingredients:
             known = word in INGREDIENTS or word.count(":") == 1
             choices = f"{', '.join(INGREDIENTS)} or package.module:function"
             require(known, "teacher.ingredients", f"unknown {word!r}; one of {choices}")
         require(len(set(self.ingredients)) == len(self.ingredients), "teacher.ingredients", "names one twice")
-        for name in ("aux_weight", "detail_weight"):
-            require(0 <= getattr(self, name) <= 1, f"teacher.{name}", "must be between 0 and 1")
 
 
 _DAFORMER: dict[str, Any] = {
@@ -185,6 +201,7 @@ _DAFORMER: dict[str, Any] = {
     "looks": "dacs",
     "average": {"of": "parameters", "when": "before"},
     "labels": {"views": "one", "margins": "v1"},
+    "optim": {"lr": 6e-5, "decayed": "no_norms", "scale_lr": "none", "warming": "within"},
 }
 _HRDA = _DAFORMER | {"labels": {"views": "one", "margins": "v2"}}
 _PUBLISHED: dict[str, dict[str, Any]] = {
@@ -197,6 +214,7 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
         "looks": "vfm",
         "average": {"of": "buffers", "when": "after"},
         "labels": {"views": "mirror", "margins": "vfm"},
+        "optim": {"lr": 5e-6, "decayed": "all", "scale_lr": "sqrt", "warming": "before"},
     },
 }
 
@@ -214,6 +232,6 @@ def _filled(section: Any, own: dict[str, Any]) -> Any:
         set_to = getattr(section, name)
         if isinstance(value, dict):
             values[name] = _filled(set_to, value)
-        elif set_to == "published":
+        elif set_to == "published" or (name == "lr" and set_to == 0):
             values[name] = value
     return dataclasses.replace(section, **values)

@@ -6,6 +6,7 @@ import importlib
 
 from esl_dist.config.entries import parse
 from esl_dist.config.schema import Config
+from esl_dist.config.teacher import TEACHER_METHODS
 from esl_dist.methods.alignment import Alignment
 from esl_dist.methods.labels import Labels
 from esl_dist.methods.method import Method
@@ -13,11 +14,19 @@ from esl_dist.methods.node import Node
 from esl_dist.methods.selftraining import SelfTrain
 from esl_dist.methods.stage import Stage
 from esl_dist.methods.supervised import INITIAL, ORACLE, SOURCE
+from esl_dist.methods.teacher.method import TeacherMethod
 from esl_dist.methods.translation.method import Translate, repeated
 
-METHODS: dict[str, Method] = {
-    method.name: method for method in (INITIAL, SOURCE, Translate(), Alignment(), SelfTrain(), ORACLE)
-}
+_KNOWN: tuple[Method, ...] = (
+    INITIAL,
+    SOURCE,
+    Translate(),
+    Alignment(),
+    *map(TeacherMethod, TEACHER_METHODS),
+    SelfTrain(),
+    ORACLE,
+)
+METHODS: dict[str, Method] = {method.name: method for method in _KNOWN}
 """By their words in ``run.stages``."""
 
 

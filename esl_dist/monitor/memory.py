@@ -14,7 +14,6 @@ import torch
 
 from esl_dist.config.schema import Config
 from esl_dist.errors import RunFailure
-from esl_dist.runs import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ def snapshot_path(config: Config, device: torch.device, run_dir: Path, stage: st
     if device.type != "cuda":
         log.info("profile.memory: keeps the history of CUDA's allocator only; there is none on %s", device.type)
         return None
-    return RunFolder(run_dir).memory_history(stage, rank)
+    return run_dir / "profile" / f"{stage}_rank{rank}_memory.pickle"
 
 
 def _dump(path: Path) -> str:

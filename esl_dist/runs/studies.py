@@ -6,13 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from esl_dist.runs.content import Decision, MadeOfPart, ServerRun, TakenFrom
 from esl_dist.runs.folders import RunFolder
-from esl_dist.runs.records import Record
-
-_AGAIN = "start the study again"
-_BEFORE = "shared.json"
-"""What both records of shared work were called in releases before 0.2."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +34,9 @@ class StudyFolder:
         return self.path / "stop"
 
     @property
-    def server_run(self) -> Record[ServerRun]:
+    def mirror(self) -> Path:
         """Which MLflow run stands for the study."""
-        return Record(self.path / "mlflow.json", ServerRun, "another run of the server is begun for it")
+        return self.path / "mlflow.json"
 
     @property
     def scratch(self) -> Path:
@@ -97,19 +91,24 @@ class TrialFolder:
         return RunFolder(self.path / "run")
 
     @property
-    def part(self) -> Record[TakenFrom]:
+    def part(self) -> Path:
         """Which part of ``shared/`` it takes its first stages from."""
-        return Record(_either(self.path / "part.json", self.path / _BEFORE), TakenFrom, _AGAIN)
+        return self.path / "part.json"
 
     @property
-    def decision(self) -> Record[Decision]:
+    def part_before(self) -> Path:
+        """The same in studies of releases before 0.2."""
+        return self.path / "shared.json"
+
+    @property
+    def decision(self) -> Path:
         """A scheduler's word to stop."""
-        return Record(self.path / "decision.json", Decision, "the trial goes on")
+        return self.path / "decision.json"
 
     @property
-    def server_run(self) -> Record[ServerRun]:
+    def mirror(self) -> Path:
         """Which MLflow run stands for the trial."""
-        return Record(self.path / "mlflow.json", ServerRun, "another run of the server is begun for it")
+        return self.path / "mlflow.json"
 
 
 @dataclass(frozen=True)
@@ -119,11 +118,14 @@ class PartFolder:
     path: Path
 
     @property
-    def made(self) -> Record[MadeOfPart]:
+    def made(self) -> Path:
         """Which of its stages and spools are finished."""
-        return Record(
-            _either(self.path / "made.json", self.path / _BEFORE), MadeOfPart, "what it says is made sure of again"
-        )
+        return self.path / "made.json"
+
+    @property
+    def made_before(self) -> Path:
+        """The same in studies of releases before 0.2."""
+        return self.path / "shared.json"
 
     @property
     def log(self) -> Path:
@@ -156,8 +158,3 @@ class ExtractionFolder:
     @property
     def spool(self) -> Path:
         return self.path / "spool"
-
-
-def _either(path: Path, before: Path) -> Path:
-    """``path``, or where an earlier release wrote the same."""
-    return before if before.is_file() and not path.is_file() else path

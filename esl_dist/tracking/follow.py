@@ -17,9 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from esl_dist.processes import end_with
-from esl_dist.runs import RunFolder, events, lines
+from esl_dist.tracking import points as metric
 from esl_dist.tracking.backend import Backend, MlflowBackend, reason
-from esl_dist.tracking.state import MirrorState, only_sender
+from esl_dist.tracking.jsonl import read_with_offsets
+from esl_dist.tracking.state import METRICS, MirrorState, only_sender
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ POLL_S = 1.0
 # MLflow takes up to 1000 metrics in a call.
 BATCH = 500
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 2.0, 60.0
+ARTIFACTS = ("config.yaml", "report.html", "log.txt")
 
 
 class Follower:
@@ -40,7 +42,7 @@ class Follower:
         self, run_dir: Path, state: MirrorState, backend: Backend, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._run_dir, self._state, self._backend, self._clock = run_dir, state, backend, clock
-        self._path = RunFolder(run_dir).metrics
+        self._path = run_dir / METRICS
         self._offset = 0
         self._inode = -1
         self._open = False
@@ -72,9 +74,11 @@ class Follower:
         if not self._state.owned:
             return True
         try:
-            folder = RunFolder(self._run_dir)
-            artifacts = [path for path in (folder.config, folder.report, folder.log) if path.is_file()]
-            self._backend.finish(self._state.run_id, status, artifacts)
+            self._backend.finish(
+                self._state.run_id,
+                status,
+                [self._run_dir / name for name in ARTIFACTS if (self._run_dir / name).is_file()],
+            )
         except Exception as error:
             self._refused(error)
             return False
@@ -83,8 +87,8 @@ class Follower:
     def left(self) -> int:
         """Lines with points that were not sent."""
         try:
-            places = (_series(line) for line in lines.read(self._path, complete=True))
-            return sum(1 for place in places if place is not None and not self._was_sent(place))
+            lines = (metric.series(record) for _, record in read_with_offsets(self._path, 0))
+            return sum(1 for place in lines if place is not None and not self._was_sent(place))
         except OSError:
             return 0
 
@@ -102,17 +106,16 @@ class Follower:
     def _send_batch(self) -> bool:
         """Send one batch of new lines; False when there is none."""
         self._notice_rewrite()
-        batch: list[events.Point] = []
+        batch: list[metric.Point] = []
         marks: dict[str, float] = {}
         offset = self._offset
         try:
-            for line in lines.read(self._path, self._offset, complete=True):
-                offset += len(line.raw)
-                place = _series(line)
+            for end, record in read_with_offsets(self._path, self._offset):
+                offset = end
+                place = metric.series(record)
                 if place is None or self._was_sent(place) or marks.get(place.key, -1.0) >= place.mark:
                     continue
-                assert line.event is not None
-                batch += events.points(line.event, line.time)
+                batch += metric.points(record)
                 marks[place.key] = place.mark
                 if len(batch) >= BATCH:
                     break
@@ -126,7 +129,7 @@ class Follower:
         self._offset = offset
         return bool(batch)
 
-    def _was_sent(self, place: events.Series) -> bool:
+    def _was_sent(self, place: metric.Series) -> bool:
         return place.mark <= self._state.sent.get(place.key, -1.0)
 
     def _notice_rewrite(self) -> None:
@@ -156,11 +159,6 @@ class Follower:
             )
         self._backoff = min(max(2 * self._backoff, FIRST_BACKOFF_S), LONGEST_BACKOFF_S)
         self._not_before = self._clock() + self._backoff
-
-
-def _series(line: lines.Line) -> events.Series | None:
-    """Where a line belongs; None for one that holds no metric, or is damaged."""
-    return None if line.event is None else events.series(line.event, line.time)
 
 
 def main() -> int:

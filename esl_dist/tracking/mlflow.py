@@ -11,10 +11,8 @@ import sys
 from pathlib import Path
 
 from esl_dist.config.schema import TrackingConfig
-from esl_dist.config.secrets import without_password
 from esl_dist.processes import python_path
-from esl_dist.runs import RunFolder
-from esl_dist.tracking.state import MirrorState
+from esl_dist.tracking.state import METRICS, MirrorState, without_password
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +22,10 @@ CLOSE_S, CLOSE_KILLED_S = 30.0, 10.0
 
 
 def tracking_uri(config: TrackingConfig, run_dir: Path) -> str:
-    """``tracking.uri``, or ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` beside the run folder.
-
-    A configuration that was recorded has no password: where the variable names the same server with one, it is taken.
-    """
-    given = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if config.uri and config.uri != without_password(given):
-        return config.uri
-    return given or f"sqlite:///{RunFolder(run_dir).mirror_database}"
+    """``tracking.uri``, or ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` beside the run folder."""
+    return (
+        config.uri or os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{run_dir.resolve().parent / 'mlflow.db'}"
+    )
 
 
 class Mirror:
@@ -55,7 +49,7 @@ class Mirror:
             log.info(
                 "tracking: mlflow is not installed, so %s is the only record (pip install 'esl_dist[track]', or"
                 " tracking.mlflow=false)",
-                RunFolder(run_dir).metrics,
+                METRICS,
             )
             return None
         uri = tracking_uri(config, run_dir)
@@ -81,9 +75,7 @@ class Mirror:
             command = [sys.executable, "-m", "esl_dist.tracking.follow", str(run_dir), str(os.getpid())]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
         except OSError as error:
-            log.warning(
-                "tracking: the MLflow mirror cannot start (%s); %s keeps everything", error, RunFolder(run_dir).metrics
-            )
+            log.warning("tracking: the MLflow mirror cannot start (%s); %s keeps everything", error, METRICS)
             return None
         return cls(process, run_dir, shown)
 
@@ -103,7 +95,7 @@ class Mirror:
             "tracking: %s did not take everything; it is in %s, send the rest with: python -m"
             " esl_dist.tracking.replay %s",
             self._uri,
-            RunFolder(self._run_dir).metrics,
+            METRICS,
             self._run_dir,
         )
         return False

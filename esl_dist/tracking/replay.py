@@ -11,12 +11,10 @@ import sys
 from pathlib import Path
 
 from esl_dist.config.schema import TrackingConfig
-from esl_dist.config.secrets import without_password
-from esl_dist.runs import RunFolder
 from esl_dist.tracking.backend import MlflowBackend
 from esl_dist.tracking.follow import Follower
 from esl_dist.tracking.mlflow import tracking_uri
-from esl_dist.tracking.state import MirrorState, only_sender
+from esl_dist.tracking.state import METRICS, MirrorState, only_sender, without_password
 
 
 def replay(run_dir: Path, uri: str = "", status: str = "FINISHED") -> int:
@@ -25,9 +23,8 @@ def replay(run_dir: Path, uri: str = "", status: str = "FINISHED") -> int:
     Raises:
         ValueError: no such run, it is being mirrored right now, or the server does not answer.
     """
-    metrics = RunFolder(run_dir).metrics
-    if not metrics.is_file():
-        raise ValueError(f"{run_dir}: holds no {metrics.name}; name a run folder")
+    if not (run_dir / METRICS).is_file():
+        raise ValueError(f"{run_dir}: holds no {METRICS}; name a run folder")
     before = MirrorState.load(run_dir)
     target = (
         uri
@@ -49,7 +46,9 @@ def replay(run_dir: Path, uri: str = "", status: str = "FINISHED") -> int:
         follower = Follower(run_dir, state, MlflowBackend(target, state.experiment, state.run_name))
         waiting = follower.left()
         if not follower.finish(status):
-            raise ValueError(f"{shown}: does not answer; {follower.left()} line(s) of {metrics} are still to be sent")
+            raise ValueError(
+                f"{shown}: does not answer; {follower.left()} line(s) of {run_dir / METRICS} are still to be sent"
+            )
     return waiting
 
 
@@ -74,7 +73,7 @@ def main() -> int:
     except ValueError as error:
         print(f"esl_dist: error: {error}", file=sys.stderr)
         return 2
-    print(f"sent {sent} line(s) of {RunFolder(arguments.run).metrics}")
+    print(f"sent {sent} line(s) of {arguments.run / METRICS}")
     return 0
 
 

@@ -115,3 +115,9 @@ def test_warm_up_rises_in_equal_steps_to_the_full_rate() -> None:
 def test_refused_in_one_line(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         config(word)
+
+
+def test_the_teachers_own_warm_up_is_counted_in_samples_too() -> None:
+    config = load_config(None, ["optim.count=samples", "optim.batch=2", "teacher.steps=100", "teacher.optim.warmup=9"])
+    found, _ = on_ranks(config, 2)
+    assert found.teacher.steps == 25 and found.teacher.optim.warmup == 3

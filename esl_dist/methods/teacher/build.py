@@ -56,6 +56,7 @@ def teacher_step(
         ingredients=_ingredients(options, segmenter, classes),
         images_per_step=images_per_step,
         mirror=options.labels.views == "mirror",
+        teaches_last=options.result == "teacher",
     )
 
 

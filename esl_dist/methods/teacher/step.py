@@ -43,6 +43,8 @@ class TeacherStep:
     """Of one domain, over all ranks and micro-batches."""
     mirror: bool = False
     """The teacher also sees the mirror image."""
+    teaches_last: bool = False
+    """The teacher is the result, not the student."""
     needs_target: bool = True
 
     @property
@@ -51,7 +53,9 @@ class TeacherStep:
 
     @property
     def carried(self) -> Mapping[str, nn.Module]:
-        """In checkpoints, without an optimiser."""
+        """In checkpoints, without an optimiser. The result is ``segmenter`` there, whichever of the two it is."""
+        if self.teaches_last:
+            return {"segmenter": self.teacher.network, "student": ddp.inner(self.student.segmenter)}
         return {"teacher": self.teacher.network}
 
     def memory(self) -> dict[str, Tensor]:

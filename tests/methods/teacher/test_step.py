@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from esl_dist.config.teacher import SelectConfig, TeacherConfig, TeacherLabelsConfig, published
-from esl_dist.engine.update import Remembers
+from esl_dist.engine.step import Remembers
 from esl_dist.labels import protocol
 from esl_dist.methods.passes import Passes, Prediction
 from esl_dist.methods.teacher.build import things

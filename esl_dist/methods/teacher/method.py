@@ -1,0 +1,105 @@
+"""Self-training in every step with an averaged teacher, as stages: DAFormer, HRDA, MIC, VFM-UDA and one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from esl_dist.config.check import require
+from esl_dist.config.entries import Entry
+from esl_dist.config.ranks import EXPONENT, global_batch
+from esl_dist.config.schema import Config
+from esl_dist.config.teacher import TeacherConfig, published
+from esl_dist.engine.adamw import AdamW, Warmed
+from esl_dist.engine.optim import Recipe
+from esl_dist.engine.step import Streams
+from esl_dist.labels import protocol
+from esl_dist.methods import identity
+from esl_dist.methods.kit import Kit, Training
+from esl_dist.methods.networks import passes_of, segmenter_recipe, trained_segmenter
+from esl_dist.methods.node import Node, Work
+from esl_dist.methods.planning import images, last, needs, translated_mark
+from esl_dist.methods.stage import Stage
+from esl_dist.methods.teacher.build import teacher_step
+from esl_dist.methods.teacher.streams import cropped_domains
+
+log = logging.getLogger(__name__)
+
+TITLES = {"daformer": "DAFormer", "hrda": "HRDA", "mic": "MIC", "vfm_uda": "VFM-UDA", "teacher": "teacher"}
+SELECTIONS = {"esl": ("replace", " + ESL"), "esl-q": ("with", " + ESL x q")}
+"""Variants: what ``teacher.select.use`` is, and how that is called."""
+
+
+class TeacherMethod:
+    """``<name>``, and ``<name>:esl`` or ``<name>:esl-q`` with ESL's selection in the step."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def plan(self, entry: Entry, config: Config, before: Sequence[Node]) -> Sequence[Node]:
+        known = ", ".join(SELECTIONS)
+        require(
+            not entry.variant or entry.variant in SELECTIONS,
+            "run.stages",
+            f"{entry.word!r}: {self.name} takes {known} after the colon",
+        )
+        options = config.teacher
+        require(
+            self.name != "teacher" or bool(options.ingredients),
+            "teacher.ingredients",
+            "names none; the stage teacher is made of them",
+        )
+        start = last(before, "baseline") if options.init == "source" else last(before, "start")
+        use, mark = SELECTIONS.get(entry.variant, (options.select.use, ""))
+        return [
+            Stage(
+                entry.word,
+                entry.folder,
+                self,
+                options.steps,
+                TITLES[self.name] + mark + translated_mark(entry),
+                needs=needs(init=start, images=images(entry, before)),
+                settings={"method": self.name, "select": use},
+            )
+        ]
+
+    def identity(self, stage: Stage, config: Config) -> dict[str, Any]:
+        return identity.options(config, ("data", "model", "optim", "teacher"), ("teacher.steps", "teacher.select.use"))
+
+    def build(self, stage: Stage, kit: Kit) -> Training:
+        config, options = kit.config, self._options(stage, kit.config)
+        images_per_step = global_batch(config.optim, kit.runtime.world)
+        learns_aux = options.aux_weight > 0
+        segmenter = trained_segmenter(kit, kit.weights(stage.needs.get("init", "")), learns_aux)
+        classes = protocol(config.data.classes)
+        step = teacher_step(options, segmenter, passes_of(kit), classes, config.run.seed, images_per_step)
+        return Training(step, recipe(options, config, stage.steps, images_per_step))
+
+    def streams(self, stage: Stage, work: Work, start: int) -> Streams:
+        return cropped_domains(work, stage, self._options(stage, work.config), start)
+
+    def finish(self, stage: Stage, work: Work) -> None:
+        """Nothing beside scores."""
+
+    def _options(self, stage: Stage, config: Config) -> TeacherConfig:
+        options = published(self.name, config.teacher)
+        use: Any = stage.settings["select"]
+        return dataclasses.replace(options, select=dataclasses.replace(options.select, use=use))
+
+
+def recipe(options: TeacherConfig, config: Config, steps: int, images_per_step: int) -> Recipe:
+    """How the student is updated; options are a method's (``config.teacher.published``)."""
+    update = options.optim
+    if update.name == "sgd":
+        return segmenter_recipe(config.optim, steps)
+    factor = images_per_step ** EXPONENT[update.scale_lr]
+    if factor != 1:
+        log.info("learning rates times %.4g (teacher.optim.scale_lr, %d images a step)", factor, images_per_step)
+    undecayed = ("norm",) if update.decayed == "no_norms" else ()
+    adamw = AdamW(update.lr * factor, update.head_lr, update.weight_decay, undecayed, update.layer_decay)
+    within = update.warming == "within"
+    schedule = Warmed(steps, update.power, update.warmup, 1e-6 if within else 1e-3, within)
+    clip = {"segmenter": config.optim.clip} if config.optim.clip else {}
+    return Recipe({"segmenter": adamw}, schedule, clip)

@@ -1,0 +1,85 @@
+"""What the teacher methods see of the two domains: crops, source images by class, margins of target images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from esl_dist.config.teacher import TeacherConfig
+from esl_dist.data import census
+from esl_dist.data.crops import CropRule
+from esl_dist.data.dataset import Dataset
+from esl_dist.data.margins import NONE, OF_CROP, OF_ORIGINAL
+from esl_dist.data.rare_classes import RareClasses
+from esl_dist.data.upload import uploaded
+from esl_dist.distributed import collectives
+from esl_dist.distributed.in_step import in_step
+from esl_dist.engine.step import Streams
+from esl_dist.labels import protocol
+from esl_dist.methods.node import Work
+from esl_dist.methods.stage import Stage
+from esl_dist.methods.streams import source_of, stream
+
+log = logging.getLogger(__name__)
+
+
+def cropped_domains(work: Work, stage: Stage, options: TeacherConfig, start: int) -> Streams:
+    """Labelled source crops beside unlabelled target crops, from optimiser step ``start`` on.
+
+    Raises:
+        ValueError: source and target images differ in size, so that nothing can be pasted from one to the other.
+    """
+    data, crop, seed = work.config.data, options.crop, 2 * work.config.run.seed
+    whole = crop.size == (0, 0)
+    if whole and data.source.size != data.target.size:
+        raise ValueError(
+            f"teacher.crop.size: source images are {data.source.size[0]}x{data.source.size[1]} and target images"
+            f" {data.target.size[0]}x{data.target.size[1]}, but {stage.name} pastes one onto the other; set a crop"
+        )
+    source = source_of(work, stage)
+    rare = None
+    if crop.temperature > 0:
+        counts = _counts(work, source)[:, : protocol(data.classes).num_classes]
+        rare = RareClasses.of(counts, crop.temperature, crop.rare_pixels)
+    wanted = crop.rare_crop if rare else 0
+    of_source = None if whole else CropRule(crop.size, crop.largest, wanted=wanted)
+    of_target = None if whole else CropRule(crop.size)
+    margins: dict[str, Any] = {"margins": OF_ORIGINAL.get(options.labels.margins, NONE)}
+    if options.labels.margins in OF_CROP:
+        margins = {"margins": OF_CROP[options.labels.margins], "margins_of": "part"}
+    first = stream(work, source, data.source, seed, start, part=of_source, rare=rare)
+    second = stream(work, work.target, data.target, seed + 1, start, labels=False, part=of_target, **margins)
+
+    def close() -> None:
+        first.close()
+        second.close()
+
+    device = work.runtime.device
+    return Streams(uploaded(first, device), uploaded(second, device), close)
+
+
+def _counts(work: Work, source: Dataset) -> census.Counts:
+    """Pixels of each class in each source image, counted by all ranks together, or as an earlier run counted them."""
+    data = work.config.data
+    file = census.cache_file(source, Path(data.root, data.prepared, "census")) if data.prepared else None
+    found = collectives.agree(lambda: census.read(file, len(source)))
+    everywhere = collectives.all_sum(int(found is not None)) == work.runtime.world
+    if found is not None and everywhere:
+        return found
+    log.info("counting the pixels of each class in %d source images, once", len(source))
+    counts = torch.zeros((len(source), 256), dtype=torch.int64)
+
+    def work_through() -> Generator[None, None, None]:
+        for index, row in census.counted(source, range(work.runtime.rank, len(source), work.runtime.world)):
+            counts[index] = torch.from_numpy(row)
+            yield
+
+    in_step(work_through(), lambda: work.stop.local, every=16)
+    collectives.all_reduce_(counts)
+    if work.runtime.is_main:
+        census.keep(file, counts.numpy())
+    return counts.numpy()
