@@ -18,7 +18,7 @@ COMMANDS = ("train", "extract", "evaluate", "translate", "tune", "report", "prep
 # A room is a package, a single file, or a few files that belong together. A file imports from lower layers or its own
 # room.
 LAYERS: tuple[dict[str, tuple[str, ...]], ...] = (
-    {room: (room,) for room in ("config", "labels", "errors", "atomic", "compiled", "processes")},
+    {room: (room,) for room in ("config", "labels", "errors", "atomic", "compiled", "kernels", "processes")},
     # What lies in a run's folder: names, records, lines of the log.
     {"runs": ("runs",)},
     {room: (room,) for room in ("data", "models", "losses", "distributed", "monitor", "tracking")},

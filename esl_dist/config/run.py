@@ -49,6 +49,10 @@ class RunConfig:
     """Compile the networks with torch.compile: a slower first step, then fused kernels; needs a C++ compiler on a CPU,
     Triton on a GPU.
     """
+    kernels: tuple[Literal["norm", "heads"], ...] = ()
+    """Kernels of this package in place of chains of torch's, on CUDA: norm (batch norm, residual and ReLU), heads (the
+    pyramid's sum of taps). They need Triton and round differently.
+    """
     timeout_s: PositiveInt = 100
     """Seconds that a collective may take after the first step (300 before it)."""
 

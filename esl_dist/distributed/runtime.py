@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from esl_dist import kernels
 from esl_dist.config.schema import RunConfig
 from esl_dist.distributed import collectives, rendezvous
 from esl_dist.distributed.stall import GRACE_S, StallWatch
@@ -72,6 +73,7 @@ class Runtime:
         threads = config.threads or max(1, len(os.sched_getaffinity(0)) // local_world)
         torch.set_num_threads(threads)
         set_arithmetic(config.deterministic, precision)
+        kernels.choose(config.kernels if device.type == "cuda" else ())
         if device.type == "cpu":
             _keep_freed_memory()
         if world > 1 or "TORCHELASTIC_RUN_ID" in os.environ:

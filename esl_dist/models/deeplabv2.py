@@ -16,6 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from esl_dist import kernels
+from esl_dist.models.batch_norm import norm_add_relu, norm_relu, plain_norm
+from esl_dist.models.taps import shifted_sum
+
 DILATIONS = (6, 12, 18, 24)
 EXPANSION = 4
 
@@ -50,17 +54,23 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, channels_out, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels_out)
-        self.downsample: nn.Module | None = None
+        self.downsample: nn.Sequential | None = None
         if project:
             self.downsample = nn.Sequential(
                 nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
             )
 
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
-        return F.relu(self.bn3(self.conv3(out)) + shortcut, inplace=True)
+    def forward(self, x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """An activation for its two users, branch and shortcut, to the next (``norm_add_relu`` says why there are
+        two).
+        """
+        branch, shortcut = x
+        if self.downsample is not None:
+            project, norm = self.downsample
+            shortcut = plain_norm(norm, project(shortcut))
+        out = norm_relu(self.bn1, self.conv1(branch))
+        out = norm_relu(self.bn2, self.conv2(out))
+        return norm_add_relu(self.bn3, self.conv3(out), shortcut)
 
 
 class Head(nn.Module):
@@ -94,18 +104,17 @@ class Head(nn.Module):
         """
         n, channels, h, w = x.shape
         branches = [branch for branch in self.conv2d_list if isinstance(branch, nn.Conv2d)]
+        biases = [branch.bias for branch in branches if branch.bias is not None]
         # A tap moves its map against its own direction, hence the flip.
         weight = torch.cat([branch.weight.flip(2, 3).permute(0, 2, 3, 1).reshape(-1, channels) for branch in branches])
         taps = weight @ x.permute(0, 2, 3, 1).reshape(n, h * w, channels).transpose(1, 2)
+        if kernels.active("heads", taps):
+            return shifted_sum(taps, torch.stack(biases), (h, w), DILATIONS[0])
         maps = (taps if taps.dtype == torch.float64 else taps.float()).chunk(len(branches), dim=1)
         total = maps[0].new_zeros(())
-        for branch, part in zip(branches, maps, strict=True):
-            assert branch.bias is not None
-            total = (
-                total
-                + F.fold(part, (h, w), 3, dilation=branch.dilation, padding=branch.dilation[0])
-                + branch.bias.view(1, -1, 1, 1)
-            )
+        for branch, bias, part in zip(branches, biases, maps, strict=True):
+            shifted = F.fold(part, (h, w), 3, dilation=branch.dilation, padding=branch.dilation[0])
+            total = total + shifted + bias.view(1, -1, 1, 1)
         return total
 
 
@@ -176,11 +185,11 @@ class DeepLabV2(nn.Module):
         With ``features`` also what further heads on the base read. They must get it from this forward: DDP reduces what
         its own forward began.
         """
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = norm_relu(self.bn1, self.conv1(x))
         x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
-        x = self.layer3(self.layer2(self.layer1(x)))
-        aux = self.layer5(x) if self.layer5 is not None else None
-        x = self.layer4(x)
+        branch, shortcut = self.layer3(self.layer2(self.layer1((x, x))))
+        aux = self.layer5(shortcut) if self.layer5 is not None else None
+        x, _ = self.layer4((branch, shortcut))
         outputs = Outputs(self.layer6(x), aux)
         return Featured(outputs, x) if features else outputs
 

@@ -1,0 +1,192 @@
+"""A training step as one CUDA graph for every shape of its batches: thousands of kernels, one launch.
+
+What a graph replays it replays with the numbers and addresses of its capture. So batches are copied into buffers that
+stay, whatever changes from step to step lies in device memory (``engine.values``), and a step that decides on the host
+cannot be captured: it says so itself.
+
+A shape's first steps run eagerly, because libraries allocate and tune on the way. The first captured step is then
+compared with the eager step from the same state, bit for bit; where it differs, or where the capture fails, the steps
+go on eagerly, and that is said once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+WARM = 3
+"""Eager steps of a shape before its capture."""
+
+Outcome = dict[str, Tensor]
+"""What a step says of itself, on the device, by name."""
+Work = Callable[[Any], Outcome]
+"""A whole step on batches: gradients, agreement, update."""
+
+
+class Graphs(Protocol):
+    """Where graphs come from; a test brings its own."""
+
+    def capture(self, work: Callable[[], Outcome]) -> tuple[Callable[[], None], Outcome]:
+        """Record ``work`` without running it: what replays it, and what it returns, filled anew by every replay."""
+
+
+class CudaGraphs:
+    """CUDA's, of one memory pool: no two are replayed at a time, and what they return is copied before the next."""
+
+    def __init__(self) -> None:
+        self._pool: Any = None
+
+    def capture(self, work: Callable[[], Outcome]) -> tuple[Callable[[], None], Outcome]:
+        graph = torch.cuda.CUDAGraph()
+        # thread_local: threads that read and pin batches meanwhile do nothing wrong.
+        with torch.cuda.graph(
+            graph, pool=self._pool, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"
+        ):
+            outcome = work()
+        self._pool = graph.pool()
+        return graph.replay, outcome
+
+
+@contextlib.contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """Everything inside is launched on a stream that can be captured: the default stream cannot, and what DDP and
+    autograd make remembers its stream.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream(device).wait_stream(stream)
+
+
+class _Graph:
+    """One captured shape: its buffers, what replays it, and what a replay leaves."""
+
+    def __init__(self, batches: Any, replay: Callable[[], None], outcome: Outcome) -> None:
+        self.batches, self.replay, self.outcome = batches, replay, outcome
+
+    def run(self, batches: Any) -> Outcome:
+        _fill(self.batches, batches)
+        self.replay()
+        return {name: value.clone() for name, value in self.outcome.items()}
+
+
+class Captured:
+    """Calls ``work`` on batches (nested tuples and lists with tensors in them), as a graph where it can.
+
+    Args:
+        state: every tensor that ``work`` changes in place, for the comparison of a captured with an eager step.
+        title: names the stage in what is logged.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        state: Callable[[], Sequence[Tensor]],
+        title: str,
+        graphs: Graphs | None = None,
+        warm: int = WARM,
+    ) -> None:
+        self._work, self._state, self._title, self._warm = work, state, title, warm
+        self._graphs: Graphs = graphs or CudaGraphs()
+        self._made: dict[Any, _Graph] = {}
+        self._seen: dict[Any, int] = {}
+        self.refused = ""
+        """Why steps are not captured any more; empty while they are."""
+
+    def __call__(self, batches: Any) -> Outcome:
+        if self.refused:
+            return self._work(batches)
+        key = _key(batches)
+        graph = self._made.get(key)
+        if graph is not None:
+            return graph.run(batches)
+        self._seen[key] = self._seen.get(key, 0) + 1
+        if self._seen[key] <= self._warm:
+            return self._work(batches)
+        return self._first(key, batches)
+
+    def _first(self, key: Any, batches: Any) -> Outcome:
+        """Capture, replay, and repeat the same step eagerly: whichever is kept, one step has been made."""
+        static = _copy(batches)
+        try:
+            replay, outcome = self._graphs.capture(lambda: self._work(static))
+        except (
+            RuntimeError,
+            ValueError,
+            TypeError,
+        ) as error:  # torch's words for what cannot be captured, of many kinds
+            self._refuse(f"cannot be captured ({(str(error).splitlines() or [type(error).__name__])[0]})")
+            return self._work(batches)
+        graph = _Graph(static, replay, outcome)
+        before = [tensor.clone() for tensor in self._state()]
+        found = graph.run(batches)
+        after = [tensor.clone() for tensor in self._state()]
+        for tensor, value in zip(self._state(), before, strict=True):
+            tensor.copy_(value)
+        expected = self._work(batches)
+        differing = [name for name, value in expected.items() if not _same(value, found[name])]
+        if differing or not all(_same(a, b) for a, b in zip(self._state(), after, strict=True)):
+            self._refuse(
+                f"captured does not give the bits of the eager step ({', '.join(differing) or 'weights or state'})"
+            )
+        else:
+            self._made[key] = graph
+        return expected
+
+    def _refuse(self, why: str) -> None:
+        self.refused = why
+        self._made.clear()
+        log.warning("%s: the step %s, so steps run eagerly; run.capture=off says so beforehand", self._title, why)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Bit for bit, NaN among them."""
+    return (
+        a.dtype == b.dtype
+        and a.shape == b.shape
+        and torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
+    )
+
+
+def _map(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """The same tuples and lists with every tensor replaced; anything else stays."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if isinstance(tree, tuple | list):
+        parts = [_map(part, function) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    return tree
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    _map(tree, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return found
+
+
+def _copy(batches: Any) -> Any:
+    return _map(batches, torch.clone)
+
+
+def _fill(static: Any, batches: Any) -> None:
+    for mine, new in zip(_tensors(static), _tensors(batches), strict=True):
+        mine.copy_(new, non_blocking=True)
+
+
+def _key(batches: Any) -> Any:
+    """What a graph depends on: where there are tensors, and of what shape and type."""
+    if isinstance(batches, Tensor):
+        return batches.shape, batches.dtype, batches.device
+    parts = tuple(_key(part) for part in batches) if isinstance(batches, tuple | list) else ()
+    return parts if any(part is not None for part in parts) else None

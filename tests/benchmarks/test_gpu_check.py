@@ -1,0 +1,59 @@
+"""The check of a GPU as a program: parts are limited, told apart and summed up whatever becomes of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from esl_dist.benchmarks import gpu_check, variants
+
+
+def part(code: str, limit_s: int = 60, tiny: bool = True) -> gpu_check.Part:
+    """A part that is a line of Python."""
+    return gpu_check.Part("a part", limit_s, "timeit", ("-n1", "-r1", code), ("-n1", "-r1", code) if tiny else None)
+
+
+def run(made: gpu_check.Part, out: Path, seconds: float = 60.0, cuda: bool = True) -> dict[str, object]:
+    return gpu_check.run_part(made, out, time.monotonic() + seconds, cuda)
+
+
+def test_a_part_is_well_or_failed_and_its_figures_are_kept(tmp_path: Path) -> None:
+    write = "import os, json; open(os.environ['ESL_GPU_CHECK'], 'w').write(json.dumps({'headline': 'seen'}))"
+    found = run(part(write), tmp_path)
+    assert found["outcome"] == "well" and found["figures"] == {"headline": "seen"}
+    assert "seen" in gpu_check.summary("a part", found)
+    assert run(part("raise SystemExit(3)"), tmp_path)["outcome"] == "failed"
+
+
+def test_a_part_that_takes_too_long_is_stopped_and_one_without_time_is_not_begun(tmp_path: Path) -> None:
+    began = time.monotonic()
+    assert run(part("import time; time.sleep(60)", limit_s=1), tmp_path)["outcome"] == "stopped"
+    assert time.monotonic() - began < 20
+    assert run(part("pass"), tmp_path, seconds=5.0) == {"outcome": "skipped", "why": "no time is left", "seconds": 0.0}
+
+
+def test_without_a_gpu_a_part_says_what_it_skips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(part("pass", tiny=False), tmp_path, cuda=False)["why"] == "needs a GPU"
+    assert "skipped, needs a GPU" in capsys.readouterr().out
+
+
+def test_missing_modules_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "h5py", None)
+    assert gpu_check.missing_modules() == ["h5py"] and gpu_check.main(["machine"]) == 2
+    assert "cannot import h5py" in capsys.readouterr().err
+
+
+def test_every_part_fits_the_deadline_and_knows_its_variants(tmp_path: Path) -> None:
+    named = {variant.name for variant in variants.VARIANTS}
+    for made in gpu_check.PARTS:
+        words = list(made.arguments)
+        wanted = words[words.index("--variants") + 1].split(",") if "--variants" in words else []
+        assert {name for name in wanted if name} <= named
+    assert json.dumps([made.name for made in gpu_check.PARTS]).count("step") == 4
+
+
+def test_kernels_of_two_streams_are_counted_once() -> None:
+    assert variants._union([(0.0, 4.0), (2.0, 5.0), (7.0, 8.0), (7.5, 7.6)]) == 6.0
