@@ -239,3 +239,87 @@ def test_stages_know_no_files_no_tracker_and_no_process_group() -> None:
                 if any(name == f or name.startswith(f + ".") for f in foreign)
             ]
     assert not found, "\n" + "\n".join(found)
+
+
+# Files of a run's and a study's folder, and folders in them whose names are no words of another kind.
+RUN_FILES = frozenset(
+    [
+        "config.yaml",
+        "metrics.jsonl",
+        "log.txt",
+        "report.html",
+        "mlflow.json",
+        ".mlflow.lock",
+        "mlflow.db",
+        ".lock",
+        "flight_recorder",
+        "data_check",
+        "stage.json",
+        "done.json",
+        "look.json",
+        "thresholds.json",
+        "labels.json",
+        "selection.json",
+        "selection.html",
+        "pseudo_labels",
+        "best.json",
+        "trial.json",
+        "study.yaml",
+        "study.csv",
+        "study.html",
+        "made.json",
+        "part.json",
+        "shared.json",
+        "given.yaml",
+        "child.txt",
+        "decision.json",
+        "segmenter.pt",
+    ]
+)
+# Words that are such a name only where they are joined to a path.
+RUN_FOLDERS = ("labels", "weights", "spool", "trials", "shared", "twins", "profile", "pictures", "checkpoints")
+# Rooms that have folders of their own called so: data sets, the scene painter, what is timed, what is predicted.
+OTHER_FOLDERS = ("data", "synthetic", "benchmarks", "prediction")
+
+# Files that are being rewritten, and will take their names from ``runs`` when they are.
+NOT_YET = ("labelling", "methods.labels", "pseudo_labels.", "stages.", "models.weights.reading")
+
+
+def run_paths(source: str, module: str) -> list[str]:
+    """Text in a file that names something in a run folder."""
+    tree = ast.parse(source)
+    joined = {id(n.right) for n in ast.walk(tree) if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Div)}
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            continue
+        name = node.value.rpartition("/")[2]
+        spelled = name in RUN_FILES and not (name == "pseudo_labels" and id(node) not in joined)
+        below = id(node) in joined and name in RUN_FOLDERS and module.partition(".")[0] not in OTHER_FOLDERS
+        if spelled or below or (id(node) in joined and name.startswith("metrics-")):
+            found.append(f"{module}:{node.lineno} names {node.value!r}; take it from esl_dist.runs")
+    return found
+
+
+def test_nothing_outside_runs_names_a_file_of_a_run() -> None:
+    found = []
+    for path in sources():
+        module = module_name(path)
+        if module.partition(".")[0] != "runs" and not module.startswith(NOT_YET):
+            found += run_paths(path.read_text(encoding="utf-8"), module)
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ('run_dir / "metrics.jsonl"', True),
+        ('(run / "pseudo_labels" / "selection.json")', True),
+        ('FILE = "trial.json"', True),
+        ('folder / "labels"', True),
+        ('load_options("pseudo_labels", "labels")', False),
+        ('"metrics.jsonl keeps everything"', False),
+    ],
+)
+def test_the_test_of_names_can_fail(line: str, named: bool) -> None:
+    assert bool(run_paths(line, "engine.made")) is named

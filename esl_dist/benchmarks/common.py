@@ -16,10 +16,11 @@ from typing import Any
 from esl_dist.config.schema import ExtractConfig, PseudoLabelConfig
 from esl_dist.pseudo_labels.extract import LabelSet, TargetImages, extract
 from esl_dist.pseudo_labels.inference import Forward
+from esl_dist.runs import RunFolder
 
 NUM_CLASSES = 19
 BATCH = 4
-RECORDS = Path("flight_recorder")
+RECORDS = RunFolder(Path()).flight_recorder
 """Where a stall of a benchmark's ranks leaves its records."""
 
 

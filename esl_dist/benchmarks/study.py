@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from esl_dist.runs import RunFolder, StudyFolder
+
 SHARED = ("initial", "source", "align")
 STUDY = """
 name: overhead
@@ -39,18 +41,18 @@ def run(trials: int = 5, ranks: int = 2) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        study = folder / "study"
-        (folder / "study.yaml").write_text(
+        study, asked = StudyFolder(folder / "study"), StudyFolder(folder).config
+        asked.write_text(
             STUDY.format(weights=[1 + i / 8 for i in range(trials)], shared=", ".join(SHARED), ranks=ranks)
         )
         options = [
-            f"study.dir={study}",
+            f"study.dir={study.path}",
             f"data.root={folder / 'data'}",
-            f"tracking.uri=sqlite:///{folder / 'mlflow.db'}",
+            f"tracking.uri=sqlite:///{RunFolder(study.path).mirror_database}",
         ]
-        whole = _seconds([sys.executable, "-m", "esl_dist.tune", "--config", str(folder / "study.yaml"), *options])
+        whole = _seconds([sys.executable, "-m", "esl_dist.tune", "--config", str(asked), *options])
         records = sorted(
-            (json.loads(path.read_text()) for path in study.glob("trials/*/trial.json")),
+            (json.loads(trial.record.read_text()) for trial in study.trials()),
             key=lambda record: record["started"],
         )
         unfinished = [record for record in records if record["status"] != "finished"]
@@ -86,11 +88,11 @@ def table(results: dict[str, Any]) -> str:
     )
 
 
-def _bare(study: Path, trial: str, run_dir: Path, ranks: int) -> list[str]:
+def _bare(study: StudyFolder, trial: str, run_dir: Path, ranks: int) -> list[str]:
     """The trial's own training again, into ``run_dir``, on the shared stages that the trial stood on."""
     for stage in SHARED:
-        shutil.copytree(study / "trials" / trial / "run" / stage, run_dir / stage)
-    config = str(study / "trials" / trial / "config.yaml")
+        shutil.copytree(study.trial(trial).run.stage(stage).path, run_dir / stage)
+    config = str(study.trial(trial).config)
     return [
         sys.executable,
         "-m",

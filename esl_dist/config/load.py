@@ -19,6 +19,7 @@ import yaml
 from esl_dist.config.reading import ConfigError, Layer, read_file, read_words
 from esl_dist.config.renamed import notice
 from esl_dist.config.schema import Config
+from esl_dist.config.secrets import public
 
 __all__ = ["ConfigError", "build", "configs_dir", "dump", "find_file", "flat", "load_config", "run_dir"]
 
@@ -109,12 +110,12 @@ def field_default(schema: Any, name: str) -> Any:
 
 def dump(config: Any) -> str:
     """The resolved configuration (or study) as YAML; loading it gives the same one back."""
-    return str(yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, default_flow_style=False))
+    return str(yaml.safe_dump(_plain(public(config)), sort_keys=False, allow_unicode=True, default_flow_style=False))
 
 
 def flat(config: Config, *sections: str) -> dict[str, Any]:
     """The options of the named sections (all without names) as ``{"section.option": value}``."""
-    tree = _plain(config)
+    tree = _plain(public(config))
     return {key: value for name in sections or tree for key, value in _flatten(str(name), tree[name])}
 
 

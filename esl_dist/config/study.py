@@ -15,6 +15,7 @@ from esl_dist.config.check import require, require_folder_name
 from esl_dist.config.entries import parse
 from esl_dist.config.load import build, dump, find_file
 from esl_dist.config.reading import ConfigError, read_file, read_words
+from esl_dist.config.secrets import public_words
 
 DISCRETE, CONTINUOUS = ("grid", "choice", "cases"), ("uniform", "loguniform")
 PREFIX = "study."
@@ -205,5 +206,10 @@ def load_study(file: str, words: Sequence[str] = ()) -> StudyConfig:
 
 
 def dump_study(study: StudyConfig) -> str:
-    """The study as YAML; loading it gives the same one back."""
-    return dump(study)
+    """The study as YAML, without passwords; loading it gives the same one back."""
+    return dump(public_study(study))
+
+
+def public_study(study: StudyConfig) -> StudyConfig:
+    """The study as it may be recorded and shown."""
+    return replace(study, options=public_words(study.options))

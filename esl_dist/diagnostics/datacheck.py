@@ -21,6 +21,7 @@ from esl_dist.data.sampler import index_at
 from esl_dist.diagnostics.check import Check
 from esl_dist.diagnostics.sheet import contact_sheet
 from esl_dist.labels import IGNORE, Protocol, protocol
+from esl_dist.runs import RunFolder
 
 SHEET_ROWS = 6
 SHOWN = 3
@@ -90,7 +91,7 @@ def check(config: Config, seconds: float = 12.0) -> list[Check]:
             opened,
             protocol(data.protocol),
             data.bad_samples,
-            run_dir(config) / "data_check" / f"{name}.png",
+            RunFolder(run_dir(config)).data_check(name),
             seconds,
         )
     return found

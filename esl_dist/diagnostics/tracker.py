@@ -11,11 +11,11 @@ from pathlib import Path
 
 from esl_dist.config.load import run_dir
 from esl_dist.config.schema import Config
+from esl_dist.config.secrets import without_password
 from esl_dist.diagnostics.check import Check
 from esl_dist.diagnostics.storage import existing
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.tracking.mlflow import tracking_uri
-from esl_dist.tracking.state import without_password
 
 TIMEOUT_S = 3.0
 

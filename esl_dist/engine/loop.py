@@ -28,6 +28,8 @@ from esl_dist.labels import protocol
 from esl_dist.monitor import gpu
 from esl_dist.monitor.profile import StepProfiler, phase
 from esl_dist.monitor.throughput import Throughput
+from esl_dist.runs import RunFolder, StageFolder
+from esl_dist.runs.events import Gpu, Train, Warned
 from esl_dist.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -61,14 +63,14 @@ class Loop:
         """
         start, elapsed = self._resume()
         writer = checkpoint.Writer(
-            self.folder / "checkpoints", keep=self.config.checkpoint.keep, background=self.config.checkpoint.background
+            StageFolder(self.folder).checkpoints,
+            keep=self.config.checkpoint.keep,
+            background=self.config.checkpoint.background,
         )
         optim = self.config.optim
         images = 2 if self.updater.train_step.needs_target else 1
         meter = Throughput(images_per_step=images * optim.batch * optim.accumulate * self.runtime.world)
-        profiler = StepProfiler(
-            self.config.profile, self.folder.parent / "profile" / f"{self.name}_rank{self.runtime.rank}.json.gz"
-        )
+        profiler = StepProfiler(self.config.profile, RunFolder(self.folder.parent).trace(self.name, self.runtime.rank))
         streams = self.open_streams(start)
         bad = {domain: BadSamples(domain, self.config.data.bad_samples) for domain in ("source", "target")}
         first = FirstSteps(self.name, protocol(self.config.data.protocol).num_classes, start, self.steps)
@@ -128,9 +130,9 @@ class Loop:
         )
 
     def _resume(self) -> tuple[int, float]:
-        found, rejected = checkpoint.resume(self.folder / "checkpoints")
+        found, rejected = checkpoint.resume(StageFolder(self.folder).checkpoints)
         for reason in rejected:
-            self.tracker.event("warning", text=reason, stage=self.name)
+            self.tracker.record(Warned(reason, self.name))
             log.warning(reason)
         if found is None:
             self.tracker.truncate(self.name, 0)
@@ -171,7 +173,7 @@ class Loop:
         """Mark the checkpoint of ``step`` if none before it scored higher; its score lies in it, so a kill in between
         loses no mark.
         """
-        folder = self.folder / "checkpoints"
+        folder = StageFolder(self.folder).checkpoints
         if score is None or not self.runtime.is_main or not (folder / f"step_{step:08d}").is_dir():
             return
         known = checkpoint.best(folder)
@@ -193,16 +195,7 @@ class Loop:
             rate = next(iter(self.updater.optimizers.values())).param_groups[0]["lr"]
             # A figure that is no loss has a path of its own (``modes/...``).
             values = {name if "/" in name else f"loss/{name}": value for name, value in mean_losses(losses).items()}
-            self.tracker.event(
-                "train",
-                stage=self.name,
-                step=step,
-                steps=self.steps,
-                lr=rate,
-                bad_samples=bad,
-                **values,
-                **meter.read(),
-            )
+            self.tracker.record(Train(self.name, step, self.steps, rate, bad, {**values, **meter.read()}))
             self._log_gpus(step)
         every = self.config.guard.replica_every
         if every and step % every == 0 and self.runtime.world > 1:
@@ -220,7 +213,7 @@ class Loop:
             return
         for rank, figures in enumerate(gather_json(gpu.sample() if self.runtime.local_rank == 0 else None)):
             if figures:
-                self.tracker.event("gpu", stage=self.name, step=step, rank=rank, **figures)
+                self.tracker.record(Gpu(self.name, step, rank, figures))
 
     def _count_bad_samples(self, micro: list[Pair], known: Mapping[str, BadSamples], step: int) -> None:
         """Name the unreadable samples that some rank met for the first time; stop all ranks beyond
@@ -238,7 +231,7 @@ class Loop:
             if new:
                 text = f"{len(new)} unreadable {domain} sample(s) replaced"
                 named = [bad.reason for bad in new]
-                self.tracker.event("warning", stage=self.name, step=step, text=text, samples=named)
+                self.tracker.record(Warned(text, self.name, step, tuple(named)))
         for samples in known.values():
             samples.check()
 

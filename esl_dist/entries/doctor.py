@@ -15,6 +15,7 @@ from esl_dist.diagnostics.check import Check, Probe, run
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import die_with_parent
 from esl_dist.entries import cli
+from esl_dist.runs import RunFolder
 from esl_dist.tracking.console import setup_logging
 
 # A check that hangs is a finding: nothing here needs longer than this, reading up to three sets of images included.
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     hint.daemon = True
     hint.start()
     with Runtime.start(
-        dataclasses.replace(config.run, timeout_s=COLLECTIVE_S), load.run_dir(config) / "flight_recorder"
+        dataclasses.replace(config.run, timeout_s=COLLECTIVE_S), RunFolder(load.run_dir(config)).flight_recorder
     ) as runtime:
         hint.cancel()
         runtime.expect_steps()

@@ -18,6 +18,7 @@ from esl_dist.labels import protocol
 from esl_dist.metrics.ensemble import Predict, flipped, multi_scale, weighted
 from esl_dist.metrics.evaluate import evaluate, write_metrics
 from esl_dist.metrics.sliding import windowed
+from esl_dist.runs import RunFolder
 from esl_dist.stages.inference import Predictor
 from esl_dist.tracking.console import setup_logging
 
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"--scales: {arguments.scales!r} is not a list of numbers such as 0.75,1,1.25") from None
     weights = arguments.weight or [1.0] * len(arguments.checkpoint)
     die_with_parent()
-    with Runtime.start(config.run, arguments.out.parent / "flight_recorder") as runtime, StopFlag() as stop:
+    with Runtime.start(config.run, RunFolder(arguments.out.parent).flight_recorder) as runtime, StopFlag() as stop:
         setup_logging(runtime.is_main, None)
         data, options, table = config.data, config.eval, protocol(config.data.protocol)
         scored = agree(lambda: open_at_size(data.target, data, options.input_size, options.split or None))

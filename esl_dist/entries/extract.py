@@ -15,6 +15,7 @@ from esl_dist.engine.guards import StopFlag, die_with_parent
 from esl_dist.entries import cli
 from esl_dist.labelling import make_labels
 from esl_dist.reporting.selection import write_selection_page
+from esl_dist.runs import LabelSetFolder, RunFolder
 from esl_dist.tracking.console import setup_logging
 
 log = logging.getLogger("esl_dist.extract")
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"--checkpoint: no such file or folder {arguments.checkpoint}")
     die_with_parent()
     out: Path = arguments.out
-    with Runtime.start(config.run, out / "flight_recorder") as runtime, StopFlag() as stop:
+    with Runtime.start(config.run, RunFolder(out).flight_recorder) as runtime, StopFlag() as stop:
         setup_logging(runtime.is_main, None)
         target = agree(lambda: open_at_size(config.data.target, config.data))
         rules = {".": config.pseudo_labels.rule}
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             out,
             runtime,
             rules,
-            out / "spool",
+            LabelSetFolder(out).spool,
             from_spool=arguments.from_spool,
             stop=lambda: stop.local,
         )

@@ -13,6 +13,7 @@ from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import die_with_parent
 from esl_dist.entries import cli
 from esl_dist.preparation import IMAGES_PER_FILE, prepare
+from esl_dist.runs import RunFolder
 from esl_dist.tracking.console import setup_logging
 
 
@@ -32,9 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError("--workers: must be 0 or more")
     die_with_parent()
     # No GPU takes part, so there may be more ranks than GPUs.
-    with Runtime.start(
-        dataclasses.replace(config.run, device="cpu", precision="fp32"), Path(config.data.prepared) / "flight_recorder"
-    ) as runtime:
+    records = RunFolder(Path(config.data.prepared)).flight_recorder
+    with Runtime.start(dataclasses.replace(config.run, device="cpu", precision="fp32"), records) as runtime:
         setup_logging(runtime.is_main, None)
         cores = len(os.sched_getaffinity(0)) // runtime.local_world
         workers = cores if arguments.workers is None else arguments.workers

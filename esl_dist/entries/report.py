@@ -12,8 +12,8 @@ from pathlib import Path
 from esl_dist.reporting.report import terminal_table, write_report
 from esl_dist.reporting.study_page import markdown, write_study
 from esl_dist.reporting.study_table import collect
+from esl_dist.runs import StudyFolder
 from esl_dist.studies.results import table, write
-from esl_dist.studies.trial import STUDY
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"written: {path}")
         return 0
     for run in arguments.runs:
-        if (run / STUDY).is_file():
+        if StudyFolder(run).config.is_file():
             print(table(run))
             print(f"study: {write(run)[-1]}")
             continue

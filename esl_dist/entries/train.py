@@ -16,6 +16,7 @@ from esl_dist.errors import StoppedBySignal
 from esl_dist.methods import plan
 from esl_dist.reporting.report import terminal_table, write_report
 from esl_dist.reporting.selection import write_selection_page
+from esl_dist.runs import RunFolder
 from esl_dist.tracking import Tracker
 from esl_dist.tracking.console import setup_logging
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.optim.backend == "apex":
         apex.require(config.run.device)
     die_with_parent()
-    with Runtime.start(config.run, run_dir / "flight_recorder") as runtime, StopFlag() as stop:
+    with Runtime.start(config.run, RunFolder(run_dir).flight_recorder) as runtime, StopFlag() as stop:
         lock = agree(lambda: RunLock(run_dir).acquire() if runtime.is_main else None)
         setup_logging(runtime.is_main, run_dir)
         log.info(

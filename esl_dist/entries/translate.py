@@ -13,6 +13,7 @@ from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import StopFlag, die_with_parent
 from esl_dist.entries import cli
 from esl_dist.methods.translation.rewriting import Translator, rewrite
+from esl_dist.runs import RunFolder
 from esl_dist.tracking.console import setup_logging
 
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"--checkpoint: no folder {arguments.checkpoint}; name a step_* folder of a translate stage")
     domain, look = (config.data.source, "target") if arguments.domain == "source" else (config.data.target, "source")
     die_with_parent()
-    with Runtime.start(config.run, arguments.out.parent / "flight_recorder") as runtime, StopFlag() as stop:
+    with Runtime.start(config.run, RunFolder(arguments.out.parent).flight_recorder) as runtime, StopFlag() as stop:
         setup_logging(runtime.is_main, None)
         dataset = agree(lambda: open_dataset(domain, config.data.root, config.data.protocol))
         translator = agree(lambda: Translator(arguments.checkpoint, look, config.translate, runtime))

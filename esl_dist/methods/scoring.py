@@ -17,6 +17,7 @@ from esl_dist.metrics.evaluate import EvaluationResult, evaluate, write_metrics
 from esl_dist.metrics.sliding import windowed
 from esl_dist.models import build_segmenter
 from esl_dist.monitor import memory
+from esl_dist.runs.events import Eval
 from esl_dist.stages.inference import Predictor
 
 if TYPE_CHECKING:
@@ -101,6 +102,6 @@ def _evaluate(stage: Stage, predictor: Predictor, kind: str, step: int, work: Wo
             stop=lambda: work.stop.local,
         )
     content = result.to_json()
-    scores = {key: content[key] for key in ("miou", "miou_star", "iou") if key in content}
-    work.tracker.event("eval", stage=stage.name, step=step, split=options.split, bn_statistics=kind, **scores)
+    scores = (content["miou"], content.get("miou_star"), content["iou"])
+    work.tracker.record(Eval(stage.name, step, options.split, kind, *scores))
     return result

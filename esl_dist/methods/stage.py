@@ -20,7 +20,8 @@ from esl_dist.methods.kit import Kit
 from esl_dist.methods.node import Work
 from esl_dist.methods.scoring import score_final, score_while_training
 from esl_dist.monitor import memory
-from esl_dist.runs import RunFolder
+from esl_dist.runs import RunFolder, events
+from esl_dist.runs.content import Ending
 
 if TYPE_CHECKING:
     from esl_dist.methods.method import Method
@@ -131,13 +132,13 @@ class Stage:
             meta={"stage": self.name, "seed": config.run.seed},
             score=score_while_training(self, updater.networks(), work),
         )
-        work.tracker.event("stage", stage=self.name, status="start", steps=self.steps)
+        work.tracker.record(events.Stage(self.name, "start", steps=self.steps))
         history = memory.snapshot_path(config, runtime.device, work.run.path, self.name, runtime.rank)
         advice = memory.training_advice(config, runtime.precision)
         with memory.explained(f"{self.name}: training", advice, history):
             loop.run()
         agree(lambda: self._record_end(work) if runtime.is_main else None)
-        work.tracker.event("stage", stage=self.name, status="done", seconds=time.monotonic() - began)
+        work.tracker.record(events.Stage(self.name, "done", seconds=time.monotonic() - began))
 
     def finish(self, work: Work) -> None:
         self.method.finish(self, work)
@@ -149,7 +150,7 @@ class Stage:
         final = work.final(self.name)
         state, meta = checkpoint.load(final)
         digest = checkpoint.weights_sha256(state[self.result])
-        checkpoint.write_ending(work.run.stage(self.name).path, self.steps, final, digest, meta["elapsed"])
+        work.run.stage(self.name).done.write(Ending(self.name, self.steps, final.name, digest, meta["elapsed"]))
 
     def _identity(self, work: Work) -> dict[str, Any]:
         names = {self.needs[role] for role in INHERITED if role in self.needs}

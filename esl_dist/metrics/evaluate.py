@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from esl_dist.distributed.in_step import Stop, in_step, never
 from esl_dist.metrics.confusion import confusion_matrix
 from esl_dist.metrics.scores import Confusion, iou, mean_iou, merged_scores, subset_scores
 from esl_dist.metrics.upsample import upsampled_argmax
+from esl_dist.runs import records
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
 """uint8 ``[B, 3, h, w]`` RGB -> float32 logits ``[B, C, h', w']``."""
@@ -187,9 +187,7 @@ def write_metrics(result: EvaluationResult, path: Path, extra: Mapping[str, Any]
     """
     content = result.to_json()
     confusion = content.pop("confusion")
-    text = json.dumps({**content, **(extra or {}), "confusion": "@"}, indent=2, allow_nan=False)
-    rows = ",\n    ".join(json.dumps(row) for row in confusion)  # a row a line: readable, and small in a diff
-    write_text(path, text.replace('"@"', f"[\n    {rows}\n  ]") + "\n")
+    write_text(path, records.encode({**content, **(extra or {}), "confusion": confusion}))
 
 
 def _number(value: float) -> float | None:

@@ -14,6 +14,7 @@ import torch
 
 from esl_dist.config.schema import Config
 from esl_dist.errors import RunFailure
+from esl_dist.runs import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def snapshot_path(config: Config, device: torch.device, run_dir: Path, stage: st
     if device.type != "cuda":
         log.info("profile.memory: keeps the history of CUDA's allocator only; there is none on %s", device.type)
         return None
-    return run_dir / "profile" / f"{stage}_rank{rank}_memory.pickle"
+    return RunFolder(run_dir).memory_history(stage, rank)
 
 
 def _dump(path: Path) -> str:

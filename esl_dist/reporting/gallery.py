@@ -19,8 +19,9 @@ from esl_dist.pseudo_labels import spool
 from esl_dist.pseudo_labels.confidence import confidence_map
 from esl_dist.reporting import pictures
 from esl_dist.reporting.pictures import Panel
-from esl_dist.reporting.quality import label_names, read_label, spread
+from esl_dist.reporting.quality import read_label, spread
 from esl_dist.reporting.record import RunRecord
+from esl_dist.runs.folders import spool_folder
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +47,14 @@ def open_target(run: RunRecord) -> tuple[Dataset | None, str]:
 
 def gallery(run: RunRecord, target: Dataset | None, protocol: Protocol, images: int = IMAGES) -> list[Row]:
     """Rows for evenly spaced images of the label sets: nobody picked them."""
-    sets = list(run.label_sets)
-    root = run.path / "pseudo_labels"
-    names = label_names(root / sets[0]) if sets else []
+    sets = {name: run.folder.labels.set(name) for name in run.label_sets}
+    names = next(iter(sets.values())).names() if sets else []
     chosen = [names[i] for i in spread(len(names), images)]
     predictions = _predictions(run, chosen)
     index = {name: i for i, name in enumerate(target.names)} if target is not None else {}
     rows = []
     for name in chosen:
-        maps = {key: label for key in sets if (label := read_label(root / key, name)) is not None}
+        maps = {key: label for key, folder in sets.items() if (label := read_label(folder, name)) is not None}
         found = target if name in index else None
         panels = _panels(maps, run.label_title, predictions.get(name), found, index.get(name, -1), protocol)
         rows.append(Row(name, tuple(panels)))
@@ -127,21 +127,33 @@ def _predictions(run: RunRecord, names: list[str]) -> dict[str, NDArray[np.uint8
     """Argmax label maps of the network that made the first label set, from the spool it left, as far as that is still
     there.
     """
-    options = run.config.extract
-    root = Path(options.spool_dir) if options.spool_dir else run.path / "pseudo_labels" / "spool"
-    teachers = [str(content.get("checkpoint", ""))[:12] for content in run.label_sets.values()]
     found: dict[str, NDArray[np.uint8]] = {}
-    if not teachers or not re.fullmatch("[0-9a-f]{12}", teachers[0]):
+    teacher = next((str(content.get("checkpoint") or "") for content in run.label_sets.values()), "")
+    if not re.fullmatch("[0-9a-f]{64}", teacher):
         return found
+    wanted = set(names)
     try:
-        shards, _ = spool.listing(root / teachers[0], None)
-        for shard in shards:
+        for shard in _shards(run, teacher):
             for record in spool.read(shard, ["label", "logits"]):
-                if record.name in names:
+                if record.name in wanted:
                     found[record.name] = _argmax(record)
     except (ValueError, KeyError) as error:
         log.warning("the report shows no predictions: %s", error)
     return found
+
+
+def _shards(run: RunRecord, teacher: str) -> list[spool.ShardInfo]:
+    """The files of the first spool that this network wrote: where the record of its labels says, or where the
+    configuration puts it.
+    """
+    options, labels = run.config.extract, run.folder.labels
+    told = [made.spool for folder in labels.teachers() if (made := folder.made.recall()) and made.spool]
+    own = [*told, *([options.from_spool] if options.from_spool else []), str(labels.spool(teacher))]
+    for place in (found for path in map(Path, own) for found in (path, spool_folder(path, options.spool_dir))):
+        shards, layout = spool.listing(place, None)
+        if layout is not None and layout.given.get("checkpoint") == teacher:
+            return shards
+    return []
 
 
 def _argmax(record: spool.Record) -> NDArray[np.uint8]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from esl_dist import methods
 from esl_dist.config.load import load_config
 from esl_dist.config.schema import Config
+from esl_dist.engine.checkpoint import manifest
 from esl_dist.methods import Role, Stage
-from esl_dist.tracking import jsonl
+from esl_dist.runs import CheckpointFolder, RunFolder, StageFolder, lines
+from esl_dist.runs.content import Scores, Thresholds
+from esl_dist.runs.events import Eval, Event
+from esl_dist.runs.folders import STATISTICS
 
-STATISTICS = ("running", "target")
-"""Batch-norm statistics that a stage may have been scored with, in the order of the tables."""
-
+Kind = TypeVar("Kind", bound=Event)
 
 NO_GAIN = ("start", "baseline")
 """Roles of stages that no gain over source-only is told of."""
@@ -36,7 +37,7 @@ class StageRecord:
     """In charts; None takes the next free one."""
     learned: str
     """Name of the label set that it learned from; empty for none."""
-    metrics: dict[str, dict[str, Any]]
+    metrics: dict[str, Scores]
     """BN statistics -> content of its metrics file."""
     best: dict[str, float]
     """BN statistics -> best mIoU seen while training, where it was scored more than once."""
@@ -49,8 +50,8 @@ class StageRecord:
 
     def miou(self, statistics: str) -> float | None:
         """mIoU 0-1, None where not scored."""
-        value = self.metrics.get(statistics, {}).get("miou")
-        return None if value is None else float(value)
+        found = self.metrics.get(statistics)
+        return None if found is None else found["miou"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ class RunRecord:
     path: Path
     config: Config
     stages: tuple[StageRecord, ...]
-    events: tuple[dict[str, Any], ...]
-    label_sets: dict[str, dict[str, Any]]
+    lines: tuple[lines.Line, ...]
+    """Of ``metrics.jsonl``, damaged ones among them."""
+    label_sets: dict[str, Thresholds]
     """Name under ``pseudo_labels/`` -> content of its thresholds.json, in the order of the stages that learned."""
 
     @property
@@ -80,8 +82,17 @@ class RunRecord:
         """The source-only stage, that every gain is counted from."""
         return next((stage for stage in self.stages if stage.role == "baseline"), None)
 
-    def events_of(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event.get("event") == kind]
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.path)
+
+    def events_of(self, kind: type[Kind]) -> list[Kind]:
+        """The events of one kind, in their order."""
+        return [line.event for line in self.lines if isinstance(line.event, kind)]
+
+    def damaged(self) -> list[str]:
+        """What is wrong with each line of the log that is not as it was written."""
+        return [f"{self.folder.metrics}: line {line.number} {line.damage}" for line in self.lines if line.damage]
 
 
 def read_run(path: Path) -> RunRecord:
@@ -90,42 +101,31 @@ def read_run(path: Path) -> RunRecord:
     Raises:
         ValueError: the folder is not a run's, or a file in it is damaged; the message names it.
     """
-    if not (path / "config.yaml").is_file():
-        raise ValueError(f"{path}: not a run folder: it has no config.yaml")
-    config = load_config(str(path / "config.yaml"), [])
+    folder = RunFolder(path)
+    if not folder.config.is_file():
+        raise ValueError(f"{path}: not a run folder: it has no {folder.config.name}")
+    config = load_config(str(folder.config), [])
     planned = methods.stages(config)
-    log_file = path / "metrics.jsonl"
-    events = tuple(jsonl.read(log_file)) if log_file.is_file() else ()
-    stages = tuple(_stage(path, stage, events) for stage in planned if (path / stage.name).is_dir())
-    sets = {
-        folder.parent.name: _read_json(folder) for folder in sorted((path / "pseudo_labels").glob("*/thresholds.json"))
-    }
+    logged = tuple(lines.read(folder.metrics)) if folder.metrics.is_file() else ()
+    evals = [line.event for line in logged if isinstance(line.event, Eval)]
+    stages = tuple(_stage(folder.stage(s.name), s, evals) for s in planned if folder.stage(s.name).path.is_dir())
+    sets = {made.name: made.thresholds.read() for made in folder.labels.sets()}
     place = {stage.labels: (stage.round, number) for number, stage in enumerate(planned) if stage.labels}
     order = sorted(sets, key=lambda name: (place.get(name, (len(planned), 0)), name))
-    return RunRecord(path, config, stages, events, {name: sets[name] for name in order})
+    return RunRecord(path, config, stages, logged, {name: sets[name] for name in order})
 
 
-def _stage(path: Path, stage: Stage, events: Iterable[dict[str, Any]]) -> StageRecord:
-    folder = path / stage.name
-    metrics = {kind: _read_json(file) for kind in STATISTICS if (file := folder / f"metrics-{kind}.json").is_file()}
-    done = _read_json(folder / "done.json") if (folder / "done.json").is_file() else {}
-    manifest = folder / "checkpoints" / str(done.get("checkpoint")) / "manifest.json"
-    meta = _read_json(manifest).get("meta", {}) if manifest.is_file() else {}
+def _stage(folder: StageFolder, stage: Stage, evals: Iterable[Eval]) -> StageRecord:
+    metrics = {kind: found for kind in STATISTICS if (found := folder.scores(kind).find()) is not None}
+    ending = folder.done.find()
     best, best_star = {}, {}
     for kind in STATISTICS:
-        scored = {
-            e["step"]: e
-            for e in events
-            if e.get("event") == "eval"
-            and e.get("stage") == stage.name
-            and e.get("bn_statistics") == kind
-            and e.get("miou") is not None
-        }
+        scored = {e.step: e for e in evals if e.stage == folder.name and e.bn_statistics == kind and e.miou is not None}
         if len(scored) > 1:
-            top = max(scored.values(), key=lambda event: event["miou"])
-            best[kind] = top["miou"]
-            if top.get("miou_star") is not None:
-                best_star[kind] = top["miou_star"]
+            top = max(scored.values(), key=lambda event: event.miou or 0.0)
+            best[kind] = top.miou or 0.0
+            if top.miou_star is not None:
+                best_star[kind] = top.miou_star
     return StageRecord(
         stage.name,
         stage.title,
@@ -135,19 +135,16 @@ def _stage(path: Path, stage: Stage, events: Iterable[dict[str, Any]]) -> StageR
         metrics,
         best,
         best_star,
-        done.get("step"),
-        done.get("seconds"),
-        meta.get("world"),
+        None if ending is None else ending.step,
+        None if ending is None else ending.seconds,
+        _world(folder),
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: is not readable as JSON ({error}); delete it and run the stage's command again"
-        ) from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: must hold a JSON object; delete it and run the stage's command again")
-    return content
+def _world(folder: StageFolder) -> int | None:
+    """Ranks that trained a stage, as its final checkpoint says; None where that is gone."""
+    final = folder.final
+    if final is None or not CheckpointFolder(final).manifest.is_file():
+        return None
+    world = manifest.read(final)["meta"].get("world")
+    return world if isinstance(world, int) else None

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from esl_dist.reporting.pictures import DROPPED
 from esl_dist.reporting.quality import compare
 from esl_dist.reporting.record import RunRecord, StageRecord, read_run
 from esl_dist.reporting.translations import translations
+from esl_dist.runs.events import Eval, Train, Warned
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def write_report(run_dir: Path) -> Path:
     """
     run = read_run(run_dir)
     page = environment().get_template("report.html.j2").render(**_content(run))
-    path = run_dir / "report.html"
+    path = run.folder.report
     write_text(path, page)
     return path
 
@@ -105,10 +106,10 @@ def _content(run: RunRecord) -> dict[str, Any]:
     if run.label_sets and classes.num_classes == len(next(iter(run.label_sets.values()))["classes"]):
         measured = _or_none(
             "label quality",
-            lambda: compare(run.path / "pseudo_labels", list(run.label_sets), classes.num_classes, target),
+            lambda: compare([run.folder.labels.set(name) for name in run.label_sets], classes.num_classes, target),
         )
     rows = _or_none("pictures", lambda: gallery(run, target, classes)) or []
-    scored = next((m for stage in run.stages for m in stage.metrics.values()), {})
+    scored = next((m for stage in run.stages for m in stage.metrics.values()), None)
     return {
         "run": run,
         "config": run.config,
@@ -130,7 +131,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "charts": _charts(run),
         "colours": _colours(run),
         "costs": tables.costs(run),
-        "warnings": [str(event.get("text", "")) for event in run.events_of("warning")],
+        "warnings": [*run.damaged(), *(event.text for event in run.events_of(Warned))],
         "facts": _facts(run),
     }
 
@@ -153,19 +154,22 @@ def _colours(run: RunRecord) -> dict[str, str]:
 def _charts(run: RunRecord) -> list[tuple[str, Markup]]:
     """Title and drawing: a chart per loss with a line per stage, then the mIoU while training."""
     colours = _colours(run)
-    lines = run.events_of("train")
-    found = {key.removeprefix("loss/") for event in lines for key in event if key.startswith("loss/")}
+    trained = run.events_of(Train)
+    found = {key.removeprefix("loss/") for event in trained for key in event.figures if key.startswith("loss/")}
     names = [name for name in _LOSSES if name in found] + sorted(found - set(_LOSSES))
-    charts = [(_loss_title(name), [_series(s, colours, lines, f"loss/{name}") for s in run.stages]) for name in names]
+    charts = []
+    for name in names:
+        points = {
+            s.folder: [(e.step, e.figures.get(f"loss/{name}")) for e in trained if e.stage == s.folder]
+            for s in run.stages
+        }
+        charts.append((_loss_title(name), [_series(s, colours, points[s.folder]) for s in run.stages]))
     for kind in run.statistics():
-        scores = [e for e in run.events_of("eval") if e.get("bn_statistics") == kind]
-        repeated = [s for s in run.stages if len({e["step"] for e in scores if e.get("stage") == s.folder}) > 1]
-        charts.append(
-            (
-                f"mIoU while training, {tables.STATISTICS_TITLES[kind]}",
-                [_series(s, colours, scores, "miou") for s in repeated],
-            )
-        )
+        scores = [e for e in run.events_of(Eval) if e.bn_statistics == kind]
+        points = {s.folder: [(e.step, e.miou) for e in scores if e.stage == s.folder] for s in run.stages}
+        repeated = [s for s in run.stages if len({step for step, _ in points[s.folder]}) > 1]
+        title = f"mIoU while training, {tables.STATISTICS_TITLES[kind]}"
+        charts.append((title, [_series(s, colours, points[s.folder]) for s in repeated]))
     return [(title, Markup(drawing)) for title, series in charts if (drawing := line_chart(series))]
 
 
@@ -177,11 +181,10 @@ def _loss_title(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _series(stage: StageRecord, colours: dict[str, str], events: list[dict[str, Any]], key: str) -> Series:
-    points = [
-        (e["step"], e[key]) for e in events if e.get("stage") == stage.folder and isinstance(e.get(key), int | float)
-    ]
-    return Series(stage.title, colours[stage.folder], [x for x, _ in points], [y for _, y in points])
+def _series(stage: StageRecord, colours: dict[str, str], points: Sequence[tuple[int, float | None]]) -> Series:
+    """A stage's line; a value that was not finite is left out."""
+    known = [(step, value) for step, value in points if value is not None]
+    return Series(stage.title, colours[stage.folder], [x for x, _ in known], [y for _, y in known])
 
 
 def _facts(run: RunRecord) -> list[tuple[str, str]]:
@@ -190,7 +193,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
     model = config.model
     heads = "two heads" if model.multi_level else "one head"
     width, height = data.target.size
-    times = [float(e["time"]) for e in run.events if isinstance(e.get("time"), int | float)]
+    times = [line.time for line in run.lines if line.time]
     worlds = sorted({stage.world for stage in run.stages if stage.world is not None})
     ranks = f"{' and '.join(map(str, worlds))} rank{'s' if worlds != [1] else ''}, " if worlds else ""
     facts = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +13,8 @@ from markupsafe import Markup
 from esl_dist.atomic import write_text
 from esl_dist.reporting.chart import Series, line_chart
 from esl_dist.reporting.report import environment
+from esl_dist.runs import TeacherFolder
+from esl_dist.runs.content import Curve, Selection
 
 _COVERAGE, _PRECISION, _CLASS = "#2563a8", "#2f8f6b", "#9aa3ad"
 _SYMBOL = {"entropy": "ν*", "probability": "μ*"}
@@ -34,19 +35,14 @@ def write_selection_page(folder: Path) -> Path:
     Raises:
         ValueError: there is no such file, or it is damaged.
     """
-    source = folder / "selection.json"
-    try:
-        found = json.loads(source.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{source}: not there; extract pseudo-labels into {folder} first") from None
-    except ValueError:
-        raise ValueError(f"{source}: not readable as JSON; delete it and extract again") from None
-    path = folder / "selection.html"
-    write_text(path, environment().get_template("selection.html.j2").render(**page(found)))
-    return path
+    there = TeacherFolder(folder)
+    write_text(
+        there.selection_page, environment().get_template("selection.html.j2").render(**page(there.selection.read()))
+    )
+    return there.selection_page
 
 
-def page(found: Mapping[str, Any]) -> dict[str, Any]:
+def page(found: Selection) -> dict[str, Any]:
     """What the template shows: label sets, curves with a few of their values, reliability, agreement."""
     names = [row["name"] for row in found["sets"][0]["classes"]]
     return {
@@ -62,7 +58,7 @@ def page(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(found: Selection) -> list[tuple[str, str]]:
     facts = [("images", f"{found['images']}"), ("pixels", f"{found['pixels']:,}".replace(",", " "))]
     if found["checkpoint"]:
         facts.append(("checkpoint", str(found["checkpoint"])[:16]))
@@ -75,7 +71,7 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def _curve(kind: str, curve: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+def _curve(kind: str, curve: Curve, names: list[str]) -> dict[str, Any]:
     bounds = curve["bound"]
     lines = [Series("coverage", _COVERAGE, bounds, _percent(curve["coverage"]))]
     if curve["precision"] is not None:

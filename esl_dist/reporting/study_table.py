@@ -173,12 +173,12 @@ def _table(groups: Sequence[Group], kind: str) -> StudyTable:
 def _row(group: str, stages: dict[int, StageRecord], kind: str, classes: Sequence[str]) -> Row:
     records = list(stages.values())
     ious = [
-        spread([100 * r.metrics[kind]["iou"][name] for r in records if r.metrics[kind]["iou"][name] is not None])
+        spread([100 * value for r in records if (value := r.metrics[kind]["iou"][name]) is not None])
         for name in classes
     ]
     last = spread([_miou(r, kind) for r in records])
     assert last is not None
-    star = spread([100 * r.metrics[kind]["miou_star"] for r in records if r.metrics[kind].get("miou_star") is not None])
+    star = spread([100 * value for r in records if (value := r.metrics[kind].get("miou_star")) is not None])
     # A best over some of the seeds would be compared with a last over all of them.
     best, best_star = (
         spread([100 * f[kind] for f in found]) if all(kind in f for f in found) else None

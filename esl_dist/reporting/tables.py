@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from esl_dist.reporting.quality import Comparison
 from esl_dist.reporting.record import NO_GAIN, NO_METHOD, RunRecord, StageRecord
+from esl_dist.runs.content import ClassRow
+from esl_dist.runs.events import Labels, Train
 
 STATISTICS_TITLES = {"running": "running BN statistics", "target": "target BN statistics"}
 
@@ -100,12 +102,11 @@ class Cost:
 
 
 def costs(run: RunRecord) -> list[Cost]:
-    lines = run.events_of("train")
+    trained = run.events_of(Train)
 
     def median(stage: StageRecord, key: str) -> float | None:
-        values = [
-            float(e[key]) for e in lines if e.get("stage") == stage.folder and isinstance(e.get(key), int | float)
-        ]
+        found = [event.figures.get(key) for event in trained if event.stage == stage.folder]
+        values = [value for value in found if value is not None]
         return statistics.median(values) if values else None
 
     return [
@@ -177,11 +178,11 @@ def rounds(run: RunRecord, measured: Comparison | None) -> list[RoundRow]:
     """How the labels changed from round to round; empty for runs of one round."""
     if run.config.selftrain.rounds == 1:
         return []
-    logged = {event.get("set"): event for event in run.events_of("labels")}
+    logged = {event.set: event for event in run.events_of(Labels)}
     rows = []
     for name, content in run.label_sets.items():
-        event = logged.get(name, {})
-        both, same = event.get("both_kept"), event.get("agreed")
+        event = logged.get(name)
+        both, same = (event.both_kept, event.agreed) if event is not None else (None, None)
         agreed = 100 * same / both if both and same is not None else None
         rows.append(
             RoundRow(
@@ -195,13 +196,13 @@ def rounds(run: RunRecord, measured: Comparison | None) -> list[RoundRow]:
     return rows
 
 
-def _label_cell(entry: dict[str, float], wrong: float | None) -> LabelCell:
+def _label_cell(entry: ClassRow, wrong: float | None) -> LabelCell:
     return LabelCell(
         entry["threshold"], 100 * entry["kept"] / entry["count"] if entry["count"] else None, _percent(wrong)
     )
 
 
-def _share(entries: Sequence[dict[str, float]]) -> float | None:
+def _share(entries: Sequence[ClassRow]) -> float | None:
     total = sum(entry["count"] for entry in entries)
     return 100 * sum(entry["kept"] for entry in entries) / total if total else None
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from esl_dist.data.decode import read_rgb
 from esl_dist.reporting.pictures import Panel, photo, shown_size
 from esl_dist.reporting.record import RunRecord
+from esl_dist.runs import StageFolder
 
 _STEPS = {
     "source": ("Source image", "in the target’s look", "and back"),
@@ -32,21 +32,19 @@ def translations(run: RunRecord) -> list[Translated]:
     Raises:
         ValueError: a file that a finished one left is damaged.
     """
-    return [
-        _read(run, stage.folder, stage.title)
-        for stage in run.stages
-        if (run.path / stage.folder / "look.json").is_file()
-    ]
+    found = [(stage.title, run.folder.stage(stage.folder)) for stage in run.stages]
+    return [_read(folder, title) for title, folder in found if folder.look.exists()]
 
 
-def _read(run: RunRecord, folder: str, title: str) -> Translated:
-    path = run.path / folder
-    content = json.loads((path / "look.json").read_text(encoding="utf-8"))
-    colours = tuple((name, tuple(zip(entry["mean"], entry["std"], strict=True))) for name, entry in content.items())
+def _read(folder: StageFolder, title: str) -> Translated:
+    look = folder.look.read()
+    colours = tuple((name, tuple(zip(entry["mean"], entry["std"], strict=True))) for name, entry in look.items())
     rows = []
     for domain, steps in _STEPS.items():
-        for first in sorted((path / "pictures").glob(f"{domain}-*-0.png")):
-            images = [read_rgb(first.with_name(f"{first.stem[:-1]}{step}.png")) for step in range(len(steps))]
+        number = 0
+        while folder.picture(domain, number, 0).is_file():
+            images = [read_rgb(folder.picture(domain, number, step)) for step in range(len(steps))]
             size = shown_size(*images[0].shape[:2])
             rows.append(tuple(Panel(name, photo(image, size)) for name, image in zip(steps, images, strict=True)))
+            number += 1
     return Translated(title, colours, tuple(rows))

@@ -5,11 +5,14 @@ lines.
 ``metrics.jsonl``.
 """
 
+from esl_dist.runs.checkpoints import CheckpointFolder, CheckpointsFolder
 from esl_dist.runs.folders import LabelSetFolder, LabelsFolder, RunFolder, StageFolder, TeacherFolder
 from esl_dist.runs.records import Damaged, Record
 from esl_dist.runs.studies import PartFolder, StudyFolder, TrialFolder
 
 __all__ = [
+    "CheckpointFolder",
+    "CheckpointsFolder",
     "Damaged",
     "LabelSetFolder",
     "LabelsFolder",

@@ -28,6 +28,31 @@ class Ending:
             )
 
 
+@dataclass(frozen=True)
+class Best:
+    """``best.json``: the checkpoint that scored best while training; scores 0-1."""
+
+    step: int
+    score: float
+
+
+class FileEntry(TypedDict):
+    """One file of a checkpoint."""
+
+    sha256: str
+    size: int
+
+
+class Manifest(TypedDict):
+    """``manifest.json`` of a checkpoint; ``engine.checkpoint.manifest`` seals it in its own way."""
+
+    schema_version: int
+    step: int
+    code_version: str
+    files: dict[str, FileEntry]
+    meta: dict[str, Any]
+
+
 class Scores(TypedDict):
     """``metrics-<statistics>.json``; scores 0-1, None where a class is absent."""
 
@@ -128,6 +153,41 @@ class LabelsMade:
     seconds: float = 0.0
     identity: dict[str, Any] = field(default_factory=dict)
     """Options that the sets are a function of, as ``stage.json`` has a stage's."""
+
+
+@dataclass(frozen=True)
+class TakenFrom:
+    """``part.json`` of a trial: where its first stages come from."""
+
+    part: str
+    """Key of a folder below ``shared/``; empty where the trial trains everything itself."""
+
+
+@dataclass(frozen=True)
+class MadeOfPart:
+    """``made.json`` of a part: what of it is finished."""
+
+    made: tuple[str, ...]
+    """``stages``, and the keys of spools."""
+    stages: tuple[str, ...] = ()
+    """Entries of ``run.stages``."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """``decision.json`` of a trial: a scheduler's word to stop."""
+
+    by: str
+
+
+@dataclass(frozen=True)
+class ServerRun:
+    """``mlflow.json`` of a study or a trial: which run of which server stands for it, and what it was told last."""
+
+    run_id: str
+    uri: str
+    experiment: str
+    told: str = ""
 
 
 class Colours(TypedDict):

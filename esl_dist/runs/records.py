@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from esl_dist import atomic
 from esl_dist.runs.shape import Misshapen, shaped
+
+log = logging.getLogger(__name__)
 
 SEAL = "record_sha256"
 
@@ -55,11 +58,24 @@ class Record(Generic[Content]):
         """Its content, None where there is no such file. ``Damaged`` as ``read``."""
         return self.read() if self.exists() else None
 
-    def write(self, content: Content) -> None:
-        """Replace the file in one step; raises ``OSError``, and ``ValueError`` for a number that is not finite (a
-        programmer's error).
+    def recall(self) -> Content | None:
+        """Its content; None where there is no such file and, with a warning, where it is damaged. For notes of what was
+        done: it is then done again.
         """
-        atomic.write_text(self.path, encode(plain(content)))
+        try:
+            return self.find()
+        except Damaged as error:
+            log.warning("%s", error)
+            return None
+
+    def write(self, content: Content, *, durable: bool = True) -> None:
+        """Replace the file in one step (``durable``: see ``atomic.replacing``).
+
+        Raises:
+            OSError: the disk refused.
+            ValueError: a number is not finite, which is a programmer's error.
+        """
+        atomic.write_text(self.path, encode(plain(content)), durable=durable)
 
     def forget(self) -> None:
         """Remove the file, if it is there: what it says is no longer so."""

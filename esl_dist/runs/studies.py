@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from esl_dist.runs.content import Decision, MadeOfPart, ServerRun, TakenFrom
 from esl_dist.runs.folders import RunFolder
+from esl_dist.runs.records import Record
+
+_AGAIN = "start the study again"
+_BEFORE = "shared.json"
+"""What both records of shared work were called in releases before 0.2."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +40,9 @@ class StudyFolder:
         return self.path / "stop"
 
     @property
-    def mirror(self) -> Path:
+    def server_run(self) -> Record[ServerRun]:
         """Which MLflow run stands for the study."""
-        return self.path / "mlflow.json"
+        return Record(self.path / "mlflow.json", ServerRun, "another run of the server is begun for it")
 
     @property
     def scratch(self) -> Path:
@@ -91,24 +97,19 @@ class TrialFolder:
         return RunFolder(self.path / "run")
 
     @property
-    def part(self) -> Path:
+    def part(self) -> Record[TakenFrom]:
         """Which part of ``shared/`` it takes its first stages from."""
-        return self.path / "part.json"
+        return Record(_either(self.path / "part.json", self.path / _BEFORE), TakenFrom, _AGAIN)
 
     @property
-    def part_before(self) -> Path:
-        """The same in studies of releases before 0.2."""
-        return self.path / "shared.json"
-
-    @property
-    def decision(self) -> Path:
+    def decision(self) -> Record[Decision]:
         """A scheduler's word to stop."""
-        return self.path / "decision.json"
+        return Record(self.path / "decision.json", Decision, "the trial goes on")
 
     @property
-    def mirror(self) -> Path:
+    def server_run(self) -> Record[ServerRun]:
         """Which MLflow run stands for the trial."""
-        return self.path / "mlflow.json"
+        return Record(self.path / "mlflow.json", ServerRun, "another run of the server is begun for it")
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,11 @@ class PartFolder:
     path: Path
 
     @property
-    def made(self) -> Path:
+    def made(self) -> Record[MadeOfPart]:
         """Which of its stages and spools are finished."""
-        return self.path / "made.json"
-
-    @property
-    def made_before(self) -> Path:
-        """The same in studies of releases before 0.2."""
-        return self.path / "shared.json"
+        return Record(
+            _either(self.path / "made.json", self.path / _BEFORE), MadeOfPart, "what it says is made sure of again"
+        )
 
     @property
     def log(self) -> Path:
@@ -158,3 +156,8 @@ class ExtractionFolder:
     @property
     def spool(self) -> Path:
         return self.path / "spool"
+
+
+def _either(path: Path, before: Path) -> Path:
+    """``path``, or where an earlier release wrote the same."""
+    return before if before.is_file() and not path.is_file() else path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +10,8 @@ from esl_dist.config.ranks import on_ranks
 from esl_dist.config.schema import Config
 from esl_dist.config.study import StudyConfig
 from esl_dist.methods import Stage, stages
-from esl_dist.tracking.jsonl import read_with_offsets
-from esl_dist.tracking.state import METRICS
+from esl_dist.runs import RunFolder, lines
+from esl_dist.runs.events import Eval, Labels
 
 
 class Point(NamedTuple):
@@ -54,9 +53,7 @@ def scored_stage(study: StudyConfig, config: Config) -> Stage:
 def final_score(study: StudyConfig, config: Config, run_dir: Path) -> float | None:
     """The trial's score after its last step; None where the class is absent."""
     statistics = study.bn_statistics or config.eval.bn_statistics[0]
-    metrics = json.loads(
-        (run_dir / scored_stage(study, config).name / f"metrics-{statistics}.json").read_text(encoding="utf-8")
-    )
+    metrics = RunFolder(run_dir).stage(scored_stage(study, config).name).scores(statistics).read()
     value = metrics["miou"] if study.metric == "miou" else metrics["iou"].get(study.metric.removeprefix("iou/"))
     return None if value is None else float(value)
 
@@ -67,7 +64,7 @@ class Curve:
     """
 
     def __init__(self, config: Config, world: int, run_dir: Path) -> None:
-        self._path = run_dir / METRICS
+        self._path = RunFolder(run_dir).metrics
         self._offset, self._inode, self._last = 0, -1, 0
         self._before: dict[str, int] = {}
         done = 0
@@ -88,18 +85,20 @@ class Curve:
             now = os.stat(self._path)
             if now.st_ino != self._inode or now.st_size < self._offset:  # a resume rewrites the file
                 self._inode, self._offset = now.st_ino, 0
-            for self._offset, event in read_with_offsets(self._path, self._offset):  # noqa: B020 - how far it was read
-                if event.get("event") == "labels":
-                    self.labels = str(event.get("labels", ""))
-                elif (
-                    event.get("event") == "eval"
-                    and event.get("stage") in self._before
-                    and event.get("bn_statistics") == self._statistics
-                ):
-                    step = self._before[event["stage"]] + int(event["step"])
-                    if event.get("miou") is not None and step > self._last:
+            for line in lines.read(self._path, self._offset, complete=True):
+                self._offset += len(line.raw)
+                event = line.event
+                if isinstance(event, Labels):
+                    self.labels = event.labels
+                elif isinstance(event, Eval) and self._counts(event):
+                    step = self._before[event.stage] + event.step
+                    if event.miou is not None and step > self._last:
                         self._last = step
-                        found.append(Point(step, float(event["miou"])))
+                        found.append(Point(step, event.miou))
         except FileNotFoundError:
             pass
         return found
+
+    def _counts(self, event: Eval) -> bool:
+        """Whether a score is of a stage that the trial trains itself, with the statistics that it is compared by."""
+        return event.stage in self._before and event.bn_statistics == self._statistics

@@ -16,15 +16,17 @@ from types import FrameType
 from typing import Any
 
 from esl_dist.config import load
+from esl_dist.config.secrets import without_password
 from esl_dist.config.study import StudyConfig
 from esl_dist.engine.guards import RunLock
 from esl_dist.errors import RunFailure
+from esl_dist.runs import StudyFolder
 from esl_dist.studies import cluster, shared
 from esl_dist.studies.child import STOP_S
 from esl_dist.studies.curve import Curve, Point
 from esl_dist.studies.mlflow import StudyRuns
 from esl_dist.studies.prepare import Prepared, parts, prepare
-from esl_dist.studies.record import CONFIG, LOG, RUN, TrialRecord, log_tail, short_names, text
+from esl_dist.studies.record import TrialRecord, log_tail, short_names, text
 from esl_dist.studies.results import table, write
 from esl_dist.studies.suggest import Suggestions
 from esl_dist.studies.trial import decided, environment
@@ -47,7 +49,7 @@ def run_study(study: StudyConfig) -> int:
     """
     cluster.require()
     with RunLock(study.folder):
-        (study.folder / shared.STOP).unlink(missing_ok=True)
+        StudyFolder(study.folder).stop.unlink(missing_ok=True)
         prepared = prepare(study)
         driver = Driver(prepared)
         if driver.left():
@@ -62,10 +64,14 @@ class Driver:
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared, self._study, self._dir = prepared, prepared.study, prepared.dir.resolve()
+        self._folder = StudyFolder(self._dir)
         self._said: dict[str, str] = {}
         self._suggestions: Suggestions | None = None
         self._cwd = os.getcwd()
         tracking = prepared.base.tracking
+        if tracking.uri != without_password(tracking.uri):
+            # What is written down has no password, so that the trials' trainings learn it here.
+            os.environ["MLFLOW_TRACKING_URI"] = tracking.uri
         self._runs = (
             StudyRuns(self._dir, tracking_uri(tracking, self._study.folder.parent), tracking.experiment)
             if tracking.mlflow
@@ -125,11 +131,11 @@ class Driver:
         for record in self._prepared.records():
             chain = self._prepared.chains.get(record.id)
             if chain is not None and chain.part in failed and not record.is_final:
-                folder = self._dir / "trials" / record.id
+                folder = self._folder.trial(record.id)
                 record.end(
                     "failed",
                     reason=f"the shared stages failed: {failed[chain.part]}",
-                    log_tail=log_tail(shared.folder_of(self._dir, chain.part) / "child.txt"),
+                    log_tail=log_tail(self._folder.part(chain.part).log),
                 )
                 record.save(folder)
         self._look()
@@ -163,7 +169,7 @@ class Driver:
         runner = tune.with_resources(
             trainable.TrialRunner, {key.lower(): count for key, count in cluster.resources(self._study).items()}
         )
-        scratch = self._dir / ".ray"
+        scratch = self._folder.scratch
         shutil.rmtree(scratch, ignore_errors=True)
         tuner = tune.Tuner(
             runner,
@@ -196,7 +202,7 @@ class Driver:
         while (left := [r for r in self._prepared.records() if r.status == "running"]) and time.monotonic() < end:
             time.sleep(shared.POLL_S)
         for record in left:
-            folder = self._dir / "trials" / record.id
+            folder = self._folder.trial(record.id)
             decision = decided(folder)
             record.end("stopped" if decision else "queued", stopped_by=decision)
             record.save(folder)
@@ -222,9 +228,10 @@ class Driver:
     def _past(self, records: list[TrialRecord]) -> Iterator[tuple[str, list[Point]]]:
         """Scores while training of the trials that were run in earlier starts."""
         for record in records:
-            folder = self._dir / "trials" / record.id
-            if record.is_final and (folder / CONFIG).is_file():
-                yield record.id, Curve(load.load_config(str(folder / CONFIG)), self._study.world, folder / RUN).new()
+            folder = self._folder.trial(record.id)
+            if record.is_final and folder.config.is_file():
+                config = load.load_config(str(folder.config))
+                yield record.id, Curve(config, self._study.world, folder.run.path).new()
 
     def _ask(self) -> str:
         """A new trial at the point that the sampler wants to see."""
@@ -238,7 +245,7 @@ class Driver:
             self._suggestions.tell(trial, score)
 
     def _stopping(self) -> bool:
-        return (self._dir / shared.STOP).exists()
+        return self._folder.stop.exists()
 
     def _stopper(self, tune: Any) -> Any:
         stopping = self._stopping
@@ -273,10 +280,10 @@ class Driver:
 
     def _lost(self, trial: str) -> None:
         """A trial ended with an error: if its record does not say which, whoever was to write it is gone."""
-        folder = self._dir / "trials" / trial
+        folder = self._folder.trial(trial)
         record = TrialRecord.load(folder)
         if not record.is_final:
-            record.end("failed", reason="its worker process was lost", log_tail=log_tail(folder / LOG))
+            record.end("failed", reason="its worker process was lost", log_tail=log_tail(folder.log))
             record.save(folder)
 
     def _look(self) -> None:
@@ -325,10 +332,12 @@ def _stop_on_signal(study_dir: Path) -> Iterator[None]:
     ends by itself.
     """
 
+    stop = StudyFolder(study_dir).stop
+
     def handle(number: int, frame: FrameType | None) -> None:
-        if (study_dir / shared.STOP).exists():
+        if stop.exists():
             os._exit(STOPPED_CODE)
-        (study_dir / shared.STOP).touch()
+        stop.touch()
         log.info("stopping: trials save and leave; once more to stop at once")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -16,14 +16,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from esl_dist.atomic import write_json
-from esl_dist.studies.folder import StudyFolder, read_study
+from esl_dist.config.secrets import without_password
+from esl_dist.runs import Record, RunFolder, StudyFolder
+from esl_dist.runs.content import ServerRun
 from esl_dist.studies.outcome import final_weights
-from esl_dist.studies.record import TrialRecord, read_state, short_names, text
-from esl_dist.studies.trial import STUDY
+from esl_dist.studies.reading import StudyRecord, read_study
+from esl_dist.studies.record import TrialRecord, short_names, text
 from esl_dist.tracking.backend import MAX_PARAM, MlflowBackend, reason
 from esl_dist.tracking.follow import Follower
-from esl_dist.tracking.state import METRICS, STATE, MirrorState, only_sender, without_password
+from esl_dist.tracking.state import MirrorState, only_sender
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class StudyRuns:
 
     def __init__(self, study_dir: Path, uri: str, experiment: str) -> None:
         self._dir, self._shown, self._experiment = study_dir, without_password(uri), experiment
+        self._folder = StudyFolder(study_dir)
         self._backend: MlflowBackend | None = None
         self._not_before = 0.0
         self._failing = False
@@ -75,19 +77,19 @@ class StudyRuns:
         with self._forgiving():
             study = read_study(self._dir)
             parent, client, settings = self._settle(self._backend, study), self._backend.client(), study.settings()
-            for path in (self._dir / STUDY, *artifacts):
+            for path in (self._folder.config, *artifacts):
                 client.log_artifact(parent, str(path))
             if settings:
                 client.log_metric(parent, "best", settings[0].score.mean)
                 self._register(study, client)
             client.set_terminated(parent, status=status)
 
-    def _settle(self, backend: MlflowBackend, study: StudyFolder) -> str:
+    def _settle(self, backend: MlflowBackend, study: StudyRecord) -> str:
         config = study.config
-        parent = self._run_of(self._dir)
+        parent = self._run_of(self._folder.server_run)
         if not parent:
             parent = backend.create(config.name, {"study": config.name})
-            self._remember(self._dir, parent)
+            self._remember(self._folder.server_run, parent)
             about = {
                 "base": config.base,
                 "options": " ".join(config.options),
@@ -102,19 +104,20 @@ class StudyRuns:
             self._settle_trial(backend, study, trial, parent)
         return parent
 
-    def _settle_trial(self, backend: MlflowBackend, study: StudyFolder, trial: TrialRecord, parent: str) -> None:
-        client, folder = backend.client(), self._dir / "trials" / trial.id
-        run_id = self._run_of(folder)
+    def _settle_trial(self, backend: MlflowBackend, study: StudyRecord, trial: TrialRecord, parent: str) -> None:
+        client, stands_for = backend.client(), self._folder.trial(trial.id).server_run
+        run_id = self._run_of(stands_for)
         if not run_id:
             run_id = backend.create(
                 _name(trial),
                 {PARENT_TAG: parent, "study": study.config.name, "trial": trial.id, "seed": str(trial.seed)},
             )
-            self._remember(folder, run_id)
+            self._remember(stands_for, run_id)
         # One that was worked on and waits again was interrupted, with the whole study.
         interrupted = trial.status == "queued" and trial.started is not None
         told = f"{trial.status} {trial.stopped_by or ''}{'interrupted' if interrupted else ''}".strip()
-        if read_state(folder / STATE).get("told") == told:
+        known_run = stands_for.recall()
+        if known_run is not None and known_run.told == told:
             return
         tags = {
             "stopped_by": "user" if interrupted else trial.stopped_by,
@@ -138,24 +141,21 @@ class StudyRuns:
             client.set_terminated(run_id, status="KILLED" if interrupted else STATUS[trial.status], end_time=ended)
         else:
             client.update_run(run_id, status=STATUS[trial.status])
-        self._remember(folder, run_id, told)
+        self._remember(stands_for, run_id, told)
 
-    def _outcome(self, backend: MlflowBackend, study: StudyFolder, trial: TrialRecord, run_id: str) -> None:
+    def _outcome(self, backend: MlflowBackend, study: StudyRecord, trial: TrialRecord, run_id: str) -> None:
         """Score, thresholds, and of its curves what the trial's own mirror has not sent."""
         client, run_dir = backend.client(), self._dir / trial.run
         if trial.score is not None:
             client.log_metric(run_id, "score", trial.score)
         metric, now = importlib.import_module("mlflow.entities").Metric, int(1000 * time.time())
-        for path in sorted((run_dir / "pseudo_labels").glob("*/thresholds.json")):
-            client.log_artifact(run_id, str(path), f"pseudo_labels/{path.parent.name}")
-            rows = json.loads(path.read_text(encoding="utf-8"))["classes"]
-            values = [
-                (f"labels/{path.parent.name}/threshold/{row['name']}", row["threshold"])
-                for row in rows
-                if row["threshold"] is not None
-            ]
-            client.log_batch(run_id, metrics=[metric(name, value, now, 0) for name, value in values])
-        if (run_dir / METRICS).is_file():
+        for made in RunFolder(run_dir).labels.sets():
+            client.log_artifact(run_id, str(made.thresholds.path), f"pseudo_labels/{made.name}")
+            rows = made.thresholds.read()["classes"]
+            values = {f"labels/{made.name}/threshold/{row['name']}": row["threshold"] for row in rows}
+            known_values = [(name, value) for name, value in values.items() if value is not None]
+            client.log_batch(run_id, metrics=[metric(name, value, now, 0) for name, value in known_values])
+        if RunFolder(run_dir).metrics.is_file():
             state = MirrorState.load(run_dir)
             if state is None or state.run_id != run_id:
                 state = MirrorState(
@@ -165,13 +165,13 @@ class StudyRuns:
                 if alone:
                     Follower(run_dir, state, backend).poll(patient=False)
 
-    def _register(self, study: StudyFolder, client: Any) -> None:
+    def _register(self, study: StudyRecord, client: Any) -> None:
         """The best setting's best seed becomes a version of the study's model, with the alias ``best``."""
         best = study.best()
         weights = final_weights(study.run(best), study.config.stage) if best is not None else None
         if best is None or weights is None:
             return
-        run_id, name = self._run_of(self._dir / "trials" / best.id), f"esl_dist-{study.config.name}"
+        run_id, name = self._run_of(self._folder.trial(best.id).server_run), f"esl_dist-{study.config.name}"
         if any(model.name == name for model in client.search_registered_models(f"name = '{name}'")):
             with contextlib.suppress(Exception):  # no version has the alias
                 if client.get_model_version_by_alias(name, ALIAS).run_id == run_id:
@@ -187,17 +187,14 @@ class StudyRuns:
 
     # -- what is remembered beside the trials ----------------------------------------------------------------------
 
-    def _run_of(self, folder: Path) -> str:
+    def _run_of(self, record: Record[ServerRun]) -> str:
         """Id of the run that stands for a folder; empty where there is none on this server."""
-        found = read_state(folder / STATE)
-        return (
-            str(found["run_id"])
-            if (found.get("uri"), found.get("experiment")) == (self._shown, self._experiment)
-            else ""
-        )
+        found = record.recall()
+        here = found is not None and (found.uri, found.experiment) == (self._shown, self._experiment)
+        return found.run_id if found is not None and here else ""
 
-    def _remember(self, folder: Path, run_id: str, told: str = "") -> None:
-        write_json(folder / STATE, {"run_id": run_id, "uri": self._shown, "experiment": self._experiment, "told": told})
+    def _remember(self, record: Record[ServerRun], run_id: str, told: str = "") -> None:
+        record.write(ServerRun(run_id, self._shown, self._experiment, told))
 
     @contextlib.contextmanager
     def _forgiving(self) -> Iterator[None]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from esl_dist.engine.checkpoint import final_checkpoint
 from esl_dist.labels import protocol
 from esl_dist.methods import stages
 from esl_dist.reporting.gallery import open_target
 from esl_dist.reporting.quality import compare
 from esl_dist.reporting.record import RunRecord, read_run
+from esl_dist.runs import CheckpointFolder, RunFolder
+from esl_dist.runs.content import Thresholds
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ class Labels:
         """Of the labels that ``stage`` trained on (empty: the last stage that trained on any); None where there are
         none to read.
         """
-        if not (run_dir / "config.yaml").is_file():
+        if not RunFolder(run_dir).config.is_file():
             return None  # it was never started
         try:
             run = read_run(run_dir)
@@ -55,27 +54,23 @@ class Labels:
             log.warning("%s: its labels are not in the study's result: %s", run_dir, error)
             return None
 
-    def _wrong(self, run: RunRecord, name: str, content: dict[str, Any]) -> float | None:
+    def _wrong(self, run: RunRecord, name: str, content: Thresholds) -> float | None:
         key = str(content.get("labels") or run.path / name)
         if key not in self._known:
-            counted, value = _counted(run.path / "pseudo_labels" / "selection.json", content)
+            counted, value = _counted(run.path, content)
             self._known[key] = value if counted else _measured(run, name)
         return self._known[key]
 
 
-def _counted(path: Path, content: dict[str, Any]) -> tuple[bool, float | None]:
+def _counted(run_dir: Path, content: Thresholds) -> tuple[bool, float | None]:
     """Whether the extraction that made this very set has judged it, and its share of wrong labels."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        kept = [entry["kept"] for entry in content["classes"]]
-        same = next(
-            entry
-            for entry in found["sets"]
-            if entry["rule"] == content["rule"] and [row["kept"] for row in entry["classes"]] == kept
-        )
-        return True, same["wrong"]
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        return False, None
+    kept = [row["kept"] for row in content["classes"]]
+    for teacher in RunFolder(run_dir).labels.teachers():
+        found = teacher.selection.recall()
+        for made in found["sets"] if found is not None else ():
+            if made["rule"] == content.get("rule") and [row["kept"] for row in made["classes"]] == kept:
+                return True, made["wrong"]
+    return False, None
 
 
 def _measured(run: RunRecord, name: str) -> float | None:
@@ -83,15 +78,16 @@ def _measured(run: RunRecord, name: str) -> float | None:
     if target is None or not target.labelled:
         return None
     classes = protocol(run.config.data.protocol).num_classes
-    return compare(run.path / "pseudo_labels", [name], classes, target).sets[name].wrong()
+    return compare([RunFolder(run.path).labels.set(name)], classes, target).sets[name].wrong()
 
 
 def final_weights(run_dir: Path, stage: str = "") -> Path | None:
     """The weights that ``stage`` ended with (empty: the last one but the oracle); None where it did not come so far."""
     try:
-        folder = run_dir / (stage or [s.name for s in stages(read_run(run_dir).config) if s.role != "bound"][-1])
-        final = final_checkpoint(folder)
+        name = stage or [s.name for s in stages(read_run(run_dir).config) if s.role != "bound"][-1]
+        final = RunFolder(run_dir).stage(name).final
     except (OSError, ValueError, IndexError) as error:
         log.warning("%s: its weights cannot be found: %s", run_dir, error)
         return None
-    return final / "segmenter.pt" if final is not None and (final / "segmenter.pt").is_file() else None
+    weights = None if final is None else CheckpointFolder(final).tensors("segmenter")
+    return weights if weights is not None and weights.is_file() else None

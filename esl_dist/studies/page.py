@@ -13,11 +13,11 @@ from markupsafe import Markup
 from esl_dist.reporting.chart import COLOURS
 from esl_dist.reporting.report import environment
 from esl_dist.reporting.study_page import spread_text
-from esl_dist.studies.folder import Setting, StudyFolder, key
+from esl_dist.runs import StudyFolder
 from esl_dist.studies.outcome import LabelFigures
 from esl_dist.studies.plots import Line, Mark, Thread, axis, parallel_coordinates, spread_chart
+from esl_dist.studies.reading import Setting, StudyRecord, key
 from esl_dist.studies.record import TrialRecord, short_names, text
-from esl_dist.studies.trial import STUDY
 
 BEST_SHOWN = 12
 LABEL_OPTIONS = {"pseudo_labels.nu": "ν*", "pseudo_labels.mu": "μ*", "pseudo_labels.portion": "portion"}
@@ -38,7 +38,7 @@ class Chart:
     """Colour and the other options' values."""
 
 
-def page(study: StudyFolder, figures: Figures) -> str:
+def page(study: StudyRecord, figures: Figures) -> str:
     """The page as text."""
     settings = study.settings()
     content = {
@@ -53,7 +53,7 @@ def page(study: StudyFolder, figures: Figures) -> str:
         "label_charts": _label_charts(study, figures),
         "trials": _trials(study, figures),
         "failed": [trial for trial in study.trials if trial.status == "failed"],
-        "resolved": (study.path / STUDY).read_text(encoding="utf-8"),
+        "resolved": StudyFolder(study.path).config.read_text(encoding="utf-8"),
     }
     return (
         environment("esl_dist.studies")
@@ -62,7 +62,7 @@ def page(study: StudyFolder, figures: Figures) -> str:
     )
 
 
-def _facts(study: StudyFolder) -> list[tuple[str, str]]:
+def _facts(study: StudyRecord) -> list[tuple[str, str]]:
     config, counts = study.config, Counter(trial.status for trial in study.trials)
     spans = [
         (trial.started, trial.ended) for trial in study.trials if trial.started is not None and trial.ended is not None
@@ -133,7 +133,7 @@ def _row(setting: Setting, figures: Figures) -> _Row:
     )
 
 
-def _score_chart(study: StudyFolder, option: str) -> Chart | None:
+def _score_chart(study: StudyRecord, option: str) -> Chart | None:
     """The score over one option: a line per choice of the other options."""
 
     def score(trial: TrialRecord) -> float | None:
@@ -143,7 +143,7 @@ def _score_chart(study: StudyFolder, option: str) -> Chart | None:
     return _chart(shown, option, option, score)
 
 
-def _label_charts(study: StudyFolder, figures: Figures) -> list[Chart]:
+def _label_charts(study: StudyRecord, figures: Figures) -> list[Chart]:
     """Coverage and share of wrong labels over ν* (or μ*, or CBST's portion)."""
 
     def coverage(trial: TrialRecord) -> float | None:
@@ -198,7 +198,7 @@ def _mark(option: str, members: Sequence[tuple[TrialRecord, float]], ended: bool
     )
 
 
-def _parallel(study: StudyFolder) -> Markup | None:
+def _parallel(study: StudyRecord) -> Markup | None:
     """Settings across all options, and trials that were stopped with the score that they had; None for fewer than two
     options.
     """
@@ -238,7 +238,7 @@ class _TrialRow:
     width: float
 
 
-def _trials(study: StudyFolder, figures: Figures) -> list[_TrialRow]:
+def _trials(study: StudyRecord, figures: Figures) -> list[_TrialRow]:
     ends = [time for trial in study.trials for time in (trial.started, trial.ended) if time is not None]
     first, span = (min(ends), max(max(ends) - min(ends), 1e-9)) if ends else (0.0, 1.0)
     rows = []

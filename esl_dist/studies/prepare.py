@@ -11,16 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from esl_dist.atomic import write_json, write_text
+from esl_dist.atomic import write_text
 from esl_dist.config import load
 from esl_dist.config.load import ConfigError
 from esl_dist.config.schema import Config
-from esl_dist.config.study import CONTINUOUS, StudyConfig, discrete, dump_study, load_study, options_of
+from esl_dist.config.study import CONTINUOUS, StudyConfig, discrete, dump_study, load_study, options_of, public_study
+from esl_dist.runs import StudyFolder, TrialFolder
+from esl_dist.runs.content import TakenFrom
 from esl_dist.studies import shared
 from esl_dist.studies.curve import scored_stage
-from esl_dist.studies.record import CONFIG, RUN, TrialRecord, short_names, text, trials
+from esl_dist.studies.record import TrialRecord, short_names, text, trials
 from esl_dist.studies.shared import Chain
-from esl_dist.studies.trial import STUDY, decided
+from esl_dist.studies.trial import decided
 
 # These change how fast a study goes, not what it is.
 FREE = ("concurrent", "address")
@@ -41,15 +43,16 @@ class Prepared:
 
     def add(self, number: int, point: Mapping[str, Any], seed: int, record: TrialRecord | None = None) -> TrialRecord:
         """Write a trial's folder. One whose configuration is impossible is ``failed`` from the start, and says why."""
-        record = record or TrialRecord(f"{number:03d}", number, dict(point), seed, f"trials/{number:03d}/{RUN}")
-        folder = self.dir / "trials" / record.id
+        run = StudyFolder(self.dir).trial(f"{number:03d}").run.path
+        record = record or TrialRecord(f"{number:03d}", number, dict(point), seed, str(run.relative_to(self.dir)))
+        folder = StudyFolder(self.dir).trial(record.id)
         try:
             config, self.chains[record.id] = trial_config(self.study, point, seed, folder, self.base.run.seed)
         except ValueError as error:
             record.end("failed", reason=str(error))
         else:
-            write_text(folder / CONFIG, load.dump(config))
-            write_json(folder / shared.DONE, {"part": self.chains[record.id].part})
+            write_text(folder.config, load.dump(config))
+            folder.part.write(TakenFrom(self.chains[record.id].part))
             if record.status == "running" and (by := decided(folder)):  # killed on its way out
                 record.end("stopped", stopped_by=by)
             elif record.status in ("running", "failed"):  # of a start that was killed, or worth another try
@@ -88,7 +91,7 @@ def prepare(study: StudyConfig) -> Prepared:
 
 
 def trial_config(
-    study: StudyConfig, point: Mapping[str, Any], seed: int, folder: Path, base_seed: int
+    study: StudyConfig, point: Mapping[str, Any], seed: int, folder: TrialFolder, base_seed: int
 ) -> tuple[Config, Chain]:
     """The complete configuration of a trial, and what it shares with others.
 
@@ -99,7 +102,7 @@ def trial_config(
     own = [
         f"run.seed={seed}",
         f"run.name={study.name}-{_label(study.space, point)}-seed{seed}",
-        f"run.dir={folder / RUN}",
+        f"run.dir={folder.run.path}",
     ]
     config = load.load_config(study.base or None, [*study.options, *words, *own])
     if not study.gpus and not config.run.threads:
@@ -133,13 +136,11 @@ def _variants(prepared: Prepared) -> list[Chain]:
     """Chains at both ends of the ranges, low and high in turn, for every combination of the finite axes."""
     study = prepared.study
     ends = {key: values for key, axis in study.space.items() for kind, values in axis.items() if kind in CONTINUOUS}
-    found = []
+    found, check = [], StudyFolder(prepared.dir).trial("check")
     for point in discrete(study.space):
         for end in (0, 1):
             whole = {**point, **{key: values[end] for key, values in ends.items()}}
-            found.append(
-                trial_config(study, whole, study.seeds[0], prepared.dir / "trials" / "check", prepared.base.run.seed)[1]
-            )
+            found.append(trial_config(study, whole, study.seeds[0], check, prepared.base.run.seed)[1])
     return found
 
 
@@ -176,9 +177,9 @@ def _draw(study: StudyConfig, seed: int) -> list[dict[str, Any]]:
 
 def _check_same(study: StudyConfig) -> None:
     """A folder holds one study: whoever changes it chooses another name."""
-    path = study.folder / STUDY
+    path = StudyFolder(study.folder).config
     if path.is_file():
-        before, now = dataclasses.asdict(load_study(str(path))), dataclasses.asdict(study)
+        before, now = (dataclasses.asdict(public_study(made)) for made in (load_study(str(path)), study))
         changed = [key for key in now if key not in FREE and before[key] != now[key]]
         if changed:
             key = changed[0]

@@ -4,7 +4,6 @@ every change.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections import Counter
@@ -13,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from esl_dist.atomic import write_json
+from esl_dist.runs import Record, StudyFolder, TrialFolder
 
-FILE, CONFIG, LOG, RUN = "trial.json", "config.yaml", "log.txt", "run"
 FINAL = ("finished", "stopped", "failed", "reused")
 TAIL_LINES = 15
 
@@ -53,26 +51,18 @@ class TrialRecord:
         """Whether nothing is left to do for it."""
         return self.status in FINAL
 
-    def save(self, folder: Path) -> None:
-        """Replace ``folder/trial.json``."""
-        write_json(folder / FILE, dataclasses.asdict(self))
+    def save(self, folder: TrialFolder) -> None:
+        """Replace ``trial.json``."""
+        _record(folder).write(self)
 
     @classmethod
-    def load(cls, folder: Path) -> TrialRecord:
-        """Read ``folder/trial.json``.
+    def load(cls, folder: TrialFolder) -> TrialRecord:
+        """Read ``trial.json``.
 
         Raises:
             ValueError: it is damaged; the message says what to do.
         """
-        path = folder / FILE
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            known = {f.name for f in dataclasses.fields(cls)}
-            return cls(**{key: value for key, value in content.items() if key in known})
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{path}: cannot be read ({error}); delete {folder} and start the study again to repeat that trial"
-            ) from None
+        return _record(folder).read()
 
     def begin(self) -> None:
         """Work on it starts, or goes on."""
@@ -99,25 +89,18 @@ def short_names(options: Iterable[str]) -> dict[str, str]:
     return {option: name if alike[name] == 1 else option for option, name in last.items()}
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that is only a note of what was done: nothing where it is missing or damaged, and then
-    that is done again.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def trials(study_dir: Path) -> list[tuple[Path, TrialRecord]]:
+def trials(study_dir: Path) -> list[tuple[TrialFolder, TrialRecord]]:
     """Folders and records of a study's trials, by number.
 
     Raises:
         ValueError: a record is damaged.
     """
-    found = [(path.parent, TrialRecord.load(path.parent)) for path in (study_dir / "trials").glob(f"*/{FILE}")]
+    found = [(folder, TrialRecord.load(folder)) for folder in StudyFolder(study_dir).trials()]
     return sorted(found, key=lambda entry: entry[1].number)
+
+
+def _record(folder: TrialFolder) -> Record[TrialRecord]:
+    return Record(folder.record, TrialRecord, f"delete {folder.path} and start the study again to repeat that trial")
 
 
 def log_tail(path: Path, lines: int = TAIL_LINES) -> list[str]:

@@ -9,17 +9,16 @@ import io
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from esl_dist.atomic import write_text
 from esl_dist.reporting.study_page import spread_text
-from esl_dist.studies.folder import StudyFolder, read_study
+from esl_dist.runs import RunFolder, StudyFolder, lines
+from esl_dist.runs.events import Train
 from esl_dist.studies.outcome import LabelFigures, Labels
 from esl_dist.studies.page import page
+from esl_dist.studies.reading import StudyRecord, read_study
 from esl_dist.studies.record import Status, TrialRecord, short_names, text
-from esl_dist.tracking import jsonl
 from esl_dist.tracking.console import duration
-from esl_dist.tracking.state import METRICS
 
 STATUSES: tuple[Status, ...] = ("finished", "reused", "running", "queued", "stopped", "failed")
 _TAIL_BYTES = 16_384
@@ -37,7 +36,8 @@ def write(study_dir: Path) -> list[Path]:
         for trial in study.trials
         if (found := labels.of(study.run(trial), study.config.stage)) is not None
     }
-    paths = [study_dir / "study.csv", study_dir / "study.html"]
+    folder = StudyFolder(study_dir)
+    paths = [folder.table, folder.page]
     for path, content in zip(paths, (to_csv(study, figures), page(study, figures)), strict=True):
         write_text(path, content)
     return paths
@@ -46,7 +46,7 @@ def write(study_dir: Path) -> list[Path]:
 COLUMNS = ("labels", "coverage", "wrong", "seconds", "started", "ended", "same_as", "reason", "run")
 
 
-def to_csv(study: StudyFolder, figures: Mapping[str, LabelFigures]) -> str:
+def to_csv(study: StudyRecord, figures: Mapping[str, LabelFigures]) -> str:
     """One line per trial. Scores and shares are 0-1 as they were measured; times are seconds."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -94,7 +94,7 @@ def table(study_dir: Path) -> str:
     return "\n".join([*lines, _summary(study)])
 
 
-def _summary(study: StudyFolder) -> str:
+def _summary(study: StudyRecord) -> str:
     counts, settings = Counter(trial.status for trial in study.trials), study.settings()
     said = (
         f"{study.config.name}:"
@@ -110,10 +110,10 @@ def _summary(study: StudyFolder) -> str:
     )
 
 
-def _remark(study: StudyFolder, trial: TrialRecord) -> str:
+def _remark(study: StudyRecord, trial: TrialRecord) -> str:
     """How far a running trial is, and why one ended early."""
     if trial.status == "running":
-        return _progress(study.path / trial.run / METRICS)
+        return _progress(RunFolder(study.path / trial.run).metrics)
     if trial.status == "reused":
         return f"same labels as trial {trial.same_as}"
     if trial.status == "stopped":
@@ -121,11 +121,11 @@ def _remark(study: StudyFolder, trial: TrialRecord) -> str:
     return (trial.reason or "").partition("\n")[0] if trial.status == "failed" else ""
 
 
-def _progress(log: Path) -> str:
+def _progress(metrics: Path) -> str:
     try:
-        last: dict[str, Any] = {}
-        for record in jsonl.read(log, max(0, log.stat().st_size - _TAIL_BYTES)):
-            last = record if record.get("event") == "train" else last
+        last: Train | None = None
+        for line in lines.read(metrics, max(0, metrics.stat().st_size - _TAIL_BYTES)):
+            last = line.event if isinstance(line.event, Train) else last
     except OSError:
         return ""
-    return f"{last['stage']} {last['step']}/{last.get('steps', '?')}" if last else ""
+    return f"{last.stage} {last.step}/{last.steps or '?'}" if last else ""

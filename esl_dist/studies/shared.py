@@ -16,17 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from esl_dist.atomic import write_json, write_text
+from esl_dist.atomic import write_text
 from esl_dist.config import load
 from esl_dist.config.schema import Config
 from esl_dist.config.study import StudyConfig
-from esl_dist.engine.checkpoint import final_checkpoint
 from esl_dist.methods import identity, plan, stages
-from esl_dist.runs import RunFolder
+from esl_dist.runs import PartFolder, RunFolder, StudyFolder
+from esl_dist.runs.content import MadeOfPart
 from esl_dist.studies.child import Child
-from esl_dist.studies.record import read_state
 
-DONE, LABELS, STOP = "shared.json", "labels", "stop"
 STOPPED = "stopped"
 POLL_S = 0.2
 
@@ -124,65 +122,60 @@ def parts_of(chains: Sequence[Chain]) -> list[Part]:
     return list(parts.values())
 
 
-def folder_of(study_dir: Path, key: str) -> Path:
-    return study_dir / "shared" / key
-
-
 def spool_of(study_dir: Path, chain: Chain) -> Path:
     """Where the spool of a chain lies."""
-    return folder_of(study_dir, chain.part) / f"{LABELS}-{chain.spool}" / "spool"
+    return StudyFolder(study_dir).part(chain.part).extraction(chain.spool).spool
 
 
 def missing(study_dir: Path, part: Part) -> list[str]:
     """What of a part is still to be made: ``stages``, and the hashes of spools."""
-    done = read_state(folder_of(study_dir, part.key) / DONE).get("made", [])
-    return [what for what in ("stages", *part.spools) if what not in done]
+    done = StudyFolder(study_dir).part(part.key).made.recall()
+    return [what for what in ("stages", *part.spools) if done is None or what not in done.made]
 
 
 def make(study_dir: Path, part: Part, world: int, cwd: str, environment: Mapping[str, str]) -> str:
     """Train a part's stages and run its extractions, going on where an earlier call was cut off; returns why it failed,
     or an empty string.
     """
-    folder, left = folder_of(study_dir, part.key), missing(study_dir, part)
+    study = StudyFolder(study_dir)
+    folder, left = study.part(part.key), missing(study_dir, part)
     made = [what for what in ("stages", *part.spools) if what not in left]
     if part.parent:
-        adopt(folder_of(study_dir, part.parent), folder, part.config, part.adopted)
+        adopt(study.part(part.parent).path, folder.path, part.config, part.adopted)
     for what in left:
         module, arguments = _stages(folder, part) if what == "stages" else _extraction(folder, what, part.spools[what])
-        child = Child(world, module, arguments, folder, folder / "child.txt", cwd, environment)
+        child = Child(world, module, arguments, folder.path, folder.log, cwd, environment)
         while (code := child.code()) is None:
-            if (study_dir / STOP).exists():
+            if study.stop.exists():
                 child.stop()
                 return STOPPED
             time.sleep(POLL_S)
         if code:
             return child.reason()
         made.append(what)
-        write_json(folder / DONE, {"made": made, "stages": list(part.entries)})
+        folder.made.write(MadeOfPart(tuple(made), part.entries))
     return ""
 
 
-def _stages(folder: Path, part: Part) -> tuple[str, list[str]]:
-    run = dataclasses.replace(part.config.run, name=f"shared-{part.key}", dir=str(folder), adopted=part.adopted)
+def _stages(folder: PartFolder, part: Part) -> tuple[str, list[str]]:
+    run = dataclasses.replace(part.config.run, name=f"shared-{part.key}", dir=str(folder.path), adopted=part.adopted)
     config = dataclasses.replace(part.config, run=run, tracking=dataclasses.replace(part.config.tracking, mlflow=False))
-    write_text(folder / "given.yaml", load.dump(config))
-    return "esl_dist.train", ["--config", str(folder / "given.yaml")]
+    write_text(folder.given, load.dump(config))
+    return "esl_dist.train", ["--config", str(folder.given)]
 
 
-def _extraction(folder: Path, key: str, chain: Chain) -> tuple[str, list[str]]:
+def _extraction(folder: PartFolder, key: str, chain: Chain) -> tuple[str, list[str]]:
     """Logits serve every rule; scores would serve the first one that was asked for."""
-    out = folder / f"{LABELS}-{key}"
-    write_text(
-        out / "given.yaml",
-        load.dump(dataclasses.replace(chain.config, extract=dataclasses.replace(chain.config.extract, spool="logits"))),
-    )
+    made, extract = folder.extraction(key), dataclasses.replace(chain.config.extract, spool="logits")
+    write_text(made.given, load.dump(dataclasses.replace(chain.config, extract=extract)))
+    checkpoint = folder.run.stage(chain.teacher).final
     return "esl_dist.extract", [
         "--config",
-        str(out / "given.yaml"),
+        str(made.given),
         "--checkpoint",
-        str(final_checkpoint(folder / chain.teacher)),
+        str(checkpoint),
         "--out",
-        str(out),
+        str(made.path),
     ]
 
 

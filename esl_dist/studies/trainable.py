@@ -11,10 +11,11 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
-from esl_dist.atomic import write_json
 from esl_dist.config.study import StudyConfig
+from esl_dist.runs import StudyFolder
+from esl_dist.runs.content import Decision
 from esl_dist.studies.curve import Point
-from esl_dist.studies.trial import DECISION, Work
+from esl_dist.studies.trial import Work
 
 
 class TrialRunner(tune.Trainable):
@@ -118,5 +119,5 @@ def _median(study: StudyConfig, study_dir: Path) -> MedianStoppingRule:
 def _note(study_dir: Path, name: str, trial: Any, decision: str) -> str:
     """Leave word of a stop for whoever has the trial in hand: a worker that is merely told to leave cannot know why."""
     if decision == TrialScheduler.STOP and not isinstance(trial, Past):
-        write_json(study_dir / "trials" / trial.config["trial"] / DECISION, {"by": name})
+        StudyFolder(study_dir).trial(trial.config["trial"]).decision.write(Decision(name))
     return decision

@@ -13,13 +13,11 @@ from typing import Any
 from esl_dist.config import load
 from esl_dist.config.study import StudyConfig, load_study
 from esl_dist.methods import stages
+from esl_dist.runs import StudyFolder, TrialFolder
 from esl_dist.studies import shared
 from esl_dist.studies.child import Child
 from esl_dist.studies.curve import Curve, final_score
-from esl_dist.studies.record import CONFIG, FILE, LOG, RUN, TrialRecord, log_tail, read_state
-from esl_dist.tracking.state import STATE
-
-DECISION, TWINS, STUDY = "decision.json", "twins", "study.yaml"
+from esl_dist.studies.record import TrialRecord, log_tail
 
 
 class TrialFailed(Exception):
@@ -33,27 +31,29 @@ def environment(study: StudyConfig) -> dict[str, str]:
     return {} if study.gpus else {"CUDA_VISIBLE_DEVICES": ""}
 
 
-def decided(folder: Path) -> str | None:
+def decided(folder: TrialFolder) -> str | None:
     """The scheduler that has decided to stop a trial, if one has."""
-    return read_state(folder / DECISION).get("by")
+    decision = folder.decision.recall()
+    return None if decision is None else decision.by
 
 
 class Work:
     """One trial from its start, or from where it was left, to its end."""
 
     def __init__(self, study_dir: Path, trial: str, cwd: str) -> None:
-        self._study_dir, self._folder, self._cwd = study_dir, study_dir / "trials" / trial, cwd
-        self._study = load_study(str(study_dir / STUDY))
-        self._config = load.load_config(str(self._folder / CONFIG))
+        self._at, self._cwd = StudyFolder(study_dir), cwd
+        self._folder = self._at.trial(trial)
+        self._study = load_study(str(self._at.config))
+        self._config = load.load_config(str(self._folder.config))
         self._record = TrialRecord.load(self._folder)
-        self._run_dir = self._folder / RUN
+        self._run_dir = self._folder.run.path
         self._curve = Curve(self._config, self._study.world, self._run_dir)
         self._waiting: list[tuple[int, float]] = []
         self._compared = ""
         self._child: Child | None = None
         self._worked, self._since = self._record.seconds, time.monotonic()
         self._last: dict[str, Any] = {"step": 0}
-        (self._folder / DECISION).unlink(missing_ok=True)
+        self._folder.decision.forget()
 
     def advance(self) -> dict[str, Any]:
         """Until there is something to tell: ``{"step", "score"}`` while it trains, with ``"done": True`` at the end.
@@ -64,7 +64,7 @@ class Work:
         if self._child is None:
             self._start()
         while True:
-            if (self._study_dir / shared.STOP).exists():
+            if self._at.stop.exists():
                 self.leave()
                 return {**self._last, "done": True}
             code = self._child.code() if self._child else 0
@@ -95,7 +95,7 @@ class Work:
     def _start(self) -> None:
         entries = self._config.run.adopted
         if entries:
-            source = shared.folder_of(self._study_dir, str(read_state(self._folder / shared.DONE)["part"]))
+            source = self._at.part(self._folder.part.read().part).path
             try:
                 shared.adopt(source, self._run_dir, self._config, entries)
             except OSError as error:
@@ -106,22 +106,22 @@ class Work:
                     ),
                 )
                 raise TrialFailed(self._record.reason) from None
-        words = ["--config", str(self._folder / CONFIG)]
+        words = ["--config", str(self._folder.config)]
         variables = environment(self._study)
-        opened = read_state(self._folder / STATE)
-        self._record.mlflow_run_id = opened.get("run_id") or None
-        if not self._record.mlflow_run_id:
+        opened = self._folder.server_run.recall()
+        self._record.mlflow_run_id = opened.run_id if opened is not None and opened.run_id else None
+        if opened is None or not opened.run_id:
             words.append(
                 "tracking.mlflow=false"
             )  # the study did not reach the server: a run of the trial's own would stand beside it
         else:
-            variables["MLFLOW_RUN_ID"] = self._record.mlflow_run_id
+            variables["MLFLOW_RUN_ID"] = opened.run_id
             if not self._config.tracking.uri and not os.environ.get("MLFLOW_TRACKING_URI"):
-                words.append(f"tracking.uri={opened['uri']}")
+                words.append(f"tracking.uri={opened.uri}")
         self._record.begin()
         self._save()
         self._child = Child(
-            self._study.world, "esl_dist.train", words, self._run_dir, self._folder / LOG, self._cwd, variables
+            self._study.world, "esl_dist.train", words, self._run_dir, self._folder.log, self._cwd, variables
         )
 
     def _end(self, code: int) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class Work:
         return {**self._last, "done": True}
 
     def _finish(self, status: Any, **fields: Any) -> None:
-        self._record.end(status, log_tail=log_tail(self._folder / LOG) if status == "failed" else [], **fields)
+        self._record.end(status, log_tail=log_tail(self._folder.log) if status == "failed" else [], **fields)
         self._save()
 
     def _save(self, **fields: Any) -> None:
@@ -163,17 +163,17 @@ class Work:
             for key, value in load.flat(self._config).items()
             if not key.startswith(("pseudo_labels.", "extract.", "tracking.", "run.name", "run.dir"))
         }
-        part = read_state(self._folder / shared.DONE).get("part")
+        part = self._folder.part.read().part
         digest = shared.key_of([options, part, self._compared])
-        first = self._study_dir / TWINS / digest
+        first = self._at.twin(digest)
         first.parent.mkdir(exist_ok=True)
         with contextlib.suppress(FileExistsError), open(first, "x") as file:
             file.write(self._record.id)
         owner = first.read_text()
         if owner == self._record.id:
             return ""
-        folder = self._study_dir / "trials" / owner
-        if not owner or not (folder / FILE).is_file() or TrialRecord.load(folder).status in ("queued", "failed"):
+        folder = self._at.trial(owner)
+        if not owner or not folder.record.is_file() or TrialRecord.load(folder).status in ("queued", "failed"):
             first.write_text(self._record.id)  # nobody has that one in hand, so nobody would wait for it in vain
             return ""
         return owner
@@ -183,10 +183,10 @@ class Work:
         assert self._child is not None
         self._child.stop()
         while True:
-            other = TrialRecord.load(self._study_dir / "trials" / twin)
+            other = TrialRecord.load(self._at.trial(twin))
             if other.is_final:
                 break
-            if (self._study_dir / shared.STOP).exists():
+            if self._at.stop.exists():
                 self._finish("queued")
                 return {**self._last, "done": True}
             time.sleep(shared.POLL_S)

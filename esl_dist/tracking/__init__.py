@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from esl_dist.config.schema import TrackingConfig
+from esl_dist.runs import RunFolder, lines
+from esl_dist.runs.events import Eval, Event, Stage, Train
 from esl_dist.tracking.console import Progress, duration
 from esl_dist.tracking.jsonl import MetricsLog
 from esl_dist.tracking.mlflow import Mirror
-from esl_dist.tracking.state import METRICS
 
 log = logging.getLogger(__name__)
 
@@ -31,29 +32,36 @@ class Tracker:
         self._mirror: Mirror | None = None
         self._progress = Progress()
         if is_main:
-            self._log = MetricsLog(run_dir / METRICS)
+            self._log = MetricsLog(RunFolder(run_dir).metrics)
             self._mirror = Mirror.start(config, run_dir, run_name, params)
 
-    def event(self, event: str, **fields: Any) -> None:
+    def record(self, event: Event) -> None:
         """Append one line to ``metrics.jsonl`` and show it if it is for people."""
         if self._log is None:
             return
-        record = self._log.append(event, **fields)
-        if event == "train":
-            self._progress.train(record)
-        elif event == "eval" and record.get("miou") is not None:
-            log.info(
-                "%s: mIoU %.2f %% on %s, %s BN statistics",
-                record.get("stage"),
-                100 * record["miou"],
-                record.get("split"),
-                record.get("bn_statistics"),
-            )
-        elif event == "stage":
-            self._progress.clear()
-            self._log.sync()
-            if record.get("status") == "done":
-                log.info("%s: done in %s", record.get("stage"), duration(record.get("seconds", 0)))
+        self._log.append(event)
+        match event:
+            case Train():
+                self._progress.train(event)
+            case Eval(miou=miou) if miou is not None:
+                log.info(
+                    "%s: mIoU %.2f %% on %s, %s BN statistics",
+                    event.stage,
+                    100 * miou,
+                    event.split,
+                    event.bn_statistics,
+                )
+            case Stage():
+                self._progress.clear()
+                self._log.sync()
+                if event.status == "done":
+                    log.info("%s: done in %s", event.stage, duration(event.seconds or 0))
+
+    def event(self, event: str, **fields: Any) -> None:
+        """``record`` of the event that has these fields."""
+        found = lines.parse(lines.encode({"event": event, **fields}))
+        assert found.event is not None, found.damage
+        self.record(found.event)
 
     def truncate(self, stage: str, step: int) -> None:
         """A resume goes on from ``step``: drop the lines of ``stage`` beyond it, so that every step appears once."""

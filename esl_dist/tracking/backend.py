@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from esl_dist.tracking.points import Point
+from esl_dist.runs.events import Point
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
+
+from esl_dist.runs import RunFolder
+from esl_dist.runs.events import Train
 
 ROOT = "esl_dist"
 
@@ -61,9 +63,9 @@ def setup_logging(is_main: bool, run_dir: Path | None) -> None:
     if is_main and run_dir is not None:
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
-            file = logging.FileHandler(run_dir / "log.txt", encoding="utf-8")
+            file = logging.FileHandler(RunFolder(run_dir).log, encoding="utf-8")
         except OSError as error:
-            package.warning("%s cannot be written (%s); log lines appear here only", run_dir / "log.txt", error)
+            package.warning("%s cannot be written (%s); log lines appear here only", RunFolder(run_dir).log, error)
             return
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         package.addHandler(file)
@@ -79,9 +81,9 @@ class Progress:
         self._stage = ""
         self._began = (0, 0.0)
 
-    def train(self, record: Mapping[str, Any]) -> None:
-        """Show ``{stage, step, steps, "loss/<name>", lr, images_per_second, data_wait}``."""
-        stage, step, steps = str(record["stage"]), int(record["step"]), int(record.get("steps", 0))
+    def train(self, event: Train) -> None:
+        """Show a step's losses, the rate, and the time left."""
+        stage, step, steps, record = event.stage, event.step, event.steps, event.figures
         now = time.monotonic()
         left = ""
         if stage != self._stage:

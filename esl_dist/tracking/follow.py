@@ -17,10 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from esl_dist.processes import end_with
-from esl_dist.tracking import points as metric
+from esl_dist.runs import RunFolder, events, lines
 from esl_dist.tracking.backend import Backend, MlflowBackend, reason
-from esl_dist.tracking.jsonl import read_with_offsets
-from esl_dist.tracking.state import METRICS, MirrorState, only_sender
+from esl_dist.tracking.state import MirrorState, only_sender
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +27,6 @@ POLL_S = 1.0
 # MLflow takes up to 1000 metrics in a call.
 BATCH = 500
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 2.0, 60.0
-ARTIFACTS = ("config.yaml", "report.html", "log.txt")
 
 
 class Follower:
@@ -42,7 +40,7 @@ class Follower:
         self, run_dir: Path, state: MirrorState, backend: Backend, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._run_dir, self._state, self._backend, self._clock = run_dir, state, backend, clock
-        self._path = run_dir / METRICS
+        self._path = RunFolder(run_dir).metrics
         self._offset = 0
         self._inode = -1
         self._open = False
@@ -74,11 +72,9 @@ class Follower:
         if not self._state.owned:
             return True
         try:
-            self._backend.finish(
-                self._state.run_id,
-                status,
-                [self._run_dir / name for name in ARTIFACTS if (self._run_dir / name).is_file()],
-            )
+            folder = RunFolder(self._run_dir)
+            artifacts = [path for path in (folder.config, folder.report, folder.log) if path.is_file()]
+            self._backend.finish(self._state.run_id, status, artifacts)
         except Exception as error:
             self._refused(error)
             return False
@@ -87,8 +83,8 @@ class Follower:
     def left(self) -> int:
         """Lines with points that were not sent."""
         try:
-            lines = (metric.series(record) for _, record in read_with_offsets(self._path, 0))
-            return sum(1 for place in lines if place is not None and not self._was_sent(place))
+            places = (_series(line) for line in lines.read(self._path, complete=True))
+            return sum(1 for place in places if place is not None and not self._was_sent(place))
         except OSError:
             return 0
 
@@ -106,16 +102,17 @@ class Follower:
     def _send_batch(self) -> bool:
         """Send one batch of new lines; False when there is none."""
         self._notice_rewrite()
-        batch: list[metric.Point] = []
+        batch: list[events.Point] = []
         marks: dict[str, float] = {}
         offset = self._offset
         try:
-            for end, record in read_with_offsets(self._path, self._offset):
-                offset = end
-                place = metric.series(record)
+            for line in lines.read(self._path, self._offset, complete=True):
+                offset += len(line.raw)
+                place = _series(line)
                 if place is None or self._was_sent(place) or marks.get(place.key, -1.0) >= place.mark:
                     continue
-                batch += metric.points(record)
+                assert line.event is not None
+                batch += events.points(line.event, line.time)
                 marks[place.key] = place.mark
                 if len(batch) >= BATCH:
                     break
@@ -129,7 +126,7 @@ class Follower:
         self._offset = offset
         return bool(batch)
 
-    def _was_sent(self, place: metric.Series) -> bool:
+    def _was_sent(self, place: events.Series) -> bool:
         return place.mark <= self._state.sent.get(place.key, -1.0)
 
     def _notice_rewrite(self) -> None:
@@ -159,6 +156,11 @@ class Follower:
             )
         self._backoff = min(max(2 * self._backoff, FIRST_BACKOFF_S), LONGEST_BACKOFF_S)
         self._not_before = self._clock() + self._backoff
+
+
+def _series(line: lines.Line) -> events.Series | None:
+    """Where a line belongs; None for one that holds no metric, or is damaged."""
+    return None if line.event is None else events.series(line.event, line.time)
 
 
 def main() -> int:

@@ -5,22 +5,19 @@ number of resumes.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import math
 import os
 import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from esl_dist.atomic import write_bytes
+from esl_dist.runs import events, lines
+from esl_dist.runs.events import Event
 
 log = logging.getLogger(__name__)
 
-# Events that belong to a step, so that a resume must drop those beyond its checkpoint.
-STEP_EVENTS = ("train", "eval", "gpu")
 # Lines that wait for a disk which refuses them; older ones are lost first.
 MAX_WAITING = 10_000
 
@@ -43,13 +40,14 @@ class MetricsLog:
         with self._reporting():
             self._open()
 
-    def append(self, event: str, **fields: Any) -> dict[str, Any]:
-        """Write one line: ``event``, ``time`` (Unix seconds) and ``fields``; returns it. Numbers that are not finite
-        become null.
+    def append(self, event: Event) -> None:
+        """Write one line: ``event``, ``time`` (Unix seconds) and the event's fields. Numbers that are not finite become
+        null.
         """
-        record = {"event": event, "time": round(time.time(), 3), **fields}
+        fields = events.to_line(event)
+        line = lines.encode({"event": fields.pop("event"), "time": round(time.time(), 3), **fields})
         self._lost += len(self._waiting) == MAX_WAITING
-        self._waiting.append(_encode(record))
+        self._waiting.append(line)
         with self._reporting():
             if self._file < 0:
                 self._open()
@@ -57,13 +55,9 @@ class MetricsLog:
                 self._write(self._waiting[0])
                 self._waiting.popleft()
             if self._failing:
-                log.warning(
-                    "%s can be written again; %s",
-                    self.path,
-                    f"{self._lost} lines were lost" if self._lost else "every waiting line is in it",
-                )
+                what = f"{self._lost} lines were lost" if self._lost else "every waiting line is in it"
+                log.warning("%s can be written again; %s", self.path, what)
                 self._failing, self._lost = False, 0
-        return record
 
     def sync(self) -> None:
         """Force what is written to the disk."""
@@ -75,18 +69,20 @@ class MetricsLog:
         """Drop the train, eval and gpu lines of ``stage`` beyond ``step``: they will be written again. Returns how many
         there were.
 
-        The file is rewritten aside and renamed, so that a kill leaves the old or the new one.
+        The file is rewritten aside and renamed, so that a kill leaves the old or the new one. A damaged line is named
+        and stays: what it said is not known.
         """
         dropped = 0
         kept: list[bytes] = []
         with self._reporting():
-            for line, record in _lines(self.path):
-                beyond = (
-                    record.get("event") in STEP_EVENTS and record.get("stage") == stage and record.get("step", 0) > step
-                )
+            for line in lines.read(self.path):
+                if line.damage:
+                    log.warning("%s: line %d %s; it is left out of everything", self.path, line.number, line.damage)
+                event = line.event
+                beyond = isinstance(event, events.STEP_EVENTS) and event.stage == stage and event.step > step
                 dropped += beyond
                 if not beyond:
-                    kept.append(line)
+                    kept.append(line.raw if line.raw.endswith(b"\n") else line.raw + b"\n")
             if dropped:
                 write_bytes(self.path, b"".join(kept))
                 self._close()
@@ -103,7 +99,7 @@ class MetricsLog:
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._size = os.fstat(self._file).st_size
         tail = self._tail()
-        if tail and _decode(tail) is None:
+        if tail and lines.parse(tail).damage:
             self._size -= len(tail)
             os.ftruncate(self._file, self._size)
             log.info("%s: removed a last line that was cut short", self.path)
@@ -151,64 +147,3 @@ class MetricsLog:
                     MAX_WAITING,
                 )
             self._failing = True
-
-
-def read(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:
-    """The events of a file in order, from byte ``start``; a torn line is passed over."""
-    for _, record in _lines(path, start):
-        yield record
-
-
-def read_with_offsets(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Complete lines from byte ``start``: the offset after each, and its event. Stops before a line that is still being
-    written.
-    """
-    offset = start
-    for line, record in _lines(path, start, complete=True):
-        offset += len(line)
-        if record:
-            yield offset, record
-
-
-def _lines(path: Path, start: int = 0, complete: bool = False) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    with open(path, "rb") as file:
-        file.seek(start)
-        for line in file:
-            whole = line.endswith(b"\n")
-            if complete and not whole:
-                return
-            record = _decode(line)
-            if record is not None:
-                yield line if whole else line + b"\n", record
-            elif complete:
-                yield line, {}
-
-
-def _decode(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def _encode(record: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(record, allow_nan=False, default=_plain).encode() + b"\n"
-    except ValueError:
-        return json.dumps(_finite(record), allow_nan=False).encode() + b"\n"
-
-
-def _plain(value: Any) -> Any:
-    """numpy and torch scalars as numbers, paths as text."""
-    return _finite(value.item()) if hasattr(value, "item") else str(value)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, str | int | bool | None) else _plain(value)

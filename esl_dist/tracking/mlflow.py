@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 from esl_dist.config.schema import TrackingConfig
+from esl_dist.config.secrets import without_password
 from esl_dist.processes import python_path
-from esl_dist.tracking.state import METRICS, MirrorState, without_password
+from esl_dist.runs import RunFolder
+from esl_dist.tracking.state import MirrorState
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +24,14 @@ CLOSE_S, CLOSE_KILLED_S = 30.0, 10.0
 
 
 def tracking_uri(config: TrackingConfig, run_dir: Path) -> str:
-    """``tracking.uri``, or ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` beside the run folder."""
-    return (
-        config.uri or os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{run_dir.resolve().parent / 'mlflow.db'}"
-    )
+    """``tracking.uri``, or ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` beside the run folder.
+
+    A configuration that was recorded has no password: where the variable names the same server with one, it is taken.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if config.uri and config.uri != without_password(given):
+        return config.uri
+    return given or f"sqlite:///{RunFolder(run_dir).mirror_database}"
 
 
 class Mirror:
@@ -49,7 +55,7 @@ class Mirror:
             log.info(
                 "tracking: mlflow is not installed, so %s is the only record (pip install 'esl_dist[track]', or"
                 " tracking.mlflow=false)",
-                METRICS,
+                RunFolder(run_dir).metrics,
             )
             return None
         uri = tracking_uri(config, run_dir)
@@ -75,7 +81,9 @@ class Mirror:
             command = [sys.executable, "-m", "esl_dist.tracking.follow", str(run_dir), str(os.getpid())]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
         except OSError as error:
-            log.warning("tracking: the MLflow mirror cannot start (%s); %s keeps everything", error, METRICS)
+            log.warning(
+                "tracking: the MLflow mirror cannot start (%s); %s keeps everything", error, RunFolder(run_dir).metrics
+            )
             return None
         return cls(process, run_dir, shown)
 
@@ -95,7 +103,7 @@ class Mirror:
             "tracking: %s did not take everything; it is in %s, send the rest with: python -m"
             " esl_dist.tracking.replay %s",
             self._uri,
-            METRICS,
+            RunFolder(self._run_dir).metrics,
             self._run_dir,
         )
         return False

@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 from esl_dist.config.schema import TrackingConfig
+from esl_dist.config.secrets import without_password
+from esl_dist.runs import RunFolder
 from esl_dist.tracking.backend import MlflowBackend
 from esl_dist.tracking.follow import Follower
 from esl_dist.tracking.mlflow import tracking_uri
-from esl_dist.tracking.state import METRICS, MirrorState, only_sender, without_password
+from esl_dist.tracking.state import MirrorState, only_sender
 
 
 def replay(run_dir: Path, uri: str = "", status: str = "FINISHED") -> int:
@@ -23,8 +25,9 @@ def replay(run_dir: Path, uri: str = "", status: str = "FINISHED") -> int:
     Raises:
         ValueError: no such run, it is being mirrored right now, or the server does not answer.
     """
-    if not (run_dir / METRICS).is_file():
-        raise ValueError(f"{run_dir}: holds no {METRICS}; name a run folder")
+    metrics = RunFolder(run_dir).metrics
+    if not metrics.is_file():
+        raise ValueError(f"{run_dir}: holds no {metrics.name}; name a run folder")
     before = MirrorState.load(run_dir)
     target = (
         uri
@@ -46,9 +49,7 @@ def replay(run_dir: Path, uri: str = "", status: str = "FINISHED") -> int:
         follower = Follower(run_dir, state, MlflowBackend(target, state.experiment, state.run_name))
         waiting = follower.left()
         if not follower.finish(status):
-            raise ValueError(
-                f"{shown}: does not answer; {follower.left()} line(s) of {run_dir / METRICS} are still to be sent"
-            )
+            raise ValueError(f"{shown}: does not answer; {follower.left()} line(s) of {metrics} are still to be sent")
     return waiting
 
 
@@ -73,7 +74,7 @@ def main() -> int:
     except ValueError as error:
         print(f"esl_dist: error: {error}", file=sys.stderr)
         return 2
-    print(f"sent {sent} line(s) of {arguments.run / METRICS}")
+    print(f"sent {sent} line(s) of {RunFolder(arguments.run).metrics}")
     return 0
 
 

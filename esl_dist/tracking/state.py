@@ -5,22 +5,22 @@ everything later.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
-import json
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from esl_dist.atomic import write_text
+from esl_dist.runs import Damaged, RunFolder
+from esl_dist.runs.records import Record
 
-STATE, LOCK, METRICS = "mlflow.json", ".mlflow.lock", "metrics.jsonl"
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class MirrorState:
-    """``sent`` maps a series to its last mark that the server took (see ``points.Series``); ``uri`` holds
+    """``sent`` maps a series to its last mark that the server took (see ``events.Series``); ``uri`` holds
     no password.
     """
 
@@ -36,24 +36,27 @@ class MirrorState:
 
     @classmethod
     def load(cls, run_dir: Path) -> MirrorState | None:
-        """The state of a run folder; None where there is none or it cannot be read."""
+        """The state of a run folder; None where there is none, or (with a warning) where it is damaged."""
         try:
-            content = json.loads((run_dir / STATE).read_text(encoding="utf-8"))
-            known = {f.name for f in dataclasses.fields(cls)}
-            return cls(**{key: value for key, value in content.items() if key in known})
-        except (OSError, ValueError, TypeError, AttributeError):
+            return _record(run_dir).find()
+        except Damaged as error:
+            log.warning("tracking: %s", error)
             return None
 
     def save(self, run_dir: Path) -> None:
         """Replace the file in one step; raises ``OSError``."""
-        write_text(run_dir / STATE, json.dumps(dataclasses.asdict(self), indent=1), durable=False)
+        _record(run_dir).write(self, durable=False)
+
+
+def _record(run_dir: Path) -> Record[MirrorState]:
+    return Record(RunFolder(run_dir).mirror, MirrorState, "the run is sent anew, as another run of the server")
 
 
 @contextlib.contextmanager
 def only_sender(run_dir: Path) -> Iterator[bool]:
     """Inside: True if no other process sends this run's points (a file system without locks counts as none)."""
     try:
-        file = os.open(run_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        file = os.open(RunFolder(run_dir).mirror_lock, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError:
         yield True
         return
@@ -68,10 +71,3 @@ def only_sender(run_dir: Path) -> Iterator[bool]:
         yield alone
     finally:
         os.close(file)
-
-
-def without_password(uri: str) -> str:
-    """``https://name:secret@host`` as ``https://host``."""
-    scheme, mark, rest = uri.partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}" if mark and "@" in place else uri

@@ -34,7 +34,7 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
 def test_the_sample_of_schema_version_1_stays_readable() -> None:
     found, rejected = checkpoint.newest_valid(sample.FOLDER)
     assert found is not None and not rejected
-    assert json.loads((found / manifest.NAME).read_text())["schema_version"] == 1
+    assert json.loads((found / "manifest.json").read_text())["schema_version"] == 1
     state, meta = checkpoint.load(found)
     assert sample.equal(state, sample.state())
     assert {key: meta[key] for key in sample.META} == sample.META and meta["step"] == sample.STEP

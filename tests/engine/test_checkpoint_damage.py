@@ -47,7 +47,7 @@ def assert_refused(folder: Path, *mentions: str) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
-@pytest.mark.parametrize("name", ["large.pt", manifest.NAME])
+@pytest.mark.parametrize("name", ["large.pt", "manifest.json"])
 def test_truncated(pristine: Path, tmp_path: Path, name: str, share: float) -> None:
     """At five points: nothing left, a tenth, half, nine tenths, all but the last byte."""
     folder = damaged(pristine, tmp_path)
@@ -71,7 +71,7 @@ def test_one_bit_flipped(pristine: Path, tmp_path: Path, seed: int) -> None:
 
 def test_every_single_bit_of_the_manifest_counts(pristine: Path, tmp_path: Path) -> None:
     folder = damaged(pristine, tmp_path)
-    path = folder / NEW / manifest.NAME
+    path = folder / NEW / "manifest.json"
     data = path.read_bytes()
     draw = random.Random(0)
     for position in draw.sample(range(8 * len(data)), 400):
@@ -90,7 +90,7 @@ def test_four_kilobytes_zeroed(pristine: Path, tmp_path: Path) -> None:
     assert_refused(folder, "large.pt", "SHA-256")
 
 
-@pytest.mark.parametrize("name", ["segmenter.pt", "optim.pt", manifest.NAME])
+@pytest.mark.parametrize("name", ["segmenter.pt", "optim.pt", "manifest.json"])
 def test_a_file_is_missing(pristine: Path, tmp_path: Path, name: str) -> None:
     folder = damaged(pristine, tmp_path)
     (folder / NEW / name).unlink()
@@ -120,20 +120,20 @@ def edit_to_outside(content: dict) -> None:
 @pytest.mark.parametrize("edit", [edit_step, edit_meta, edit_file_away, edit_schema, edit_to_outside])
 def test_the_manifest_was_edited(pristine: Path, tmp_path: Path, edit: Callable[[dict], None]) -> None:
     folder = damaged(pristine, tmp_path)
-    path = folder / NEW / manifest.NAME
+    path = folder / NEW / "manifest.json"
     content = json.loads(path.read_text())
     edit(content)
     path.write_bytes(manifest._bytes(content))
-    assert_refused(folder, manifest.NAME)
+    assert_refused(folder, "manifest.json")
 
 
 def test_a_manifest_whose_digest_was_edited_too_still_cannot_name_a_file_outside(
     pristine: Path, tmp_path: Path
 ) -> None:
     folder = damaged(pristine, tmp_path)
-    files = json.loads((folder / NEW / manifest.NAME).read_text())["files"]
+    files = json.loads((folder / NEW / "manifest.json").read_text())["files"]
     files["../step_00000010/optim.pt"] = files["optim.pt"]
-    (folder / NEW / manifest.NAME).write_bytes(manifest.encode(20, files, {}))
+    (folder / NEW / "manifest.json").write_bytes(manifest.encode(20, files, {}))
     assert_refused(folder, "outside")
 
 
@@ -142,8 +142,8 @@ def test_a_manifest_whose_digest_was_edited_too_still_cannot_name_a_file_outside
 )
 def test_a_manifest_that_is_other_json(pristine: Path, tmp_path: Path, content: bytes) -> None:
     folder = damaged(pristine, tmp_path)
-    (folder / NEW / manifest.NAME).write_bytes(content)
-    assert_refused(folder, manifest.NAME)
+    (folder / NEW / "manifest.json").write_bytes(content)
+    assert_refused(folder, "manifest.json")
 
 
 def test_a_folder_renamed_to_another_step(pristine: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_the_same_command_again_does_nothing(finished: Path, folder: Path) -> No
     before = digests(finished)
     times = {p: p.stat().st_mtime_ns for p in finished.rglob("*.pt")}
     ended = run("train", 2, *FAST, f"run.dir={finished}", f"data.root={folder}/data")
-    assert ended.stderr.count("already done, skipped") == 7
+    assert ended.stderr.count("already done, skipped") == 8
     assert digests(finished) == before and {p: p.stat().st_mtime_ns for p in finished.rglob("*.pt")} == times
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from esl_dist.config.load import dump, load_config
 from esl_dist.config.schema import Config, StreetsConfig
 from esl_dist.data import open_dataset
+from esl_dist.engine.checkpoint import manifest
 from esl_dist.labels import protocol
 from esl_dist.pseudo_labels.spool import Layout, ShardWriter, pack
 from esl_dist.synthetic.streets import ensure_pair
@@ -107,8 +108,8 @@ def make_run(
                 continue
             folder = path / stage
             (folder / "checkpoints" / "step_00000240").mkdir(parents=True)
-            manifest = {"step": 240, "files": {}, "meta": {"world": 2}}
-            (folder / "checkpoints" / "step_00000240" / "manifest.json").write_text(json.dumps(manifest))
+            content = manifest.encode(240, {}, {"world": 2})
+            (folder / "checkpoints" / "step_00000240" / "manifest.json").write_bytes(content)
             clock = _log_stage(log, stage, clock, stream)
             (folder / "done.json").write_text(
                 json.dumps(

@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from esl_dist.config.load import load_config
+from esl_dist.labels.overlap import PARTS, Overlap
 from esl_dist.methods import label_title
 from esl_dist.reporting.chart import MOST_POINTS, Series, line_chart
-from esl_dist.reporting.quality import Overlap, compare, spread
+from esl_dist.reporting.quality import compare, spread
+from esl_dist.runs import LabelSetFolder
 
 
 def _points(svg: str) -> list[tuple[float, float]]:
@@ -64,7 +66,7 @@ def test_overlap_by_hand() -> None:
     truth = np.array([[0, 0, 1, 1, 255]], dtype=np.uint8)
     overlap = Overlap("ssl", "esl")
     overlap.add(first, second, truth)
-    assert overlap.pixels == {"both": 2, "first": 1, "second": 1, "none": 1}
+    assert [overlap.pixels(part) for part in PARTS] == [2, 1, 1, 1]
     assert overlap.wrong_share("both") == 0 and overlap.wrong_share("first") == 1 and overlap.wrong_share("second") == 0
     assert overlap.share("none") == 0.2 and overlap.wrong_share("none") is None
 
@@ -87,11 +89,11 @@ def test_wrong_labels_by_hand(tmp_path: Path) -> None:
             path = tmp_path / rule / "labels" / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.array([row], dtype=np.uint8)).save(path)
-    found = compare(tmp_path, ["ssl", "esl"], 2, _Truth())  # type: ignore[arg-type]
+    found = compare([LabelSetFolder(tmp_path / name) for name in ("ssl", "esl")], 2, _Truth())  # type: ignore[arg-type]
     esl = found.sets["esl"]
     assert (esl.kept, esl.pixels) == (7, 8)
     assert esl.wrong(0) == 1 / 2  # one right, one of truth 1; the third has no truth
     assert esl.wrong(1) == 1 / 4
     assert esl.wrong() == 2 / 6
     assert found.sets["ssl"].wrong(0) is None and found.sets["ssl"].wrong(1) == 1
-    assert found.images == 2 and found.overlap is not None and found.overlap.pixels["second"] == 5
+    assert found.images == 2 and found.overlap is not None and found.overlap.pixels("second") == 5

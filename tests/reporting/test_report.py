@@ -254,7 +254,10 @@ def test_rounds_are_compared_and_extra_terms_named(run_maker: Callable[..., Path
         log.write("\n")
         for name, number, more in (("esl", 1, {}), ("esl-r2", 2, {"both_kept": 0.5, "agreed": 0.45})):
             log.write(
-                json.dumps({"event": "labels", "time": 1.0, "set": name, "rule": "esl", "round": number, **more}) + "\n"
+                json.dumps(
+                    {"event": "labels", "time": 1.0, "set": name, "rule": "esl", "stage": "s", "round": number, **more}
+                )
+                + "\n"
             )
     page = _read(write_report(run))
     table = next(rows for rows in page.tables if rows[0][-1] == "the same class, %")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from esl_dist.engine.checkpoint import manifest
 from esl_dist.entries.report import main
 from esl_dist.methods import Role
 from esl_dist.reporting.record import StageRecord
@@ -271,8 +272,8 @@ def test_another_number_of_ranks_is_another_experiment(run_maker: Callable[..., 
         run_maker(tmp_path / name, seed=1, name=f"{name}-seed1", options=("profile.steps=2",) if name == "two" else ())
         for name in ("one", "two")
     )
-    for manifest in two.glob("*/checkpoints/*/manifest.json"):
-        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"meta": {"world": 4}}))
+    for path in two.glob("*/checkpoints/*/manifest.json"):
+        path.write_bytes(manifest.encode(240, {}, {"world": 4}))
     study = collect([one, two])
     assert [group.name for group in study.groups] == ["one", "two"]
     assert study.differences == ("two against one: ranks: [2] → [4]",)

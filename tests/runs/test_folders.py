@@ -56,4 +56,4 @@ def test_a_study_and_its_trials(tmp_path: Path) -> None:
     trial.record.touch()
     (tmp_path / "trials" / "check").mkdir()
     assert list(study.trials()) == [trial]
-    assert trial.part.name != study.part("a").made.name
+    assert trial.part.path.name != study.part("a").made.path.name

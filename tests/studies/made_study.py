@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from esl_dist.runs import StudyFolder
 from esl_dist.studies.record import TrialRecord
 
 STUDY = """\
@@ -82,7 +83,7 @@ def trial(study: Path, number: int, nu: float, weight: float, seed: int, **field
         run=f"trials/{name}/run",
         **made,
     )
-    folder = study / "trials" / name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = StudyFolder(study).trial(name)
+    folder.path.mkdir(parents=True, exist_ok=True)
     record.save(folder)
-    return folder
+    return folder.path

@@ -123,7 +123,7 @@ def test_a_scheduler_knows_earlier_trials_and_leaves_word_of_its_stop(kind: Any,
     assert told(10, 0.9, "good") == "CONTINUE" and not (tmp_path / "trials/good/decision.json").exists()
     assert told(5, 0.1, "young") == "CONTINUE"
     assert told(10, 0.1, "bad") == "STOP"
-    assert json.loads((tmp_path / "trials/bad/decision.json").read_text()) == {"by": kind}
+    assert json.loads((tmp_path / "trials/bad/decision.json").read_text())["by"] == kind
     alone = trainable.scheduler(study, tmp_path, [])
     alone.on_trial_add(None, first := Trial("first"))
     assert (

@@ -181,4 +181,4 @@ def test_asha_stops_and_optuna_goes_on_where_it_was(data: Path, tmp_path: Path) 
     for name in records:
         steps = drill.steps(name)
         assert len(steps) == len(set(steps)), "a step twice"
-    assert json.loads((drill.dir / "trials/000/shared.json").read_text())["part"]
+    assert json.loads((drill.dir / "trials/000/part.json").read_text())["part"]

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from esl_dist.runs import StudyFolder
 from esl_dist.studies.mlflow import StudyRuns
 from esl_dist.studies.record import TrialRecord
 from tests.reporting.made_run import make_data, make_run
@@ -88,10 +89,10 @@ def test_every_trial_has_a_run_with_its_status(study: Path, store: str) -> None:
 
 def test_a_study_that_is_gone_on_with_keeps_its_runs(study: Path, store: str) -> None:
     # Interrupted while it trained, then finished in a second start.
-    folder = study / "trials/013"
-    record = TrialRecord.load(folder)
+    trial = StudyFolder(study).trial("013")
+    folder, record = trial.path, TrialRecord.load(trial)
     record.status = "queued"
-    record.save(folder)
+    record.save(trial)
     first = StudyRuns(study, store, EXPERIMENT)
     first.finish("KILLED")
     before = run_of(folder, store)
@@ -99,7 +100,7 @@ def test_a_study_that_is_gone_on_with_keeps_its_runs(study: Path, store: str) ->
         study, store
     ).info.status == "KILLED"
     record.end("finished", score=0.31)
-    record.save(folder)
+    record.save(trial)
     ids = {path: json.loads(path.read_text())["run_id"] for path in study.rglob("mlflow.json")}
     StudyRuns(study, store, EXPERIMENT).finish("FINISHED")
     assert {path: json.loads(path.read_text())["run_id"] for path in ids} == ids

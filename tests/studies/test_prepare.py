@@ -9,6 +9,7 @@ import pytest
 
 from esl_dist.config.load import ConfigError, load_config
 from esl_dist.config.study import StudyConfig
+from esl_dist.runs import StudyFolder
 from esl_dist.studies import shared
 from esl_dist.studies.prepare import Prepared, parts, prepare
 
@@ -100,7 +101,7 @@ def test_one_spool_serves_all_rules_and_thresholds(tmp_path: Path, option: str, 
 def test_the_same_command_takes_the_folder_up(tmp_path: Path) -> None:
     asked = study(tmp_path)
     first = prepare(asked)
-    folder = tmp_path / "study/trials/000"
+    folder = StudyFolder(tmp_path / "study").trial("000")
     record = first.records()[0]
     record.begin()
     record.save(folder)  # and the driver is killed
@@ -114,7 +115,7 @@ def test_a_trial_that_was_killed_on_its_way_out_stays_stopped(tmp_path: Path) ->
     asked = study(tmp_path)
     record = prepare(asked).records()[0]
     record.begin()
-    record.save(tmp_path / "study/trials/000")
+    record.save(StudyFolder(tmp_path / "study").trial("000"))
     (tmp_path / "study/trials/000/decision.json").write_text('{"by": "asha"}')
     again = prepare(asked).records()[0]
     assert (again.status, again.stopped_by) == ("stopped", "asha")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from esl_dist.config.study import StudyConfig
+from esl_dist.runs import StudyFolder
 from esl_dist.studies import shared, trial
 from esl_dist.studies.child import Child
 from esl_dist.studies.prepare import prepare
@@ -47,7 +48,7 @@ def score(step: int, miou: float | None, stage: str = "selftrain", kind: str = "
 
 
 def labels(digest: str) -> dict[str, Any]:
-    return {"event": "labels", "labels": digest}
+    return {"event": "labels", "set": "esl", "rule": "esl", "stage": "align", "labels": digest}
 
 
 class Study:
@@ -90,7 +91,7 @@ class Study:
         return Work(self.dir, name, str(self.dir))
 
     def record(self, name: str) -> TrialRecord:
-        return TrialRecord.load(self.dir / "trials" / name)
+        return TrialRecord.load(StudyFolder(self.dir).trial(name))
 
 
 @pytest.fixture
@@ -254,7 +255,7 @@ def test_shared_stages_that_are_gone_are_named(tmp_path: Path, monkeypatch: pyte
 
 def test_finished_stages_are_taken_over_without_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = Study(tmp_path, monkeypatch, shared=("initial", "align"))
-    part = json.loads((study.dir / "trials/000/shared.json").read_text())["part"]
+    part = json.loads((study.dir / "trials/000/part.json").read_text())["part"]
     for stage in ("initial", "align"):
         weights = study.dir / "shared" / part / stage / "checkpoints/step_00000006/segmenter.pt"
         weights.parent.mkdir(parents=True)

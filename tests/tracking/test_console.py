@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from esl_dist.runs.events import Train
 from esl_dist.tracking import console
 from esl_dist.tracking.console import Console, Progress, duration, setup_logging
 
@@ -24,16 +25,9 @@ def restore_logging() -> Iterator[None]:
     package.handlers, package.propagate, package.level, logging.raiseExceptions = before
 
 
-def record(step: int) -> dict[str, object]:
-    return {
-        "stage": "align",
-        "step": step,
-        "steps": 100,
-        "loss/seg": 0.51234,
-        "loss/adv": 2,
-        "images_per_second": 8.25,
-        "data_wait": 0.25,
-    }
+def record(step: int) -> Train:
+    figures = {"loss/seg": 0.51234, "loss/adv": 2.0, "images_per_second": 8.25, "data_wait": 0.25}
+    return Train("align", step, 100, figures=figures)
 
 
 def test_step_lines_tell_losses_rate_and_time_left(

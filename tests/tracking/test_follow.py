@@ -5,10 +5,11 @@ processes).
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from esl_dist.config.secrets import without_password
+from esl_dist.runs.events import Eval, Point, Train
 from esl_dist.tracking.follow import BATCH, Follower
 from esl_dist.tracking.jsonl import MetricsLog
-from esl_dist.tracking.points import Point, points, series
-from esl_dist.tracking.state import MirrorState, only_sender, without_password
+from esl_dist.tracking.state import MirrorState, only_sender
 
 
 class Server:
@@ -63,33 +64,10 @@ class Bench:
 
     def train(self, *steps: int, stage: str = "source") -> None:
         for step in steps:
-            self.log.append("train", stage=stage, step=step, steps=99, **{"loss/seg": step / 2}, lr=0.1)
+            self.log.append(Train(stage, step, 99, 0.1, 0, {"loss/seg": step / 2}))
 
     def steps(self, name: str = "source/loss/seg") -> list[int]:
         return [p.step for p in self.server.points if p.name == name]
-
-
-def test_points_of_each_event() -> None:
-    record = {
-        "event": "eval",
-        "stage": "align",
-        "step": 4,
-        "time": 2.5,
-        "split": "test",
-        "bn_statistics": "target",
-        "miou": 0.5,
-        "iou": {"road": 0.25, "sky": None, "odd#name": 1},
-    }
-    assert series(record) == ("eval/align/test/target", 4.0)
-    assert points(record) == [
-        Point("align/eval/target/miou", 0.5, 4, 2500),
-        Point("align/eval/target/iou/road", 0.25, 4, 2500),
-        Point("align/eval/target/iou/odd_name", 1.0, 4, 2500),
-    ]
-    assert points({"event": "labels", "rule": "esl", "time": 1, "coverage": 0.5}) == [
-        Point("labels/esl/coverage", 0.5, 0, 1000)
-    ]
-    assert series({"event": "warning", "step": 1}) is None and series({"event": "train"}) is None
 
 
 def test_points_arrive_as_they_are_written(tmp_path: Path) -> None:
@@ -164,7 +142,7 @@ def test_stages_do_not_hide_each_other(tmp_path: Path) -> None:
     bench.train(10, 20)
     bench.train(10, stage="align")
     for kind in ("running", "target"):
-        bench.log.append("eval", stage="source", step=20, split="test", bn_statistics=kind, miou=0.5)
+        bench.log.append(Eval("source", 20, "test", kind, 0.5))
     bench.follower.poll()
     assert bench.steps() == [10, 20] and bench.steps("align/loss/seg") == [10]
     assert bench.steps("source/eval/running/miou") == bench.steps("source/eval/target/miou") == [20]

@@ -10,52 +10,49 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
+from esl_dist.runs import lines
+from esl_dist.runs.events import Eval, Gpu, Stage, Train, Warned
 from esl_dist.tracking import jsonl
-from esl_dist.tracking.jsonl import MetricsLog, read
+from esl_dist.tracking.jsonl import MetricsLog
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def steps(path: Path) -> list[int]:
+    """Of the train lines."""
+    return [line.event.step for line in lines.read(path) if isinstance(line.event, Train)]
+
+
 def test_lines_are_strict_json_with_a_time(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "m.jsonl")
-    log.append(
-        "train",
-        step=1,
-        loss=float("nan"),
-        rates=[float("inf"), 0.5],
-        scalar=np.float32(0.25),
-        tensor=torch.tensor(3),
-        path=tmp_path,
-    )
+    log.append(Train("source", 1, figures={"loss/a": float("nan"), "loss/b": 0.25}))
     log.close()
     text = (tmp_path / "m.jsonl").read_text()
     record = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert text.endswith("\n") and abs(record.pop("time") - time.time()) < 60
+    assert text.endswith("\n") and abs(record.pop("time") - time.time()) < 60 and len(record.pop("crc")) == 8
     assert record == {
         "event": "train",
+        "stage": "source",
         "step": 1,
-        "loss": None,
-        "rates": [None, 0.5],
-        "scalar": 0.25,
-        "tensor": 3,
-        "path": str(tmp_path),
+        "steps": 0,
+        "bad_samples": 0,
+        "loss/a": None,
+        "loss/b": 0.25,
     }
 
 
 @pytest.mark.parametrize("keep", [1, 20, -1])
 def test_a_torn_last_line_is_repaired(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "m.jsonl"
-    whole = b'{"event": "train", "step": 1}\n'
-    last = b'{"event": "train", "step": 2}\n'
+    whole = b'{"event": "train", "stage": "s", "step": 1}\n'
+    last = b'{"event": "train", "stage": "s", "step": 2}\n'
     path.write_bytes(whole + last[:keep])  # -1: only the newline is missing, the line is whole
     log = MetricsLog(path)
-    log.append("train", step=3)
+    log.append(Train("s", 3))
     log.close()
-    assert [r["step"] for r in read(path)] == ([1, 2, 3] if keep == -1 else [1, 3])
+    assert steps(path) == ([1, 2, 3] if keep == -1 else [1, 3])
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
@@ -70,8 +67,9 @@ def test_kill_while_writing_loses_nothing_that_was_reported(tmp_path: Path) -> N
     path = tmp_path / "m.jsonl"
     program = (
         "import sys; from pathlib import Path; from esl_dist.tracking.jsonl import MetricsLog\n"
+        "from esl_dist.runs.events import Train\n"
         "log = MetricsLog(Path(sys.argv[1])); step = 0\n"
-        "while True:\n    step += 1; log.append('train', step=step, pad='x' * 2000); print(step, flush=True)"
+        "while True:\n    step += 1; log.append(Train('s' * 2000, step)); print(step, flush=True)"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
@@ -83,32 +81,33 @@ def test_kill_while_writing_loses_nothing_that_was_reported(tmp_path: Path) -> N
     reported = [int(line) for line in child.stdout.read().split(b"\n")[:-1]]
     child.wait()
     MetricsLog(path).close()
-    steps = [r["step"] for r in read(path)]
-    assert steps == list(range(1, len(steps) + 1)) and len(steps) >= max(reported, default=200)
+    found = steps(path)
+    assert found == list(range(1, len(found) + 1)) and len(found) >= max(reported, default=200)
 
 
 def test_after_a_resume_every_step_is_there_once(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     log = MetricsLog(path)
     for step in (10, 20, 30):
-        log.append("train", stage="source", step=step)
-    log.append("stage", stage="source", status="done")
+        log.append(Train("source", step))
+    log.append(Stage("source", "done"))
     for step in (10, 20, 30, 40):
-        log.append("train", stage="align", step=step)
-        log.append("gpu", stage="align", step=step)
-    log.append("eval", stage="align", step=40, miou=0.1)
-    log.append("warning", stage="align", step=40, text="kept: it happened")
+        log.append(Train("align", step))
+        log.append(Gpu("align", step, 0))
+    log.append(Eval("align", 40, miou=0.1))
+    log.append(Warned("kept: it happened", "align", 40))
     log.close()
 
     log = MetricsLog(path)
     assert log.truncate_after("align", 20) == 5
     assert log.truncate_after("align", 20) == 0
     for step in (30, 40):
-        log.append("train", stage="align", step=step)
+        log.append(Train("align", step))
     log.close()
-    seen = [(r["stage"], r["step"]) for r in read(path) if r["event"] == "train"]
+    events = [line.event for line in lines.read(path)]
+    seen = [(event.stage, event.step) for event in events if isinstance(event, Train)]
     assert seen == [("source", s) for s in (10, 20, 30)] + [("align", s) for s in (10, 20, 30, 40)]
-    assert sum(r["event"] == "warning" for r in read(path)) == 1 and not [r for r in read(path) if r["event"] == "eval"]
+    assert sum(isinstance(event, Warned) for event in events) == 1 and not [e for e in events if isinstance(e, Eval)]
     assert [p.name for p in tmp_path.iterdir()] == ["m.jsonl"]
 
 
@@ -134,23 +133,39 @@ def test_a_full_disk_is_said_once_and_loses_no_line(
     monkeypatch.setattr(jsonl.os, "write", disk.write)
     monkeypatch.setattr(logging.getLogger("esl_dist"), "propagate", True)
     log = MetricsLog(tmp_path / "m.jsonl")
-    log.append("train", step=0)
+    log.append(Train("s", 0))
     disk.failing = True
     for step in range(1, 50):
-        log.append("train", step=step)
-    assert [r["step"] for r in read(log.path)] == [0]
+        log.append(Train("s", step))
+    assert steps(log.path) == [0]
     disk.failing = False
-    log.append("train", step=50)
+    log.append(Train("s", 50))
     log.close()
-    assert [r["step"] for r in read(log.path)] == list(range(51))
+    assert steps(log.path) == list(range(51))
     assert len([r for r in caplog.records if "cannot be written" in r.message]) == 1
 
 
 def test_a_folder_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     log = MetricsLog(tmp_path / "file" / "run" / "m.jsonl")
-    log.append("train", step=1)
+    log.append(Train("s", 1))
     (tmp_path / "file").unlink()
-    log.append("train", step=2)
+    log.append(Train("s", 2))
     log.close()
-    assert [r["step"] for r in read(log.path)] == [1, 2]
+    assert steps(log.path) == [1, 2]
+
+
+def test_a_damaged_line_in_the_middle_is_named_and_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "m.jsonl"
+    log = MetricsLog(path)
+    for step in (1, 2, 3):
+        log.append(Train("s", step))
+    log.close()
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(whole[0] + whole[1].replace(b'"step": 2', b'"step": 7') + whole[2])
+    logging.getLogger("esl_dist").propagate = True
+    log = MetricsLog(path)
+    assert log.truncate_after("s", 2) == 1
+    log.close()
+    assert f"{path}: line 2 is not as it was written" in caplog.text
+    assert steps(path) == [1] and len(path.read_bytes().splitlines()) == 2

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from esl_dist.config.schema import TrackingConfig
+from esl_dist.runs import lines
+from esl_dist.runs.events import Eval, Train
 from esl_dist.tracking import Tracker
 from esl_dist.tracking.backend import MlflowBackend
-from esl_dist.tracking.jsonl import read
 from esl_dist.tracking.replay import replay
 from tests.tracking.mlflow_server import MlflowServer
 
@@ -46,7 +47,7 @@ def train(tracked: Tracker, first: int, last: int) -> list[float]:
     costs = []
     for step in range(first, last + 1):
         began = time.perf_counter()
-        tracked.event("train", stage="source", step=step, steps=1000, lr=0.1, **{"loss/seg": 1 / step})
+        tracked.record(Train("source", step, 1000, 0.1, 0, {"loss/seg": 1 / step}))
         costs.append(time.perf_counter() - began)
     return costs
 
@@ -77,7 +78,7 @@ def test_a_server_that_does_not_take_points(tmp_path: Path, server: MlflowServer
     tracked._mirror = None
     tracked.close("FINISHED")
     assert time.monotonic() - began < 5
-    assert [r["step"] for r in read(tmp_path / "run" / "metrics.jsonl")] == list(range(1, 201))
+    assert [line.event.step for line in lines.read(tmp_path / "run" / "metrics.jsonl")] == list(range(1, 201))
     # The server is well again: the replay command sends what is left.
     server.mode = "ok"
     assert replay(tmp_path / "run", server.uri) == 200
@@ -142,15 +143,7 @@ def test_sqlite_stores_every_point_once(
 
     tracked = tracker(tmp_path / "runs" / "one")
     train(tracked, 1, 30)
-    tracked.event(
-        "eval",
-        stage="source",
-        step=30,
-        split="test",
-        bn_statistics="running",
-        miou=0.5,
-        iou={"traffic light": 0.25, "train": None},
-    )
+    tracked.record(Eval("source", 30, "test", "running", 0.5, iou={"traffic light": 0.25, "train": None}))
     assert tracked._mirror is not None
     assert tracked._mirror.close("FINISHED", timeout_s=120)  # this machine may be busy
     tracked._mirror = None
@@ -188,7 +181,7 @@ def test_without_mlflow_one_sentence(
 
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     tracked = Tracker(tmp_path / "run", TrackingConfig(), "r", {}, is_main=False)
-    tracked.event("train", stage="source", step=1)
+    tracked.record(Train("source", 1))
     tracked.truncate("source", 0)
     tracked.close("FINISHED")
     assert list(tmp_path.iterdir()) == []
@@ -213,7 +206,7 @@ def test_soak_with_the_tracker_down_is_flat(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == files
     assert (memory_mb("self") - own) / 20 < 1 and (memory_mb(str(mirror)) - its) / 20 < 1
     tracked.close("FINISHED")
-    assert sum(1 for _ in read(tmp_path / "run" / "metrics.jsonl")) == 22_000
+    assert sum(1 for _ in lines.read(tmp_path / "run" / "metrics.jsonl")) == 22_000
 
 
 def memory_mb(pid: str) -> float:

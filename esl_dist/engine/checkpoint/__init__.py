@@ -2,7 +2,6 @@
 the format.
 """
 
-from esl_dist.engine.checkpoint.ending import final_checkpoint, read_ending, write_ending
 from esl_dist.engine.checkpoint.folder import file_sha256, load, newest_valid, resume, save, verify, weights_sha256
 from esl_dist.engine.checkpoint.retention import best, mark_best
 from esl_dist.engine.checkpoint.writer import Writer
@@ -11,14 +10,11 @@ __all__ = [
     "Writer",
     "best",
     "file_sha256",
-    "final_checkpoint",
     "load",
     "mark_best",
     "newest_valid",
-    "read_ending",
     "resume",
     "save",
     "verify",
     "weights_sha256",
-    "write_ending",
 ]

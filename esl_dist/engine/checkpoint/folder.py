@@ -19,6 +19,7 @@ import torch
 from esl_dist import atomic
 from esl_dist.distributed import collectives
 from esl_dist.engine.checkpoint import manifest, retention
+from esl_dist.runs import CheckpointFolder, CheckpointsFolder
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Any], meta: Mapping[str, Any], keep: int) -> Path:
@@ -38,7 +39,8 @@ def save(folder: Path, step: int, tensors: Mapping[str, Any], meta: Mapping[str,
         half-written is.
     """
     assert keep >= 1 and tensors
-    path = folder / f"step_{step:08d}"
+    there = CheckpointsFolder(folder).at(step)
+    path = there.path
     folder.mkdir(parents=True, exist_ok=True)
     retention.clean(folder)
     if path.is_dir() and not verify(path):
@@ -46,8 +48,9 @@ def save(folder: Path, step: int, tensors: Mapping[str, Any], meta: Mapping[str,
     aside = folder / f".{path.name}.tmp-{os.getpid()}"
     try:
         aside.mkdir()
-        files = {f"{name}.pt": _write_tensors(aside / f"{name}.pt", value) for name, value in tensors.items()}
-        with atomic.writing(aside / manifest.NAME) as file:
+        making = CheckpointFolder(aside)
+        files = {making.tensors(n).name: _write_tensors(making.tensors(n), value) for n, value in tensors.items()}
+        with atomic.writing(making.manifest) as file:
             file.write(manifest.encode(step, files, meta))
         if path.is_dir():
             retention.remove(path)  # damaged: a run that resumed from an older one has come here again

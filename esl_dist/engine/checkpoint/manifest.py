@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from esl_dist import __version__
+from esl_dist.runs import CheckpointFolder
+from esl_dist.runs.content import Manifest
+from esl_dist.runs.shape import Misshapen, shaped
 
-NAME = "manifest.json"
 SCHEMA_VERSION = 1
 """Raised when a checkpoint of this release could not be read by the last one; every version down to 1 stays
 readable.
@@ -40,14 +42,14 @@ def read(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is missing, unreadable, edited, or of a later release; one sentence that names it.
     """
-    path = folder / NAME
+    path = CheckpointFolder(folder).manifest
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
     try:
         content = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"{path}: is not JSON (cut short or damaged)") from None
     if not isinstance(content, dict) or not isinstance(content.get("schema_version"), int):
         raise ValueError(f"{path}: has no schema version")
@@ -58,8 +60,16 @@ def read(folder: Path) -> dict[str, Any]:
         )
     # Bytes, not values, are compared: a flipped bit that JSON would read over is damage too.
     digest = content.pop("sha256", None)
-    if digest != _digest(content) or _bytes({**content, "sha256": digest}) != raw:
+    try:
+        whole = digest == _digest(content) and _bytes({**content, "sha256": digest}) == raw
+    except ValueError:  # a number that JSON has not
+        whole = False
+    if not whole:
         raise ValueError(f"{path}: does not match its own SHA-256 (edited or damaged)")
+    try:
+        shaped(content, Manifest)
+    except Misshapen as error:
+        raise ValueError(f"{path}: {error}") from None
     return content
 
 

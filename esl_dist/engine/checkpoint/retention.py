@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -11,32 +10,26 @@ import shutil
 from pathlib import Path
 
 from esl_dist import atomic
+from esl_dist.runs import CheckpointsFolder
+from esl_dist.runs.content import Best
 
 log = logging.getLogger(__name__)
-
-BEST = "best.json"
 
 
 def mark_best(folder: Path, step: int, score: float) -> None:
     """Retention never drops the checkpoint of ``step`` until another is marked."""
-    atomic.write_json(folder / BEST, {"step": step, "score": score})
+    CheckpointsFolder(folder).best.write(Best(step, score))
 
 
 def best(folder: Path) -> tuple[int, float] | None:
     """Step and score of the checkpoint marked best; None where none is, or the mark is damaged."""
-    try:
-        content = json.loads((folder / BEST).read_text())
-        return int(content["step"]), float(content["score"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    found = CheckpointsFolder(folder).best.recall()
+    return None if found is None else (found.step, found.score)
 
 
 def steps(folder: Path) -> list[tuple[int, Path]]:
     """Checkpoint folders by rising step."""
-    if not folder.is_dir():
-        return []
-    found = [(re.fullmatch(r"step_(\d{8,})", path.name), path) for path in folder.iterdir()]
-    return sorted((int(match[1]), path) for match, path in found if match and path.is_dir())
+    return [(found.step or 0, found.path) for found in CheckpointsFolder(folder).all()]
 
 
 def retain(folder: Path, step: int, keep: int) -> None:

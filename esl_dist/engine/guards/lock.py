@@ -13,6 +13,10 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from esl_dist.runs import RunFolder
+from esl_dist.runs.content import Holder
+from esl_dist.runs.shape import shaped
+
 log = logging.getLogger(__name__)
 
 
@@ -37,7 +41,7 @@ class RunLock:
         assert self._fd < 0, "already held"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(RunFolder(self.folder).lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN) and self._fd >= 0:
@@ -80,10 +84,10 @@ class RunLock:
 
     def _holder(self) -> str:
         try:
-            record = json.loads(os.pread(self._fd, 4096, 0))
-            return f"pid {record['pid']} on host {record['host']} since {record['started']}"
-        except (OSError, ValueError, KeyError, TypeError):
+            holder: Holder = shaped(json.loads(os.pread(self._fd, 4096, 0)), Holder)
+        except (OSError, ValueError, RecursionError):
             return "another process"
+        return f"pid {holder.pid} on host {holder.host} since {holder.started}"
 
     def _close(self) -> None:
         if self._fd >= 0:

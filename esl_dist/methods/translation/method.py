@@ -13,6 +13,7 @@ from esl_dist.config.schema import Config
 from esl_dist.data import open_dataset
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.collectives import agree
+from esl_dist.engine import checkpoint
 from esl_dist.engine.optim import Adam, Poly, Recipe
 from esl_dist.engine.step import Streams
 from esl_dist.methods import identity
@@ -23,7 +24,13 @@ from esl_dist.methods.planning import last, needs, translation_name
 from esl_dist.methods.stage import Stage
 from esl_dist.methods.streams import both_domains, translated
 from esl_dist.methods.translation.history import History
-from esl_dist.methods.translation.rewriting import Translator, colour_statistics, picture_rows, rewrite
+from esl_dist.methods.translation.rewriting import (
+    Translator,
+    colour_statistics,
+    is_rewritten,
+    picture_rows,
+    rewrite,
+)
 from esl_dist.methods.translation.step import SOURCE, TARGET, Translation
 from esl_dist.models import build_translation
 
@@ -90,11 +97,13 @@ class Translate:
         """The source set in the target's look below ``<stage>/source``, and what the report shows of it."""
         config, data, runtime = work.config, work.config.data, work.runtime
         folder, final = work.run.stage(stage.name), work.final(stage.name)
+        source = agree(lambda: open_dataset(data.source, data.root, data.protocol))
+        root, generator = Path(data.root, data.source.root), checkpoint.file_sha256(final, f"to_{TARGET}.pt")
+        if is_rewritten(source, root, folder.translated, generator, config.translate.load) and folder.look.exists():
+            return
         translators = agree(
             lambda: {look: Translator(final, look, config.translate, runtime) for look in (SOURCE, TARGET)}
         )
-        source = agree(lambda: open_dataset(data.source, data.root, data.protocol))
-        root = Path(data.root, data.source.root)
         rewrite(source, root, folder.translated, translators[TARGET], log.info, stop=lambda: work.stop.local)
         if runtime.is_main and not folder.look.exists():
             picture_rows({SOURCE: source, TARGET: work.target}, translators, folder.pictures)

@@ -24,7 +24,7 @@ from esl_dist.data.dataset import Dataset, FolderDataset
 from esl_dist.data.encode import png
 from esl_dist.data.sampler import spread
 from esl_dist.data.transforms import fit_image, resize_image
-from esl_dist.distributed.collectives import agree, barrier, broadcast_json, gather_json
+from esl_dist.distributed.collectives import agree, barrier, broadcast_json, gather_json, is_main
 from esl_dist.distributed.in_step import Stop, in_step, never
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.models import build_translation
@@ -100,13 +100,8 @@ def rewrite(
         ValueError: an image cannot be read, or the folder was made by another generator; on all ranks.
         StoppedBySignal: ``stop`` said so on some rank.
     """
-    manifest = out.with_name(f"{out.name}.json")
-    made_with = {
-        "generator_sha256": translate.sha256,
-        "width": translate.width,
-        "source": str(root.resolve()),
-        "images": len(dataset),
-    }
+    manifest = _manifest(out)
+    made_with = _made_with(dataset, root, translate.sha256, translate.width)
     known = broadcast_json(agree(lambda: _known(manifest, made_with)))
     names = [_placed(dataset, root, index).as_posix() for index in range(len(dataset))]
     missing = [index for index, name in enumerate(names) if not _whole(out / name, known.get(name))]
@@ -137,6 +132,17 @@ def rewrite(
     barrier()
 
 
+def is_rewritten(dataset: FolderDataset, root: Path, out: Path, generator_sha256: str, width: int) -> bool:
+    """Whether ``rewrite`` has nothing left to do, as rank 0 sees it; no network is needed to tell. Collective."""
+
+    def complete() -> bool:
+        known = _known(_manifest(out), _made_with(dataset, root, generator_sha256, width))
+        names = [_placed(dataset, root, index).as_posix() for index in range(len(dataset))]
+        return len(known) == len(names) and all(_whole(out / name, known.get(name)) for name in names)
+
+    return bool(broadcast_json(agree(lambda: complete() if is_main() else False)))
+
+
 def picture_rows(sets: Mapping[str, Dataset], translators: Mapping[str, Translator], folder: Path) -> None:
     """``<folder>/<domain>-<k>-{0,1,2}.png``: an image of each domain, its translation, and the way back; for one
     process.
@@ -157,6 +163,19 @@ def colour_statistics(dataset: Dataset) -> Colours:
         total, squares, count = total + pixels.sum(0), squares + np.square(pixels).sum(0), count + len(pixels)
     mean = total / count
     return {"mean": mean.tolist(), "std": np.sqrt(squares / count - np.square(mean)).tolist()}
+
+
+def _manifest(out: Path) -> Path:
+    return out.with_name(f"{out.name}.json")
+
+
+def _made_with(dataset: Dataset, root: Path, generator_sha256: str, width: int) -> dict[str, Any]:
+    return {
+        "generator_sha256": generator_sha256,
+        "width": width,
+        "source": str(root.resolve()),
+        "images": len(dataset),
+    }
 
 
 def _known(manifest: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:

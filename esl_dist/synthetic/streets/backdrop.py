@@ -276,14 +276,14 @@ def barrier(
     colour: Colour,
     side: int,
     x: float,
-    near: float,
-    far: float,
+    along: tuple[float, float],
     height: float,
     light: float,
 ) -> None:
-    """A wall or a fence at ``X = side * x``. A fence is labelled as a whole, though one sees through it between its
-    pickets.
+    """A wall or a fence at ``X = side * x``, from near to far. A fence is labelled as a whole, though one sees through
+    it between its pickets.
     """
+    near, far = along
     focal, horizon, offset = canvas.focal, canvas.horizon, side * x - canvas.eye
     a, b = canvas.vanish + focal * offset / near, canvas.vanish + focal * offset / far
     window = canvas.box(
@@ -306,23 +306,23 @@ def barrier(
     mask = (v >= 0) & (v < height)
     tone = np.full(v.shape, np.float32(light))
     solid = mask
-    along = z[None]
+    depth = z[None]
     if label == c.FENCE:
-        picket = (along % np.float32(0.5)) < np.float32(0.24)
-        post = (along % np.float32(2.5)) < np.float32(0.22)
+        picket = (depth % np.float32(0.5)) < np.float32(0.24)
+        post = (depth % np.float32(2.5)) < np.float32(0.22)
         rail = ((v > height - 0.16) | ((v > 0.12) & (v < 0.28))) | post
         solid = mask & (picket | rail)
         tone = np.where(rail, np.float32(light * 1.12), np.float32(light))
     else:
         course = np.floor(v * np.float32(2.2))
         joint = ((v * np.float32(2.2) - course) < 0.14) | (
-            ((along + np.float32(0.45) * (course % 2)) % np.float32(0.9)) < 0.07
+            ((depth + np.float32(0.45) * (course % 2)) % np.float32(0.9)) < 0.07
         )
         tone = np.where(
             v > height - 0.18,
             np.float32(light * 1.2),
-            np.where(joint & (along < 30), np.float32(light * 0.78), np.float32(light)),
+            np.where(joint & (depth < 30), np.float32(light * 0.78), np.float32(light)),
         )
     canvas.paint(window, mask, None, label, far)
-    canvas.depth[window][mask] = np.broadcast_to(along, v.shape)[mask]
+    canvas.depth[window][mask] = np.broadcast_to(depth, v.shape)[mask]
     canvas.rgb[window][solid] = np.array(colour, np.float32) * tone[solid][:, None]

@@ -170,9 +170,8 @@ class _Builder:
             )
             height = dice.between((1.3, 2.1)) if fence else dice.between((1.3, 2.6))
             start, end = plot.near, plot.far - dice.between((0.0, 2.0))
-            self.queue.append(
-                (end, partial(backdrop.barrier, canvas, label, colour, sign, border + 0.05, start, end, height, light))
-            )
+            painted = partial(backdrop.barrier, canvas, label, colour, sign, border + 0.05, (start, end), height, light)
+            self.queue.append((end, painted))
         room = (border + 0.9, border + plot.setback - 0.5) if plot.kind == "building" else (border + 1.0, border + 11.0)
         if plot.lawn and room[1] > room[0]:
             for _ in range(dice.count(0.8 if plot.kind == "building" else 2.6)):

@@ -10,8 +10,8 @@ from typing import Any
 
 from esl_dist.config.study import StudyConfig, load_study
 from esl_dist.reporting.spread import Spread, spread
+from esl_dist.runs import StudyFolder
 from esl_dist.studies.record import TrialRecord, trials
-from esl_dist.studies.trial import STUDY
 
 ENDED = ("finished", "reused")
 """Statuses whose score is the end of training; a stopped trial's is that of an earlier step."""
@@ -28,7 +28,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class StudyFolder:
+class StudyRecord:
     """A study and its trials, by number."""
 
     path: Path
@@ -75,12 +75,13 @@ def key(params: Mapping[str, Any]) -> str:
     return json.dumps(dict(params), sort_keys=True)
 
 
-def read_study(path: Path) -> StudyFolder:
+def read_study(path: Path) -> StudyRecord:
     """Read a study's folder.
 
     Raises:
         ValueError: it is not a study's, or a trial's record is damaged.
     """
-    if not (path / STUDY).is_file():
-        raise ValueError(f"{path}: not a study's folder: it has no {STUDY}")
-    return StudyFolder(path, load_study(str(path / STUDY)), tuple(record for _, record in trials(path)))
+    file = StudyFolder(path).config
+    if not file.is_file():
+        raise ValueError(f"{path}: not a study's folder: it has no {file.name}")
+    return StudyRecord(path, load_study(str(file)), tuple(record for _, record in trials(path)))
