@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from esl_dist import methods
 from esl_dist.engine import checkpoint
 from esl_dist.entries import cli, train
 from esl_dist.entries import evaluate as score_again
+from esl_dist.methods import Stage, scoring
+from esl_dist.methods.node import Work
 from esl_dist.metrics import evaluate
-from esl_dist.pipeline import Pipeline
 from esl_dist.reporting.record import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,14 +54,14 @@ def kept(run: Path) -> list[str]:
 def scripted(monkeypatch: pytest.MonkeyPatch, values: dict[int, float], stop_at: int = 0) -> None:
     """Evaluations that take their score from a table, and break the run off after one of them."""
 
-    def evaluated(self: Pipeline, predictor: object, kind: str, stage: SimpleNamespace, step: int) -> SimpleNamespace:
+    def evaluated(stage: Stage, predictor: object, kind: str, step: int, work: Work) -> SimpleNamespace:
         if step == stop_at:
             raise RuntimeError("killed")
-        self.tracker.event("eval", stage=stage.folder, step=step, bn_statistics=kind, miou=values[step], iou={})
+        work.tracker.event("eval", stage=stage.name, step=step, bn_statistics=kind, miou=values[step], iou={})
         return SimpleNamespace(miou=values[step])
 
-    monkeypatch.setattr(Pipeline, "_evaluate", evaluated)
-    monkeypatch.setattr(Pipeline, "_score", lambda self, stage, folder: None)
+    monkeypatch.setattr(scoring, "_evaluate", evaluated)
+    monkeypatch.setattr(methods.stage, "score_final", lambda stage, work: None)
 
 
 def test_two_ranks_train_the_same_with_and_without(tmp_path: Path, data: str) -> None:
