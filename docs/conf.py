@@ -1,4 +1,4 @@
-"""Sphinx: ``python -m sphinx -W docs OUT`` (extra ``docs``). Pages are Markdown; nothing is fetched, here or by a reader."""
+"""Sphinx: ``python -m sphinx -W docs OUT`` (extra ``docs``). Pages are Markdown; nothing is fetched, ever."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from esl_dist import __version__  # noqa: E402
+from esl_dist import __version__
 
 project = "esl_dist"
 author = "the esl_dist maintainers"
