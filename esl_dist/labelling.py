@@ -15,84 +15,88 @@ from typing import Any, cast
 import numpy as np
 from torch import Tensor
 
-from esl_dist.config.schema import Config
+from esl_dist.config.pseudo_labels import CONFIDENCES
+from esl_dist.config.schema import Config, PseudoLabelConfig
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.loader import inference_batches
 from esl_dist.data.sampler import spread
 from esl_dist.data.transforms import content_size, cut_padding, resize_label
+from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.in_step import Stop, never
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
-from esl_dist.pseudo_labels.extract import LabelSet, TargetImages, extract
-from esl_dist.pseudo_labels.inference import Forward
+from esl_dist.pseudo_labels.extraction import Extraction
+from esl_dist.pseudo_labels.sets.forward import Forward, TargetImages
+from esl_dist.pseudo_labels.sets.teacher import Teacher
 from esl_dist.stages.inference import Predictor
 
 log = logging.getLogger(__name__)
 
 
-def make_labels(
+def open_extraction(
     config: Config,
     checkpoint: Path,
     target: Dataset,
-    out: Path,
     runtime: Runtime,
-    rules: Mapping[str, str],
     spool: Path,
-    portion_round: int = 0,
+    *,
+    sha256: str = "",
     from_spool: bool = False,
     stop: Stop = never,
-) -> list[LabelSet]:
-    """One label set per entry of ``rules`` (name -> rule) in ``out/<name>``, from one inference pass over ``target``.
+) -> Extraction:
+    """The extraction of a checkpoint's labels of ``target``, by the options of a run; its network is loaded when an
+    image must be scored.
 
     Args:
         checkpoint: checkpoint folder or file of the network that makes the labels.
         spool: folder that belongs to this network.
-        from_spool: threshold again what an earlier pass left in ``spool``; no network is loaded.
+        sha256: of its weights, where that is known; otherwise the file is read for it.
+        from_spool: threshold again what an earlier pass left in ``spool``; the network is never run.
         stop: asked every few images; see ``in_step``.
 
     Raises:
-        ValueError: the checkpoint is of another architecture, or the spool was made by another network.
+        ValueError: an image comes twice, or the target set is empty.
     """
     options = config.extract
-    table = protocol(config.data.protocol)
-    settings = [
-        (name, dataclasses.replace(config.pseudo_labels, rule=cast(Any, rule)), out / name)
-        for name, rule in rules.items()
-    ]
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(runtime.fixed_forward())
-        forward: Forward = _no_network
-        if not from_spool:
-            predictor = Predictor.from_checkpoint(config, checkpoint, runtime, options.precision)
-            stack.enter_context(predictor.statistics(options.bn_statistics, statistics_batches(config, target)))
-            forward = predictor
-        return extract(
-            forward,
-            _target_images(config, target),
-            out,
-            spool,
-            num_classes=table.num_classes,
-            class_names=table.classes,
-            settings=settings,
-            config=options,
-            fingerprint=_fingerprint(config, file_sha256(checkpoint), runtime),
-            portion_round=portion_round,
-            from_spool=from_spool,
-            report=log.info,
-            device=runtime.device,
-            truth=_truth(target) if target.labelled else None,
-            stop=stop,
-            weights=config.selftrain.label_weight == "confidence",
-        )
+
+    @contextlib.contextmanager
+    def network() -> Iterator[Forward]:
+        predictor = agree(lambda: Predictor.from_checkpoint(config, checkpoint, runtime, options.precision))
+        with predictor.statistics(options.bn_statistics, statistics_batches(config, target)):
+            yield predictor
+
+    digest = sha256 or agree(lambda: file_sha256(checkpoint))
+    classes = protocol(config.data.classes).classes
+    teacher = Teacher(network, _given(config, digest, runtime), classes, runtime.fixed_forward, runtime.device)
+    return Extraction(
+        teacher,
+        _target_images(config, target),
+        options,
+        spool,
+        from_spool,
+        truth=_truth(target) if target.labelled else None,
+        weights=config.selftrain.label_weight == "confidence",
+        report=log.info,
+        stop=stop,
+    )
+
+
+def rules_of(config: Config, rules: Mapping[str, str]) -> dict[str, PseudoLabelConfig]:
+    """Options of each label set (name -> rule): the run's, with the set's own rule.
+
+    A confidence that only some of the rules can select by is theirs alone; the others take their own.
+    """
+    chosen = {}
+    for name, rule in rules.items():
+        own = config.pseudo_labels.confidence
+        confidence = own if own in CONFIDENCES[rule] else "auto"
+        chosen[name] = dataclasses.replace(config.pseudo_labels, rule=cast(Any, rule), confidence=cast(Any, confidence))
+    return chosen
 
 
 def file_sha256(checkpoint: Path) -> str:
     """SHA-256 of the segmenter's file in a checkpoint folder, or of a weights file itself."""
     return hashlib.sha256((checkpoint / "segmenter.pt" if checkpoint.is_dir() else checkpoint).read_bytes()).hexdigest()
-
-
-def _no_network(images: Tensor) -> Tensor:
-    raise AssertionError("a spool needs no forward")
 
 
 def _truth(target: Dataset) -> Callable[[int, tuple[int, int]], np.ndarray]:
@@ -142,7 +146,7 @@ def _target_images(config: Config, target: Dataset) -> TargetImages:
     return TargetImages(target.names, batches, domain.size, output_size, cut)
 
 
-def _fingerprint(config: Config, digest: str, runtime: Runtime) -> dict[str, object]:
+def _given(config: Config, digest: str, runtime: Runtime) -> dict[str, object]:
     """What the bits of a score depend on beside the image."""
     return {
         "checkpoint": digest,

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from esl_dist.config.schema import ExtractConfig, PseudoLabelConfig
-from esl_dist.pseudo_labels.extract import LabelSet, TargetImages, extract
-from esl_dist.pseudo_labels.inference import Forward
+from esl_dist.pseudo_labels.extraction import Extraction
+from esl_dist.pseudo_labels.sets.forward import Forward, TargetImages
+from esl_dist.pseudo_labels.sets.label_sets import LabelSet
+from esl_dist.pseudo_labels.sets.teacher import Teacher
 from esl_dist.runs import RunFolder
 
 NUM_CLASSES = 19
@@ -37,19 +39,11 @@ def make_labels(
     """The whole of this package's extraction, one label set per entry of ``settings``: scores, spool, both passes,
     PNGs.
     """
-    return extract(
-        forward,
-        images,
-        out,
-        out / "spool",
-        num_classes=NUM_CLASSES,
-        class_names=[f"class {c}" for c in range(NUM_CLASSES)],
-        settings=[(name, setting, out / name) for name, setting in settings.items()],
-        config=ExtractConfig(size=size, batch=BATCH, spool="scores"),
-        fingerprint={"checkpoint": "generated"},
-        from_spool=from_spool,
-        report=report,
-    )
+    classes = [f"class {c}" for c in range(NUM_CLASSES)]
+    teacher = Teacher(lambda: contextlib.nullcontext(forward), {"checkpoint": "generated"}, classes)
+    config = ExtractConfig(size=size, batch=BATCH, spool="scores")
+    extraction = Extraction(teacher, images, config, out / "spool", from_spool=from_spool, report=report)
+    return extraction.make(settings, out, out)
 
 
 class Peak:

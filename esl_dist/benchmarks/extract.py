@@ -22,8 +22,8 @@ import torch.nn.functional as F
 
 from esl_dist.benchmarks.common import BATCH, NUM_CLASSES, Peak, apart, make_labels, without_numba
 from esl_dist.config.schema import PseudoLabelConfig
-from esl_dist.pseudo_labels import scores
-from esl_dist.pseudo_labels.extract import TargetImages
+from esl_dist.pseudo_labels.scores.scorer import scoring
+from esl_dist.pseudo_labels.sets.forward import TargetImages
 
 SIZE = (1024, 512)  # width, height
 LOGITS = (NUM_CLASSES, 65, 129)
@@ -117,7 +117,7 @@ def measure(what: str, number: int, fast: bool = True) -> dict[str, Any]:
     if not fast:
         without_numba()
     _logits()
-    implementation, _ = scores.scorer("exact")
+    implementation = scoring("exact").name
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         if what == "sweep":

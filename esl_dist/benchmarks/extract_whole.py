@@ -21,9 +21,8 @@ from torch import nn
 from esl_dist.benchmarks.common import BATCH, NUM_CLASSES, make_labels
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.distributed import collectives
-from esl_dist.pseudo_labels.extract import TargetImages
-from esl_dist.pseudo_labels.inference import canary_image
-from esl_dist.pseudo_labels.keys import HIGH_BINS, LOW_BINS
+from esl_dist.pseudo_labels.scores.keys import HIGH_BINS, LOW_BINS
+from esl_dist.pseudo_labels.sets.forward import TargetImages, canary_image
 
 SIZE = (1024, 512)  # width, height
 

@@ -9,21 +9,44 @@ from esl_dist.config.bounds import Bound, NonNegativeInt, Pixels, PositiveFloat,
 from esl_dist.config.check import require
 from esl_dist.config.scoring import BnStatistics, Precision
 
-RULES = ("esl", "ssl", "median", "cbst")
+RULES = ("esl", "ssl", "median", "cbst", "margin", "views")
+CONFIDENCES = {
+    "esl": ("entropy",),
+    "ssl": ("probability",),
+    "cbst": ("probability",),
+    "margin": ("margin", "logit_margin"),
+    "median": ("entropy", "probability", "margin", "logit_margin"),
+    "views": ("entropy", "probability", "margin", "logit_margin"),
+}
+"""What a rule can select by."""
 
 
 @dataclass(frozen=True)
 class PseudoLabelConfig:
     """Which pixels of the target become labels."""
 
-    rule: Literal["esl", "ssl", "median", "cbst"] = "esl"
+    rule: Literal["esl", "ssl", "median", "cbst", "margin", "views"] = "esl"
     """esl: entropy <= max(nu, median); ssl: probability >= min(mu, median); median: entropy <= median; cbst: portion
-    per class.
+    per class; margin: margin of logits >= min(margin, median); views: as ssl, with the mean over mirror and scales.
+    """
+    confidence: Literal["auto", "entropy", "probability", "margin", "logit_margin"] = "auto"
+    """What a pixel is selected by where the rule leaves it open (margin, median, views): entropy, the largest
+    probability p1, the margin p1 - p2, or the margin of logits ln p1 - ln p2; ``auto`` is the rule's own.
     """
     nu: Share = 0.1
     """ESL's entropy threshold, 0-1."""
     mu: Share = 0.9
     """SSL's probability threshold, 0-1."""
+    margin: Annotated[float, Bound(0, 87.5)] = 2.2
+    """The threshold of a margin: of logits in nats (2.2 is odds of 9 to 1), of probabilities 0-1."""
+    share: Annotated[float, Bound(0, 1, above=True)] = 0.5
+    """Share of each class that the median stands for: 0.5 keeps at least half; needs rank=keep where it is another."""
+    scope: Literal["class", "global"] = "class"
+    """The order statistic is taken of every class for itself, or of all pixels together."""
+    views_mirror: bool = True
+    """Rule ``views``: average with the mirrored image."""
+    views_scales: tuple[PositiveFloat, ...] = (1.0,)
+    """Rule ``views``: average over these factors of the input size; one forward each, two with the mirror."""
     portion: Share = 0.2
     """CBST's share of each class in the first round."""
     portion_growth: Share = 0.05
@@ -43,6 +66,30 @@ class PseudoLabelConfig:
     window: NonNegativeInt = 0
     """Images per median as in the published code (3000); 0 uses the whole set."""
 
+    def __post_init__(self) -> None:
+        allowed = CONFIDENCES[self.rule]
+        require(
+            self.confidence in ("auto", *allowed),
+            "pseudo_labels.confidence",
+            f"pseudo_labels.rule={self.rule} selects by {' or '.join(allowed)}; leave it at auto, or take rule=median",
+        )
+        require(
+            self.margin <= 1 or self.confidence != "margin" or self.rule == "median",
+            "pseudo_labels.margin",
+            f"must be at most 1 for a margin of probabilities, not {self.margin}; 0.8 is that of 0.9 and 0.1",
+        )
+        require(
+            self.share == 0.5 or (self.rank == "keep" and self.rule != "cbst"),
+            "pseudo_labels.share",
+            "another share than one half needs pseudo_labels.rank=keep (and is pseudo_labels.portion for rule=cbst)",
+        )
+        require(
+            self.scope == "class" or self.rule != "cbst",
+            "pseudo_labels.scope",
+            "cbst is a rule per class; take scope=class",
+        )
+        require(len(self.views_scales) > 0, "pseudo_labels.views_scales", "needs one factor or more, such as [1]")
+
 
 @dataclass(frozen=True)
 class ExtractConfig:
@@ -58,9 +105,9 @@ class ExtractConfig:
     """Images that ``target`` statistics are estimated on."""
     precision: Precision = "fp32"
     """Arithmetic of the forward."""
-    spool: Literal["auto", "scores", "logits", "none"] = "auto"
-    """What is kept on disk: label+score per pixel (auto on CPU), low-resolution logits (auto on CUDA), or nothing (two
-    forwards).
+    spool: Literal["auto", "scores", "logits", "memory", "none"] = "auto"
+    """What is kept between the passes: label+score per pixel on disk (auto on CPU), low-resolution logits on disk (auto
+    on CUDA), the logits in the device's memory, or nothing (two forwards).
     """
     spool_dir: str = ""
     """A fast, node-local folder for the spool; empty keeps it beside the labels."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from esl_dist.data import open_at_size
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine.guards import StopFlag, die_with_parent
+from esl_dist.engine.guards import RunLock, StopFlag, die_with_parent
 from esl_dist.entries import cli
-from esl_dist.labelling import make_labels
-from esl_dist.reporting.selection import write_selection_page
+from esl_dist.labelling import open_extraction
+from esl_dist.reporting.selection_page import write_selection_page
 from esl_dist.runs import LabelSetFolder, RunFolder
 from esl_dist.tracking.console import setup_logging
 
@@ -38,19 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     out: Path = arguments.out
     with Runtime.start(config.run, RunFolder(out).flight_recorder) as runtime, StopFlag() as stop:
         setup_logging(runtime.is_main, None)
+        lock = agree(lambda: RunLock(out).acquire() if runtime.is_main else None)
         target = agree(lambda: open_at_size(config.data.target, config.data))
-        rules = {".": config.pseudo_labels.rule}
-        made = make_labels(
+        extraction = open_extraction(
             config,
             arguments.checkpoint,
             target,
-            out,
             runtime,
-            rules,
             LabelSetFolder(out).spool,
             from_spool=arguments.from_spool,
             stop=lambda: stop.local,
         )
+        made = extraction.make({".": config.pseudo_labels}, out, out)
         if runtime.is_main:
             log.info("%s", write_selection_page(out))
             for entry in made[0].thresholds["classes"]:
@@ -62,4 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                     entry["threshold"],
                     entry["kept"],
                 )
+        if lock is not None:
+            lock.release()
     return 0

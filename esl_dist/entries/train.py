@@ -15,7 +15,7 @@ from esl_dist.entries import cli
 from esl_dist.errors import StoppedBySignal
 from esl_dist.methods import plan
 from esl_dist.reporting.report import terminal_table, write_report
-from esl_dist.reporting.selection import write_selection_page
+from esl_dist.reporting.selection_page import write_selection_page
 from esl_dist.runs import RunFolder
 from esl_dist.tracking import Tracker
 from esl_dist.tracking.console import setup_logging

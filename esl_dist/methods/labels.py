@@ -13,12 +13,12 @@ from typing import Any
 from esl_dist.distributed import collectives
 from esl_dist.distributed.collectives import agree
 from esl_dist.engine import checkpoint
-from esl_dist.labelling import make_labels
+from esl_dist.labelling import open_extraction, rules_of
 from esl_dist.methods import identity
 from esl_dist.methods.node import Node, Work
 from esl_dist.monitor import memory
-from esl_dist.pseudo_labels.agreement import agreement
-from esl_dist.pseudo_labels.extract import LabelSet
+from esl_dist.pseudo_labels.sets.agreement import agreement
+from esl_dist.pseudo_labels.sets.label_sets import LabelSet
 from esl_dist.runs import RunFolder
 from esl_dist.runs.content import LabelsMade, MadeSet
 from esl_dist.runs.folders import TeacherFolder
@@ -90,20 +90,21 @@ class Labels:
         digest = checkpoint.file_sha256(teacher, "segmenter.pt")
         spool = Path(given) if given else work.run.labels.path / "spool" / digest[:12]
         with memory.explained(self.name, "lower extract.batch, or extract.size"):
-            made = make_labels(
+            extraction = open_extraction(
                 work.config,
                 teacher,
                 work.target,
-                work.run.labels.path,
                 work.runtime,
-                rules=self.rules,
-                spool=spool,
-                portion_round=self.round - 1,
+                spool,
+                sha256=digest,
                 from_spool=bool(given),
                 stop=lambda: work.stop.local,
             )
+            rules = rules_of(work.config, self.rules)
+            made = extraction.make(rules, work.run.labels.path, self._folder(work).path, self.round - 1)
         for name, label_set in zip(self.rules, made, strict=True):
-            self._tell(name, label_set, bool(given), work)
+            if label_set.made:
+                self._tell(name, label_set, bool(given), work)
         if work.runtime.is_main:
             sets = {
                 name: MadeSet(s.rule, s.thresholds["labels"], s.thresholds.get("weights", ""))

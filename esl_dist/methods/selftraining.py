@@ -22,7 +22,7 @@ from esl_dist.methods.planning import images, last, needs, translated_mark
 from esl_dist.methods.stage import Stage
 from esl_dist.methods.streams import both_domains
 
-TITLES = {"esl": "ESL", "ssl": "SSL", "median": "median only", "cbst": "CBST"}
+TITLES = {"esl": "ESL", "ssl": "SSL", "median": "median only", "cbst": "CBST", "margin": "margin", "views": "views"}
 SECTIONS = ("data", "model", "optim", "align", "selftrain", "pseudo_labels", "extract")
 PLANNED = (
     "align.steps",

@@ -19,7 +19,7 @@ from esl_dist.data.transforms import Fit, content_size, cut_padding, resize_labe
 from esl_dist.distributed import collectives
 from esl_dist.distributed.in_step import Stop, in_step, never
 from esl_dist.metrics.confusion import confusion_matrix
-from esl_dist.metrics.scores import Confusion, iou, mean_iou, merged_scores, subset_scores
+from esl_dist.metrics.iou import Confusion, iou, mean_iou, merged_scores, subset_scores
 from esl_dist.metrics.upsample import upsampled_argmax
 from esl_dist.runs import records
 

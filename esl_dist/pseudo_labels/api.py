@@ -13,10 +13,14 @@ from torch import Tensor
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.distributed import collectives
 from esl_dist.distributed.in_step import in_step
-from esl_dist.pseudo_labels import inference, scores, spool
-from esl_dist.pseudo_labels.images import ScoredImages, SpooledLogits, SpooledScores
-from esl_dist.pseudo_labels.label_sets import Job, LabelSet, Task, identity, make
-from esl_dist.pseudo_labels.thresholds import kind_of
+from esl_dist.pseudo_labels.scores.scorer import scoring
+from esl_dist.pseudo_labels.sets import files, spool
+from esl_dist.pseudo_labels.sets.images import Readout, Spooled
+from esl_dist.pseudo_labels.sets.label_sets import Job, LabelSet, Task, Writing, identity
+from esl_dist.pseudo_labels.sets.spooling import Progress, Spooling
+from esl_dist.pseudo_labels.thresholds.rules import kind_of, relabels
+from esl_dist.pseudo_labels.thresholds.two_passes import Selection, choose
+from esl_dist.runs import LabelSetFolder
 
 
 def from_logits(
@@ -34,70 +38,52 @@ def from_logits(
     Works alone or on every rank of a process group, each with its own share of the images (none is fine, twice is an
     error); the thresholds are over all of them. ``size`` is the labels' (height, width); ``setting`` the rule, ESL with
     nu = 0.1 by default. ``items`` is gone through once: scores wait in ``out/.spool`` (2 to 5 MB an image at 1024x512,
-    removed at the end).
+    removed at the end). Rule ``views`` takes logits that its views were averaged into already.
 
-    Raises ``ValueError`` on all ranks for logits that are NaN, infinite or of another number of classes, and for a name
-    that comes twice.
+    Raises ``ValueError`` on all ranks for logits that are NaN, infinite or of another number of classes, for a name
+    that comes twice or would leave ``out``, for no image at all, and for PNGs in ``out/labels`` that are of other
+    images.
     """
     setting = setting or PseudoLabelConfig()
+    files.check_classes(len(class_names))
     out = Path(out)
     rank, world = collectives.rank(), collectives.world()
     folder = out / ".spool" / f"{rank:04d}"
     shutil.rmtree(folder, ignore_errors=True)
-    kinds = (kind_of(setting),)
-    implementation, score = scores.scorer(setting.scores)
-    report(f"scores: {implementation}")
+    scorer = scoring(setting.scores)
+    report(f"scores: {scorer.name}")
     how = f"{setting.scores} {size[1]}x{size[0]}"
     names: list[str] = []
-    every = _Names(names, rank, world)
 
     def logits() -> Iterator[tuple[int, Tensor]]:
         for name, image in items:
+            LabelSetFolder(out).label(name)  # before anything is computed for a name that cannot be written
             tensor = torch.as_tensor(image).detach().float().cpu()
             if tensor.dim() != 3 or len(tensor) != len(class_names):
                 raise ValueError(
-                    f"{name}: expected logits [{len(class_names)}, h, w], one plane per class name, not"
-                    f" {list(tensor.shape)}"
+                    f"{name}: expected logits [{len(class_names)}, h, w], one plane per class name, not "
+                    f"{list(tensor.shape)}"
                 )
             names.append(name)
             yield len(names) * world - world + rank, tensor / setting.temperature
 
-    content: spool.Content = "logits" if setting.rule == "cbst" else "scores"
-    layout = spool.Layout(content, {"kinds": list(kinds)}, {}, how)
-    progress = inference.Progress(None, report)
-    memory = inference.Memory(len(class_names), kinds)
-
-    in_step(
-        inference.infer(
-            logits(),
-            every,
-            folder,
-            layout,
-            score=score,
-            size=lambda index: size,
-            kinds=kinds,
-            shard=shard,
-            progress=progress,
-            memory=memory,
-        )
-    )
-    shares: list[list[str]] = collectives.gather_json(names)
-    everyone = [name for share in shares for name in share]
-    twice = (
-        sorted({name for name in everyone if everyone.count(name) > 1}) if len(set(everyone)) != len(everyone) else []
-    )
-    if twice:
-        raise ValueError(f"{twice[0]} comes twice, so it would count twice; give each image to one rank once")
-    found, _ = spool.listing(folder, layout)
-    ids = range(max((len(share) for share in shares), default=0) * world)
-    images: ScoredImages
-    if content == "logits":
-        images = SpooledLogits(found, how, score, lambda index: size, torch.device("cpu"), ids)
-    else:
-        images = SpooledScores(found, how, kinds, ids)
-    task = Task(sorted(everyone), class_names, 0, {"size": f"{size[1]}x{size[0]}", "checkpoint": None})
-    (made,), _ = make(images, [Job(setting.rule, setting, out, identity(setting, task))], task)
-    shutil.rmtree(folder, ignore_errors=True)
+    readout = Readout(scorer, lambda index: size, (kind_of(setting),), how, len(class_names))
+    layout = spool.Layout("logits" if relabels(setting) else "scores", {}, {}, how)
+    spooling = Spooling(folder, layout, readout, _Names(names, rank, world), shard, Progress(None, report))
+    try:
+        in_step(spooling.images(logits()))
+        shares: list[list[str]] = collectives.gather_json(names)
+        everyone = [name for share in shares for name in share]
+        if not everyone:
+            raise ValueError("no image came, so there is nothing to label")
+        files.check_names(everyone)
+        found, _ = spool.listing(folder, layout)
+        images = Spooled(found, readout, torch.device("cpu"), range(max(len(share) for share in shares) * world))
+        task = Task(sorted(everyone), class_names, 0, {"size": f"{size[1]}x{size[0]}", "checkpoint": None})
+        chosen = choose(images, Selection([setting], len(class_names)), len(everyone))
+        (made,), _ = Writing([Job(setting.rule, setting, out, identity(setting, task))], task, report=report)(chosen)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return made
 
 

@@ -15,8 +15,8 @@ from esl_dist.data import open_dataset
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.transforms import resize_label
 from esl_dist.labels import IGNORE, Protocol
-from esl_dist.pseudo_labels import spool
 from esl_dist.pseudo_labels.confidence import confidence_map
+from esl_dist.pseudo_labels.sets import spool
 from esl_dist.reporting import pictures
 from esl_dist.reporting.pictures import Panel
 from esl_dist.reporting.quality import read_label, spread

@@ -28,7 +28,8 @@ from esl_dist.engine.update import Updater
 from esl_dist.entries import cli
 from esl_dist.entries.train import main
 from esl_dist.metrics import evaluate
-from esl_dist.pseudo_labels import inference, write
+from esl_dist.pseudo_labels.scores.scorer import Scoring
+from esl_dist.pseudo_labels.sets import files
 
 RANK = int(os.environ.get("RANK", "0"))
 taken = 0
@@ -100,8 +101,8 @@ def spoil_gradient(updater: Updater) -> None:
 if __name__ == "__main__":
     Updater.step = faulty_step(Updater.step)  # type: ignore[method-assign]
     atomic.write_some = full_disk(atomic.write_some)
-    inference.named_scores = signalled(inference.named_scores, "extract")
-    write.png = signalled(write.png, "write")
+    Scoring.checked = signalled(Scoring.checked, "extract")  # type: ignore[method-assign]
+    files.png = signalled(files.png, "write")
     evaluate.upsampled_argmax = signalled(evaluate.upsampled_argmax, "evaluate")
     code: Any = 1
     try:

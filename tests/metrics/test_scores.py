@@ -14,7 +14,7 @@ import torch
 from esl_dist.labels import protocol
 from esl_dist.metrics import confusion
 from esl_dist.metrics.confusion import confusion_matrix
-from esl_dist.metrics.scores import fold, iou, mean_iou, merged_scores, subset_scores
+from esl_dist.metrics.iou import fold, iou, mean_iou, merged_scores, subset_scores
 from tests.deterministic import label_map
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "eval.json").read_text())

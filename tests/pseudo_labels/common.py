@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,10 @@ import numpy as np
 import torch
 
 from esl_dist.config.schema import ExtractConfig, PseudoLabelConfig
-from esl_dist.pseudo_labels.extract import LabelSet, TargetImages, extract
+from esl_dist.pseudo_labels.extraction import Extraction
+from esl_dist.pseudo_labels.sets.forward import TargetImages
+from esl_dist.pseudo_labels.sets.label_sets import LabelSet
+from esl_dist.pseudo_labels.sets.teacher import Teacher
 
 SIZE = (40, 24)  # width, height
 
@@ -78,22 +82,25 @@ def run(
     if output_size is not None:
         source = TargetImages(source.names, source.batches, source.input_size, output_size)
     num_classes = logits[0].shape[0]
-    return extract(
-        forward,
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+        if lines is not None:
+            lines.append("network loaded")
+        yield forward
+
+    extraction = Extraction(
+        Teacher(opened, {"checkpoint": checkpoint}, [f"class {c}" for c in range(num_classes)]),
         source,
-        out,
+        ExtractConfig(size=size, batch=batch, spool=spool, shard=shard, spool_dir=spool_dir),  # type: ignore[arg-type]
         out / "spool",
-        num_classes=num_classes,
-        class_names=[f"class {c}" for c in range(num_classes)],
-        settings=[(f"{i}", setting, out / f"{i}") for i, setting in enumerate(settings or (PseudoLabelConfig(),))],
-        config=ExtractConfig(size=size, batch=batch, spool=spool, shard=shard, spool_dir=spool_dir),  # type: ignore[arg-type]
-        fingerprint={"checkpoint": checkpoint},
         from_spool=from_spool,
-        report=(lines if lines is not None else []).append,
         truth=truth,
-        stop=stop,
         weights=weights,
+        report=(lines if lines is not None else []).append,
+        stop=stop,
     )
+    return extraction.make({f"{i}": setting for i, setting in enumerate(settings or (PseudoLabelConfig(),))}, out, out)
 
 
 def hashes(folder: Path) -> dict[str, str]:

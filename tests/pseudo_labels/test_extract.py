@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,9 +15,12 @@ import torch
 from PIL import Image
 
 from esl_dist.config.schema import ExtractConfig, PseudoLabelConfig
-from esl_dist.pseudo_labels import counting, inference, keys, label_sets, overlap, reduced
-from esl_dist.pseudo_labels.scores import spec
+from esl_dist.pseudo_labels import extraction
+from esl_dist.pseudo_labels.scores import keys, scorer, spec
 from esl_dist.pseudo_labels.selection import class_quantiles
+from esl_dist.pseudo_labels.sets import forward as forwards
+from esl_dist.pseudo_labels.sets import parallel, spool, spooling
+from esl_dist.pseudo_labels.thresholds import counting, reduced
 from tests.pseudo_labels.common import SIZE, hashes, numbers, run, small_logits
 
 ESL, SSL, MEDIAN = PseudoLabelConfig(), PseudoLabelConfig(rule="ssl"), PseudoLabelConfig(rule="median")
@@ -55,19 +59,20 @@ def test_labels_and_thresholds_equal_a_plain_numpy_sort_over_all_scores(tmp_path
 
 def test_every_spool_and_no_spool_give_the_same_files(tmp_path: Path) -> None:
     results = []
-    for spool in ("scores", "logits", "none"):
+    for content in ("scores", "logits", "memory", "none"):
         made = run(
-            LOGITS, tmp_path / spool, ESL, SSL, MEDIAN, PseudoLabelConfig(ties="drop", rank="upper"), spool=spool
+            LOGITS, tmp_path / content, ESL, SSL, MEDIAN, PseudoLabelConfig(ties="drop", rank="upper"), spool=content
         )
-        shutil.rmtree(tmp_path / spool / "spool", ignore_errors=True)
-        results.append((hashes(tmp_path / spool), [numbers(label_set) for label_set in made]))
+        shutil.rmtree(tmp_path / content / "spool", ignore_errors=True)
+        results.append((hashes(tmp_path / content), [numbers(label_set) for label_set in made]))
     assert len(results[0][0]) == 40
-    assert results[0] == results[1] == results[2]
+    assert all(result == results[0] for result in results)
 
 
 def test_without_numba_the_files_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = run(LOGITS, tmp_path / "with", ESL, SSL)
     monkeypatch.setattr(counting, "compiled", lambda: None)
+    monkeypatch.setattr(scorer, "compiled_loops", lambda: None)
     lines: list[str] = []
     without = run(LOGITS, tmp_path / "without", ESL, SSL, lines=lines)
     assert "scores: exact (torch eager)" in lines
@@ -138,8 +143,8 @@ def test_images_may_have_sizes_of_their_own(tmp_path: Path) -> None:
         return 10 + i, 30 - i
 
     results = [
-        hashes(run(LOGITS, tmp_path / spool, ESL, spool=spool, output_size=size)[0].out)
-        for spool in ("scores", "logits", "none")
+        hashes(run(LOGITS, tmp_path / content, ESL, spool=content, output_size=size)[0].out)
+        for content in ("scores", "logits", "none")
     ]
     assert results[0] == results[1] == results[2]
     assert [label(tmp_path / "logits" / "0", i).shape for i in (0, 9)] == [(10, 30), (19, 21)]
@@ -148,10 +153,10 @@ def test_images_may_have_sizes_of_their_own(tmp_path: Path) -> None:
 def test_from_a_spool_other_thresholds_need_no_forward(tmp_path: Path) -> None:
     other = [PseudoLabelConfig(nu=0.3), PseudoLabelConfig(rule="ssl", mu=0.7)]
     direct = run(LOGITS, tmp_path / "direct", *other)
-    for spool in ("scores", "logits"):
-        run(LOGITS, tmp_path / spool, ESL, SSL, spool=spool)
+    for content in ("scores", "logits"):
+        run(LOGITS, tmp_path / content, ESL, SSL, spool=content)
         lines: list[str] = []
-        again = run(LOGITS, tmp_path / spool, *other, from_spool=True, lines=lines)
+        again = run(LOGITS, tmp_path / content, *other, from_spool=True, lines=lines)
         assert not any(line.startswith("inference") for line in lines)
         assert [hashes(a.out) for a in again] == [hashes(b.out) for b in direct]
     small = run(LOGITS, tmp_path / "logits", *other, from_spool=True, size=(16, 9))
@@ -214,18 +219,19 @@ def test_a_spool_of_another_network_or_a_damaged_one_is_refused_by_name(tmp_path
     shutil.copy(file.with_name("rank0000-00002.h5"), file.with_name("rank0007-00000.h5"))
     with h5py.File(file.with_name("rank0007-00000.h5"), "r+") as handle:
         handle.attrs["key"] = "another"
+        handle.attrs["index crc"] = spool._index_checksum(handle)
     with pytest.raises(ValueError, match="is in two spool files, so it would count twice"):
         run(LOGITS, tmp_path, PseudoLabelConfig(nu=0.4))
 
 
 def test_an_image_lost_between_counting_and_writing_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = label_sets.choose
+    original = extraction.choose
 
     def losing_one(*arguments: Any) -> Any:
         chosen = original(*arguments)
-        return chosen._replace(readable=list(chosen.readable)[1:])
+        return dataclasses.replace(chosen, readable=list(chosen.readable)[1:])
 
-    monkeypatch.setattr(label_sets, "choose", losing_one)
+    monkeypatch.setattr(extraction, "choose", losing_one)
     with pytest.raises(ValueError, match="thresholds are of 9600 pixels of 10 images, labels of 8640 of 9"):
         run(LOGITS, tmp_path, ESL)
     assert not (tmp_path / "0" / "thresholds.json").exists()
@@ -243,7 +249,7 @@ def test_logits_that_are_not_finite_name_the_image(bad: float, spool: str, tmp_p
 
 
 def test_space_is_asked_for_before_the_first_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1000))  # type: ignore[attr-defined]
+    monkeypatch.setattr(spooling.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1000))  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=r"extract\.spool: 88960 bytes .* are needed in .*, 1000 .* are free"):
         run(LOGITS, tmp_path, ESL)
     assert not list((tmp_path / "spool").iterdir())
@@ -257,11 +263,11 @@ def test_a_spool_folder_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_names_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
-    from esl_dist.pseudo_labels.write import label_path
+    from esl_dist.runs import LabelSetFolder
 
     for name in ("../x", "a/../../x", "/etc/x", ""):
         with pytest.raises(ValueError, match="outside the label folder"):
-            label_path(tmp_path, name)
+            LabelSetFolder(tmp_path).label(name)
 
 
 def test_a_forward_that_depends_on_the_slot_is_refused() -> None:
@@ -269,7 +275,7 @@ def test_a_forward_that_depends_on_the_slot_is_refused() -> None:
         return torch.arange(len(images), dtype=torch.float32)[:, None, None, None].expand(-1, 3, 2, 2)
 
     with pytest.raises(ValueError, match=r"extract\.batch=1"):
-        inference.canary(forward, ExtractConfig().batch, (8, 8))
+        forwards.canary(forward, ExtractConfig().batch, (8, 8))
 
 
 def test_what_is_forgotten_between_two_forwards_changes_no_comparison() -> None:
@@ -277,7 +283,7 @@ def test_what_is_forgotten_between_two_forwards_changes_no_comparison() -> None:
     for _ in range(200):
         bins = draw.choice([-1, 0, 1, 5, 6, 900, 16000], (2, 3))
         bound = int(draw.choice([0, 5 << 16, (900 << 16) + 77]))
-        table = reduced.substitutes(list(bins), [bound], 3)
+        table = reduced.substitutes(list(bins), [bound], 3, keys.HIGH_BINS)
         key = np.sort(
             np.concatenate(
                 [
@@ -298,7 +304,7 @@ def test_what_is_forgotten_between_two_forwards_changes_no_comparison() -> None:
 
 
 def test_work_overlaps_in_order_and_the_first_error_comes_out() -> None:
-    assert list(overlap.overlapped(lambda x: x * x, range(50), 3)) == [x * x for x in range(50)]
+    assert list(parallel.overlapped(lambda x: x * x, range(50), 3)) == [x * x for x in range(50)]
 
     def fails(x: int) -> int:
         if x == 7:
@@ -307,6 +313,6 @@ def test_work_overlaps_in_order_and_the_first_error_comes_out() -> None:
 
     seen = []
     with pytest.raises(ValueError, match="seven"):
-        for value in overlap.overlapped(fails, range(1000), 2):
+        for value in parallel.overlapped(fails, range(1000), 2):
             seen.append(value)
     assert seen == list(range(7))

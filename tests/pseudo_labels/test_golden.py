@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from esl_dist.config.schema import PseudoLabelConfig
-from esl_dist.pseudo_labels.extract import LabelSet
+from esl_dist.pseudo_labels.sets.label_sets import LabelSet
 from tests.pseudo_labels.common import fake_logits, run
 from tests.ranks import ROOT
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from esl_dist.config.schema import PseudoLabelConfig
-from esl_dist.pseudo_labels import insight
 from esl_dist.pseudo_labels.scores import spec
+from esl_dist.pseudo_labels.sets import evidence as insight
 from tests.pseudo_labels.common import SIZE, run, small_logits
 
 LOGITS = [small_logits(i) for i in range(8)]
@@ -116,7 +116,7 @@ def test_without_ground_truth_there_is_coverage_and_nothing_else(tmp_path: Path)
 
 
 def test_the_page_holds_the_figures_and_stands_alone(extraction: tuple[Path, dict]) -> None:
-    from esl_dist.reporting.selection import write_selection_page
+    from esl_dist.reporting.selection_page import write_selection_page
 
     text = write_selection_page(extraction[0]).read_text()
     assert "ν*" in text and "μ*" in text and text.count("<svg") == 6 and "wrong labels" in text
@@ -125,7 +125,7 @@ def test_the_page_holds_the_figures_and_stands_alone(extraction: tuple[Path, dic
 
 
 def test_a_page_without_an_extraction_is_refused(tmp_path: Path) -> None:
-    from esl_dist.reporting.selection import write_selection_page
+    from esl_dist.reporting.selection_page import write_selection_page
 
     with pytest.raises(ValueError, match=r"selection\.json: not there; extract pseudo-labels into"):
         write_selection_page(tmp_path)

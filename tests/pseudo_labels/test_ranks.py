@@ -14,8 +14,8 @@ import pytest
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.distributed import collectives
 from esl_dist.errors import StoppedBySignal
-from esl_dist.pseudo_labels.fingerprint import same_on_all_ranks
 from esl_dist.pseudo_labels.selection import class_quantiles
+from esl_dist.pseudo_labels.sets.fingerprint import same_on_all_ranks
 from tests.pseudo_labels.common import hashes, run, small_logits
 from tests.ranks import run_ranks
 

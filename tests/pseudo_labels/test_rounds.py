@@ -10,8 +10,8 @@ from PIL import Image
 
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.pseudo_labels import from_logits
-from esl_dist.pseudo_labels.agreement import agreement
-from esl_dist.pseudo_labels.thresholds import portion_of
+from esl_dist.pseudo_labels.sets.agreement import agreement
+from esl_dist.pseudo_labels.thresholds.rules import portion_of
 from tests.pseudo_labels.common import hashes, run, small_logits
 from tests.ranks import run_ranks
 

@@ -9,13 +9,16 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from esl_dist.pseudo_labels import confidence, scores
-from esl_dist.pseudo_labels.scores import eager, library, spec
+from esl_dist.pseudo_labels import confidence
+from esl_dist.pseudo_labels.scores import eager, golden, keys, library, scorer, spec
+from esl_dist.pseudo_labels.scores.kinds import KINDS, Kind
 from tests.ranks import ROOT
 
 FAMILIES = ("random", "near-uniform", "one-hot", "huge gap", "tied", "constant", "peaked")
@@ -68,47 +71,72 @@ def each_case() -> list[tuple[np.ndarray, tuple[int, int]]]:
     ]
 
 
+def specified(z: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, dict[Kind, np.ndarray]]:
+    """Label and every confidence as the specification has them."""
+    label, entropy, probability = spec.score(z, size)
+    margin, logit_margin = spec.margins(z, size)
+    return label, {"entropy": entropy, "probability": probability, "margin": margin, "logit_margin": logit_margin}
+
+
+def wrong_bits(expected: tuple[np.ndarray, dict[Kind, np.ndarray]], label: object, maps: Mapping[Kind, object]) -> int:
+    """Bytes that differ from the specification, over the label and the given confidences."""
+    return differing(expected[0], label) + sum(differing(expected[1][kind], values) for kind, values in maps.items())
+
+
+def miscounted(expected: tuple[np.ndarray, dict[Kind, np.ndarray]], high: Mapping[Kind, object]) -> int:
+    """Cells of the first-pass histograms that are not what the specification's scores give."""
+    wrong = 0
+    for kind, histogram in high.items():
+        counts = np.zeros(np.asarray(histogram).shape, np.int64)
+        keys.count_high(counts, expected[0].reshape(-1), expected[1][kind].view(np.uint32).reshape(-1))
+        wrong += int((np.asarray(histogram) != counts).sum())
+    return wrong
+
+
+SUBSETS: tuple[tuple[Kind, ...], ...] = (
+    KINDS,
+    ("probability",),
+    ("entropy",),
+    ("logit_margin",),
+    ("margin", "entropy"),
+)
+
+
 def test_torch_eager_has_the_bits_of_the_specification() -> None:
-    for z, size in each_case():
-        assert [
-            differing(a, b) for a, b in zip(spec.score(z, size), eager.score(torch.from_numpy(z), size), strict=True)
-        ] == [0, 0, 0]
+    for number, (z, size) in enumerate(each_case()):
+        expected = specified(z, size)
+        for kinds in (KINDS, SUBSETS[number % len(SUBSETS)]):
+            label, maps = eager.score(torch.from_numpy(z), size, kinds)
+            assert set(maps) == set(kinds) and wrong_bits(expected, label, maps) == 0
 
 
 def test_numba_has_the_bits_of_the_specification_and_its_histograms_count_every_pixel() -> None:
     compiled = pytest.importorskip("esl_dist.pseudo_labels.scores.compiled", reason="numba is not installed")
-    from esl_dist.pseudo_labels.keys import HIGH_BINS
-
-    for z, size in each_case():
-        out = np.empty(size, np.uint8), np.empty(size, np.float32), np.empty(size, np.float32)
-        high = [np.zeros((len(z), HIGH_BINS), np.int64) for _ in range(2)]
-        compiled.score(z, *out, *high)
-        expected = spec.score(z, size)
-        assert [differing(a, b) for a, b in zip(expected, out, strict=True)] == [0, 0, 0]
-        for histogram, score in zip(high, expected[1:], strict=True):
-            cell = expected[0].astype(np.int64) * HIGH_BINS + (score.view(np.uint32) >> 16)
-            assert (histogram.reshape(-1) == np.bincount(cell.reshape(-1), minlength=histogram.size)).all()
+    for number, (z, size) in enumerate(each_case()):
+        expected = specified(z, size)
+        for kinds in (KINDS, SUBSETS[number % len(SUBSETS)]):
+            label, maps = np.empty(size, np.uint8), {kind: np.empty(size, np.float32) for kind in kinds}
+            high = {kind: np.zeros((len(z), keys.high_bins(kind)), np.int64) for kind in kinds}
+            compiled.score(z, label, maps, high)
+            assert wrong_bits(expected, label, maps) == 0 and miscounted(expected, high) == 0
 
 
 TRITON = """
 import json, sys, numpy as np, torch
-from esl_dist.pseudo_labels.keys import HIGH_BINS
-from esl_dist.pseudo_labels.scores import kernel, spec
-from tests.pseudo_labels.test_scores import CASES, FAMILIES, differing, logits
+from esl_dist.pseudo_labels.scores import kernel, keys
+from tests.pseudo_labels.test_scores import CASES, FAMILIES, KINDS, SUBSETS, logits, miscounted, specified, wrong_bits
 result = []
 whole = sys.argv[1] == "all"
 few = [(7, 5, 6, 17, 20), (16, 2, 3, 9, 140), (19, 3, 2, 2, 3)]
 for seed, (c, h, w, height, width) in enumerate(CASES if whole else few):
-    for family in FAMILIES:
+    for number, family in enumerate(FAMILIES):
         z = logits(family, c, h, w, seed)
-        high = [torch.zeros(c, HIGH_BINS, dtype=torch.int64) for _ in range(2)]
-        expected, found = spec.score(z, (height, width)), kernel.score(torch.from_numpy(z), (height, width), *high)
-        wrong = sum(differing(a, b.numpy()) for a, b in zip(expected, found))
-        for histogram, score in zip(high, expected[1:]):
-            cell = expected[0].astype(np.int64) * HIGH_BINS + (score.view(np.uint32) >> 16)
-            counts = np.bincount(cell.reshape(-1), minlength=histogram.numel())
-            wrong += int((histogram.numpy().reshape(-1) != counts).sum())
-        result.append(wrong)
+        kinds = SUBSETS[(seed + number) % len(SUBSETS)]
+        high = {kind: torch.zeros(c, keys.high_bins(kind), dtype=torch.int64) for kind in kinds}
+        label, maps = kernel.score(torch.from_numpy(z), (height, width), kinds, high)
+        expected = specified(z, (height, width))
+        assert set(maps) == set(kinds)
+        result.append(wrong_bits(expected, label, maps) + miscounted(expected, high))
 print(json.dumps(result))
 """
 
@@ -133,32 +161,13 @@ def test_the_compiled_triton_kernel_fuses_no_multiply_add(capability: int) -> No
 
     from esl_dist.pseudo_labels.scores import kernel
 
-    types = {
-        "wide": "*fp32",
-        "first_row": "*i32",
-        "row_count": "*i32",
-        "top": "*i32",
-        "bottom": "*i32",
-        "weight": "*fp32",
-        "label_out": "*u8",
-        "entropy_out": "*fp32",
-    }
-    types |= {
-        "best_out": "*fp32",
-        "high_entropy": "*i64",
-        "high_probability": "*i64",
-        "width": "i32",
-        "plane": "i32",
-        "scale": "fp32",
-    }
-    constants = {
-        "NUM_CLASSES": 19,
-        "BINS": 16257,
-        "COUNT_ENTROPY": True,
-        "COUNT_PROBABILITY": True,
-        "ROWS": kernel.ROWS,
-        "COLUMNS": kernel.COLUMNS,
-    }
+    maps = [f"{kind}_out" for kind in ("label", "entropy", "best", "margin", "logit_margin")]
+    types = {"wide": "*fp32", **dict.fromkeys(("first_row", "row_count", "top", "bottom"), "*i32"), "weight": "*fp32"}
+    types |= {name: "*u8" if name == "label_out" else "*fp32" for name in maps}
+    types |= dict.fromkeys(("high_entropy", "high_best", "high_margin", "high_logit_margin"), "*i64")
+    types |= {"width": "i32", "plane": "i32", "scale": "fp32"}
+    bins = {"BINS": keys.HIGH_BINS, "LOGIT_BINS": keys.high_bins("logit_margin")}
+    constants = {"NUM_CLASSES": 19, **bins, "WANTED": 15, "COUNTED": 15, "ROWS": kernel.ROWS, "COLUMNS": kernel.COLUMNS}
     source = ASTSource(
         fn=kernel._scores, signature={**types, **dict.fromkeys(constants, "constexpr")}, constexprs=constants
     )
@@ -177,8 +186,8 @@ def test_the_compiled_kernel_has_the_bits_of_the_specification_on_the_gpu() -> N
     from esl_dist.pseudo_labels.scores import kernel
 
     for z, size in each_case():
-        found = kernel.score(torch.from_numpy(z).cuda(), size)
-        assert [differing(a, b.cpu().numpy()) for a, b in zip(spec.score(z, size), found, strict=True)] == [0, 0, 0]
+        label, maps = kernel.score(torch.from_numpy(z).cuda(), size, KINDS)
+        assert wrong_bits(specified(z, size), label.cpu(), {kind: values.cpu() for kind, values in maps.items()}) == 0
 
 
 def test_threads_do_not_change_a_bit_of_torch_eager() -> None:
@@ -188,7 +197,8 @@ def test_threads_do_not_change_a_bit_of_torch_eager() -> None:
         found = []
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(eager.score(z, (130, 257)))
+            label, maps = eager.score(z, (130, 257), KINDS)
+            found.append((label, *maps.values()))
     finally:
         torch.set_num_threads(before)
     for other in found[1:]:
@@ -224,11 +234,18 @@ def test_library_scores_are_torchs_and_refuse_the_nan_that_the_published_log_giv
     p = torch.nn.functional.interpolate(torch.softmax(z, 0)[None], size=(65, 129), mode="bilinear", align_corners=True)[
         0
     ]
-    label, entropy, probability = library.score(z, (65, 129))
-    assert torch.equal(label.long(), p.argmax(0)) and torch.equal(probability, p.amax(0))
-    assert torch.allclose(entropy, torch.special.entr(p).sum(0) / np.log(19), atol=1e-6)
-    with pytest.raises(ValueError, match="NaN"):
-        scores.scorer("library")[1](torch.from_numpy(logits("one-hot", 19, 5, 5, 0)), (9, 9), None, None)
+    label, maps = library.score(z, (65, 129), KINDS)
+    assert torch.equal(label.long(), p.argmax(0)) and torch.equal(maps["probability"], p.amax(0))
+    assert torch.allclose(maps["entropy"], torch.special.entr(p).sum(0) / np.log(19), atol=1e-6)
+    exact = specified(z.numpy(), (65, 129))[1]
+    for kind, error in (("margin", 1e-6), ("logit_margin", 1e-3)):
+        assert np.abs(maps[kind].numpy() - exact[kind]).max() < error
+    zeros = torch.from_numpy(logits("one-hot", 19, 5, 5, 0))
+    score = scorer.scoring("library").score
+    for kind in ("entropy", "logit_margin"):
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            score(zeros, (9, 9), (kind,))
+    assert set(score(zeros, (9, 9), ("probability", "margin")).maps) == {"probability", "margin"}, "what is not read"
 
 
 def test_cbst_labels_have_the_same_bits_in_torch_and_in_the_specification() -> None:
@@ -236,21 +253,37 @@ def test_cbst_labels_have_the_same_bits_in_torch_and_in_the_specification() -> N
     for family in FAMILIES:
         z = logits(family, 19, 17, 33, 3)
         expected = spec.relabel(z, (65, 129), thresholds)
-        assert (scores.relabel("exact", torch.from_numpy(z), (65, 129), thresholds) == expected).all()
+        assert (scorer.relabel("exact", torch.from_numpy(z), (65, 129), thresholds) == expected).all()
         q = spec.probabilities(z, (65, 129)) / thresholds[:, None, None]
         assert (expected == np.where(q.max(0) >= 1, q.argmax(0), 255)).all()
 
 
 def test_a_machine_that_computes_other_bits_is_refused() -> None:
-    def wrong(z: torch.Tensor, size: tuple[int, int], high: object = None, out: object = None) -> scores.Scores:
-        found = scores.Scores(*eager.score(z, size))
-        found.entropy[0, 0] += 1e-7
-        return found
+    for spoiled in KINDS:
 
-    name, _ = scores.scorer("exact")
-    assert name.startswith("exact")
-    with pytest.raises(ValueError, match="some kernel does not give the specified bits"):
-        scores.check_golden_tile("some kernel", wrong, torch.device("cpu"))
+        def wrong(z: torch.Tensor, size: tuple[int, int], kinds: Sequence[Kind], spoiled: Kind = spoiled) -> Any:
+            label, maps = eager.score(z, size, kinds)
+            maps[spoiled][0, 0] += 1e-6
+            return label, maps
+
+        with pytest.raises(ValueError, match="some kernel does not give the specified bits"):
+            golden.check("some kernel", wrong, torch.device("cpu"))
+    assert scorer.scoring("exact").name.startswith("exact")
+
+
+def test_margins_are_those_of_the_two_best_classes() -> None:
+    for family in FAMILIES:
+        z = logits(family, 19, 17, 33, 3)
+        margin, logit_margin = spec.margins(z, (65, 129))
+        two = np.sort(spec.probabilities(z, (65, 129)), 0)[-2:]
+        assert (margin == two[1] - two[0]).all()
+        exact = np.log(np.maximum(two.astype(np.float64), 2.0**-126))
+        assert np.abs(logit_margin - (exact[1] - exact[0])).max() < 2e-5
+        # where nothing is interpolated it is the distance of the two largest logits, as far as probabilities tell
+        _, still = spec.margins(z, (17, 33))
+        top = np.sort(z.astype(np.float64), 0)[-2:]
+        inside = top[1] - top[0] < 80
+        assert np.abs(still - (top[1] - top[0]))[inside].max(initial=0) < 2e-5
 
 
 def test_confidence_map_takes_batches_and_numpy_and_says_what_is_wrong() -> None:
@@ -269,7 +302,9 @@ def test_confidence_map_takes_batches_and_numpy_and_says_what_is_wrong() -> None
         broken[3, 1, 1] = bad
         with pytest.raises(ValueError, match="NaN or infinite"):
             confidence.confidence_map(broken, (17, 20), "entropy")
-    with pytest.raises(ValueError, match="kind: unknown 'margin'"):
-        confidence.confidence_map(z, (17, 20), "margin")
+    _, margin = confidence.confidence_map(z, (17, 20), "logit_margin")
+    assert differing(margin, spec.margins(z, (17, 20))[1]) == 0
+    with pytest.raises(ValueError, match="kind: unknown 'energy'"):
+        confidence.confidence_map(z, (17, 20), "energy")
     with pytest.raises(ValueError, match=r"expected \[C, h, w\]"):
         confidence.confidence_map(z[0], (17, 20), "entropy")

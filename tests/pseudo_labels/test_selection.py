@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from esl_dist.config.schema import PseudoLabelConfig
-from esl_dist.pseudo_labels import counting, ranks, write
-from esl_dist.pseudo_labels.keys import KEY_LIMIT, at_least, at_most, keys, scores
+from esl_dist.pseudo_labels.scores.keys import HIGH_BINS, KEY_LIMIT, at_least, at_most, keys, scores
 from esl_dist.pseudo_labels.selection import class_quantiles
-from esl_dist.pseudo_labels.thresholds import portion_of, thresholds, wanted_ranks
+from esl_dist.pseudo_labels.sets import files as write
+from esl_dist.pseudo_labels.thresholds import counting
+from esl_dist.pseudo_labels.thresholds import order as ranks
+from esl_dist.pseudo_labels.thresholds.rules import portion_of, thresholds, wanted_ranks
 
 RULES = ("keep", "lower", "upper", "reference")
 SHARES = (Fraction(1, 2), Fraction(1, 3), Fraction(1, 10), Fraction(9, 10), Fraction(1))
@@ -200,7 +202,7 @@ def test_masks_and_second_pass_counts_without_numba_are_the_same(monkeypatch: py
     label = draw.randint(0, 5, 4000).astype(np.uint8)
     key = keys(draw.random_sample(4000).astype(np.float32))
     first, last = draw.randint(0, KEY_LIMIT, (2, 5)).astype(np.int64)
-    cells = counting.Cells.of(np.stack([key[:5] >> 16, key[5:10] >> 16]).astype(np.int64))
+    cells = counting.Cells.of(np.stack([key[:5] >> 16, key[5:10] >> 16]).astype(np.int64), HIGH_BINS)
     found = []
     for available in (True, False):
         if not available:

@@ -12,7 +12,7 @@ from PIL import Image
 from esl_dist.config.load import ConfigError, load_config
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.pseudo_labels.confidence import confidence_map
-from esl_dist.pseudo_labels.weights import confidence_weights
+from esl_dist.pseudo_labels.sets.label_weights import confidence_weights
 from tests.pseudo_labels.common import SIZE, hashes, numbers, run, small_logits
 from tests.ranks import run_ranks
 

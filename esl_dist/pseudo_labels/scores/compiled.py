@@ -10,12 +10,16 @@ the interpreter, so threads over images scale.
 # mypy: disable-error-code="untyped-decorator,no-untyped-def"
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 from numba import njit
 
-from esl_dist.pseudo_labels.keys import HIGH_BINS
 from esl_dist.pseudo_labels.scores import constants as k
 from esl_dist.pseudo_labels.scores.coordinates import positions
+from esl_dist.pseudo_labels.scores.keys import HIGH_BINS
+from esl_dist.pseudo_labels.scores.kinds import KINDS, Kind
 
 f32, i32 = np.float32, np.int32
 ZERO, ONE, HALF, NONE = f32(0), f32(1), f32(0.5), f32(-1)
@@ -25,7 +29,6 @@ TINY, EXP_MIN, LOG2_E, ROUND, LN2_HIGH, LN2_LOW = (
 L0, L1, L2, L3, L4, L5, L6, L7, L8 = (f32(x) for x in k.LOG_POLYNOMIAL)
 E0, E1, E2, E3, E4, E5 = (f32(x) for x in k.EXP_POLYNOMIAL)
 SQRT_HALF, MANTISSA, MAGNITUDE, HIGH_SHIFT = i32(k.SQRT_HALF_BITS), i32(23), i32(0x7FFFFFFF), i32(16)
-LAST_BIN = i32(HIGH_BINS - 1)
 
 
 @njit(error_model="numpy")
@@ -52,6 +55,16 @@ def _exp(x):
     y = f32((p * z + r) + ONE)
     value = i32(y.view(np.int32) + i32(i32(n) << MANTISSA)).view(np.float32)
     return ZERO if x < EXP_MIN else value
+
+
+@njit(error_model="numpy")
+def _count(row, winner, high):
+    """Add the upper digits of a row's keys to int64 ``high [C, bins]``, if it has a row."""
+    if high.shape[0]:
+        last = i32(high.shape[1] - 1)
+        for x in range(row.shape[0]):
+            b = i32(i32(f32(row[x]).view(np.int32) & MAGNITUDE) >> HIGH_SHIFT)
+            high[winner[x], b if b < last else last] += 1
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -91,46 +104,78 @@ def _wide_probabilities(z, left, right, weight, scratch):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def _rows(wide, top, bottom, weight, scale, label, entropy, best, high_entropy, high_probability):
-    """All output rows; histograms with no row are not counted."""
+def _rows(wide, vertical, scale, label, maps, high):
+    """All output rows: ``label``, and of ``maps`` and ``high`` (in the order of ``kinds.KINDS``) those that are not
+    empty.
+    """
+    top, bottom, weight = vertical
+    entropy, best, margin, logit_margin = maps
+    high_entropy, high_best, high_margin, high_logit_margin = high
     num_classes, _, width = wide.shape
-    scratch, winner = np.empty((2, width), np.float32), np.empty(width, np.int32)
-    best_row, total = (
-        scratch[0],
-        scratch[1],
-    )  # rows of one array: two more arrays to keep apart would cost the vector loop
+    scratch, winner = np.empty((3, width), np.float32), np.empty(width, np.int32)
+    # rows of one array: more arrays to keep apart would cost the vector loop
+    best_row, total, second = scratch[0], scratch[1], scratch[2]
+    wants_entropy, wants_second = entropy.shape[0] > 0, margin.shape[0] > 0 or logit_margin.shape[0] > 0
     for y in range(top.shape[0]):
         t = weight[y]
         for x in range(width):
             best_row[x] = NONE
             total[x] = ZERO
+            second[x] = ZERO
             winner[x] = i32(0)
         for c in range(num_classes):
             upper, lower, this = wide[c, top[y]], wide[c, bottom[y]], i32(c)
-            for x in range(width):
-                a = upper[x]
-                q = (lower[x] - a) * t + a
-                wins = q > best_row[x]
-                winner[x] = this if wins else winner[x]
-                best_row[x] = q if wins else best_row[x]
-                total[x] = total[x] - q * _log(q if q > TINY else TINY)
-        entropy_row, best_out, label_row = entropy[y], best[y], label[y]
+            if wants_second:
+                for x in range(width):
+                    a = upper[x]
+                    q = (lower[x] - a) * t + a
+                    beaten = q if q < best_row[x] else best_row[x]
+                    second[x] = beaten if beaten > second[x] else second[x]
+            if wants_entropy:
+                for x in range(width):
+                    a = upper[x]
+                    q = (lower[x] - a) * t + a
+                    wins = q > best_row[x]
+                    winner[x] = this if wins else winner[x]
+                    best_row[x] = q if wins else best_row[x]
+                    total[x] = total[x] - q * _log(q if q > TINY else TINY)
+            else:
+                for x in range(width):
+                    a = upper[x]
+                    q = (lower[x] - a) * t + a
+                    wins = q > best_row[x]
+                    winner[x] = this if wins else winner[x]
+                    best_row[x] = q if wins else best_row[x]
+        label_row = label[y]
         for x in range(width):
-            e = total[x] * scale
-            entropy_row[x] = e if e > ZERO else ZERO
-            best_out[x] = best_row[x]
             label_row[x] = np.uint8(winner[x])
-        if high_entropy.shape[0]:
+        if wants_entropy:
+            row = entropy[y]
             for x in range(width):
-                b = i32(i32(f32(entropy_row[x]).view(np.int32) & MAGNITUDE) >> HIGH_SHIFT)
-                high_entropy[winner[x], b if b < LAST_BIN else LAST_BIN] += 1
-        if high_probability.shape[0]:
+                e = total[x] * scale
+                row[x] = e if e > ZERO else ZERO
+            _count(row, winner, high_entropy)
+        if best.shape[0]:
+            row = best[y]
             for x in range(width):
-                b = i32(i32(f32(best_row[x]).view(np.int32) & MAGNITUDE) >> HIGH_SHIFT)
-                high_probability[winner[x], b if b < LAST_BIN else LAST_BIN] += 1
+                row[x] = best_row[x]
+            _count(row, winner, high_best)
+        if margin.shape[0]:
+            row = margin[y]
+            for x in range(width):
+                row[x] = best_row[x] - second[x]
+            _count(row, winner, high_margin)
+        if logit_margin.shape[0]:
+            row = logit_margin[y]
+            for x in range(width):
+                q, r = best_row[x], second[x]
+                m = _log(q if q > TINY else TINY) - _log(r if r > TINY else TINY)
+                row[x] = m if m > ZERO else ZERO
+            _count(row, winner, high_logit_margin)
 
 
-NOT_COUNTED = np.empty((0, HIGH_BINS), np.int64)
+NO_MAP = np.empty((0, 0), np.float32)
+NO_HISTOGRAM = np.empty((0, HIGH_BINS), np.int64)
 
 
 def scratch_length(num_classes: int, h: int, w: int, width: int) -> int:
@@ -141,60 +186,20 @@ def scratch_length(num_classes: int, h: int, w: int, width: int) -> int:
 def score(
     logits_chw: np.ndarray,
     label: np.ndarray,
-    entropy: np.ndarray,
-    best: np.ndarray,
-    high_entropy: np.ndarray = NOT_COUNTED,
-    high_probability: np.ndarray = NOT_COUNTED,
+    maps: Mapping[Kind, np.ndarray],
+    high: Mapping[Kind, np.ndarray] = MappingProxyType({}),
     scratch: np.ndarray | None = None,
 ) -> None:
-    """Fill label (uint8), normalised entropy and maximum probability (float32), each ``[H, W]``, from float32 logits
-    ``[C, h, w]``.
+    """Fill label (uint8) and the confidences of ``maps`` (float32), each ``[H, W]``, from float32 logits ``[C, h, w]``.
 
-    Every pixel is also added to the int64 histograms ``[C, HIGH_BINS]`` that are given. ``scratch`` is working memory,
-    float32 of at least :func:`scratch_length`; None allocates it.
+    Every pixel is also added to the int64 histograms ``[C, bins]`` of ``high``, whose confidences must be among those
+    of ``maps``. ``scratch`` is working memory, float32 of at least :func:`scratch_length`; None allocates it.
     """
     z = np.ascontiguousarray(logits_chw, np.float32)
     height, width = label.shape
     if scratch is None:
         scratch = np.empty(scratch_length(len(z), z.shape[1], z.shape[2], width), np.float32)
     wide = _wide_probabilities(z, *positions(z.shape[2], width), scratch)
-    _rows(
-        wide,
-        *positions(z.shape[1], height),
-        k.inverse_log(len(z)),
-        label,
-        entropy,
-        best,
-        high_entropy,
-        high_probability,
-    )
-
-
-@njit(cache=True, error_model="numpy", nogil=True)
-def count_low(histogram, slot, label, key):
-    """``histogram[slot[label, key >> 16], key & 0xFFFF] += 1`` where the slot is not negative; flat int32 ``key``."""
-    for i in range(label.shape[0]):
-        row = slot[label[i], i32(key[i] >> HIGH_SHIFT)]
-        if row >= 0:
-            histogram[row, i32(key[i] & i32(0xFFFF))] += 1
-
-
-@njit(cache=True, error_model="numpy", nogil=True)
-def mask(label, key, first, last, out, kept):
-    """``out = label`` where ``first[label] <= key <= last[label]`` else 255, and int64 ``kept[out] += 1``.
-
-    Flat int32 ``key``; int32 ``first``, ``last`` and int64 ``kept`` of length 256. Four tables, because neighbours are
-    mostly alike and a single counter would wait for itself.
-    """
-    tables = np.zeros((4, 256), np.int64)
-    n = label.shape[0]
-    for i in range(n):
-        c = label[i]
-        out[i] = c if first[c] <= key[i] and key[i] <= last[c] else np.uint8(255)
-    for i in range(0, n - 3, 4):
-        for j in range(4):
-            tables[j, out[i + j]] += 1
-    for i in range(n - n % 4, n):
-        kept[out[i]] += 1
-    for j in range(4):
-        kept += tables[j]
+    wanted = tuple(maps.get(kind, NO_MAP) for kind in KINDS)
+    counted = tuple(high.get(kind, NO_HISTOGRAM) for kind in KINDS)
+    _rows(wide, positions(z.shape[1], height), k.inverse_log(len(z)), label, wanted, counted)

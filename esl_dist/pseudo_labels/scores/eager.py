@@ -6,6 +6,8 @@ Rows are taken in strips with scratch that is used again, so the memory stays at
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,6 +25,7 @@ from esl_dist.pseudo_labels.scores.constants import (
     inverse_log,
 )
 from esl_dist.pseudo_labels.scores.coordinates import positions
+from esl_dist.pseudo_labels.scores.kinds import MARGINS, Kind
 
 STRIP_ROWS = 64
 
@@ -85,15 +88,17 @@ def _columns(p: Tensor, columns: np.ndarray) -> Tensor:
     return p.index_select(2, torch.as_tensor(columns.copy(), device=p.device))
 
 
-def score(logits_chw: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Label (uint8), normalised entropy and maximum probability (float32), each ``[H, W]`` on the logits' device."""
+def score(logits_chw: Tensor, size_hw: tuple[int, int], kinds: Sequence[Kind]) -> tuple[Tensor, dict[Kind, Tensor]]:
+    """Label (uint8) and the wanted confidences (float32), each ``[H, W]`` on the logits' device."""
     height, width = size_hw
     device = logits_chw.device
     wide = wide_probabilities(logits_chw.float(), width)
     top, bottom, weight = (torch.as_tensor(table.copy(), device=device) for table in positions(wide.shape[1], height))
     label = torch.zeros(size_hw, dtype=torch.uint8, device=device)
-    entropy = torch.zeros(size_hw, device=device)
     best = torch.full(size_hw, -1.0, device=device)
+    entropy = torch.zeros(size_hw, device=device) if "entropy" in kinds else None
+    second = torch.zeros(size_hw, device=device) if MARGINS & set(kinds) else None
+    odds = torch.empty(size_hw, device=device) if "logit_margin" in kinds else None
     rows = min(STRIP_ROWS, height)
     p_scratch, q_scratch = (torch.empty(rows, width, device=device) for _ in range(2))
     wins_scratch = torch.empty(rows, width, dtype=torch.bool, device=device)
@@ -106,13 +111,27 @@ def score(logits_chw: Tensor, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor,
             torch.index_select(plane, 0, top[strip], out=p)
             torch.index_select(plane, 0, bottom[strip], out=q)
             q.sub_(p).mul_(weight[strip, None]).add_(p)
+            if second is not None:
+                torch.maximum(second[strip], torch.minimum(q, best[strip], out=p), out=second[strip])
             torch.gt(q, best[strip], out=wins)
             # classes come in rising order, so the label is the largest that has won; a masked fill is forty times
             # slower
             torch.maximum(label[strip], wins.view(torch.uint8) * index, out=label[strip])
             torch.maximum(best[strip], q, out=best[strip])
-            entropy[strip].sub_(log(q, p).mul_(q))
-    return label, entropy.mul_(float(inverse_log(len(wide)))).clamp_min_(0), best
+            if entropy is not None:
+                entropy[strip].sub_(log(q, p).mul_(q))
+        if odds is not None and second is not None:
+            torch.sub(log(best[strip], p), log(second[strip], q), out=odds[strip])
+    maps: dict[Kind, Tensor] = {}
+    if entropy is not None:
+        maps["entropy"] = entropy.mul_(float(inverse_log(len(wide)))).clamp_min_(0)
+    if odds is not None:
+        maps["logit_margin"] = odds.clamp_min_(0)
+    if second is not None and "margin" in kinds:
+        maps["margin"] = best - second
+    if "probability" in kinds:
+        maps["probability"] = best
+    return label, maps
 
 
 def relabel(prob_chw: Tensor, thresholds: Tensor) -> Tensor:

@@ -2,24 +2,28 @@
 full size.
 
 A program takes one band of output rows (those between the same two input rows) and a block of columns. What keeps the
-bits of ``spec``: no library logarithm, no division in the kernel (the softmax is made by ``eager`` at low resolution),
-fused multiply-add switched off explicitly, histograms of integers (their order cannot matter).
+bits of
+``spec``: no library logarithm, no division in the kernel (the softmax is made by ``eager`` at low resolution), fused
+    multiply-add switched off explicitly, histograms of integers (their order cannot matter).
 """
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def"
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from esl_dist.pseudo_labels.keys import HIGH_BINS
 from esl_dist.pseudo_labels.scores import constants as k
 from esl_dist.pseudo_labels.scores import eager
 from esl_dist.pseudo_labels.scores.coordinates import positions
+from esl_dist.pseudo_labels.scores.keys import high_bins
+from esl_dist.pseudo_labels.scores.kinds import KINDS, Kind
 
 ROWS, COLUMNS = 8, 128
 
@@ -47,6 +51,17 @@ def _log(q):
 
 
 @triton.jit
+def _emit(value, out, high, place, label, inside, BINS: tl.constexpr, WANTED: tl.constexpr, COUNTED: tl.constexpr):
+    """Store one confidence of a block where it is wanted, and count its upper digits per class where that is."""
+    if WANTED:
+        tl.store(out + place, value, mask=inside)
+    if COUNTED:
+        digit = (value.to(tl.int32, bitcast=True) & 0x7FFFFFFF) >> 16
+        ones = tl.full(value.shape, 1, tl.int64)
+        tl.atomic_add(high + label * BINS + tl.minimum(digit, BINS - 1), ones, mask=inside, sem="relaxed")
+
+
+@triton.jit
 def _scores(
     wide,
     first_row,
@@ -57,18 +72,24 @@ def _scores(
     label_out,
     entropy_out,
     best_out,
+    margin_out,
+    logit_margin_out,
     high_entropy,
-    high_probability,
+    high_best,
+    high_margin,
+    high_logit_margin,
     width,
     plane,
     scale,
     NUM_CLASSES: tl.constexpr,
     BINS: tl.constexpr,
-    COUNT_ENTROPY: tl.constexpr,
-    COUNT_PROBABILITY: tl.constexpr,
+    LOGIT_BINS: tl.constexpr,
+    WANTED: tl.constexpr,
+    COUNTED: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """``WANTED`` and ``COUNTED`` are bits: 1 entropy, 2 probability, 4 margin, 8 margin of logits."""
     band = tl.program_id(1)
     x = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     inside_x = x < width
@@ -80,37 +101,29 @@ def _scores(
     upper = wide + tl.load(top + band) * width + x
     lower = wide + tl.load(bottom + band) * width + x
     best = tl.full((ROWS, COLUMNS), -1.0, tl.float32)
+    second = tl.zeros((ROWS, COLUMNS), tl.float32)
     label = tl.zeros((ROWS, COLUMNS), tl.int32)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for c in range(NUM_CLASSES):
         a = tl.load(upper + c * plane, mask=inside_x, other=0.0)[None, :]
         b = tl.load(lower + c * plane, mask=inside_x, other=0.0)[None, :]
         q = (b - a) * w + a
+        if WANTED & 12:
+            second = tl.maximum(second, tl.minimum(q, best))
         wins = q > best
         label = tl.where(wins, c, label)
         best = tl.where(wins, q, best)
-        total = total - q * _log(q)
-    entropy = tl.maximum(total * scale, 0.0)
+        if WANTED & 1:
+            total = total - q * _log(q)
     place = y[:, None] * width + x[None, :]
     tl.store(label_out + place, label.to(tl.uint8), mask=inside)
-    tl.store(entropy_out + place, entropy, mask=inside)
-    tl.store(best_out + place, best, mask=inside)
-    if COUNT_ENTROPY:
-        digit = (entropy.to(tl.int32, bitcast=True) & 0x7FFFFFFF) >> 16
-        tl.atomic_add(
-            high_entropy + label * BINS + tl.minimum(digit, BINS - 1),
-            tl.full((ROWS, COLUMNS), 1, tl.int64),
-            mask=inside,
-            sem="relaxed",
-        )
-    if COUNT_PROBABILITY:
-        digit = (best.to(tl.int32, bitcast=True) & 0x7FFFFFFF) >> 16
-        tl.atomic_add(
-            high_probability + label * BINS + tl.minimum(digit, BINS - 1),
-            tl.full((ROWS, COLUMNS), 1, tl.int64),
-            mask=inside,
-            sem="relaxed",
-        )
+    entropy = tl.maximum(total * scale, 0.0)
+    _emit(entropy, entropy_out, high_entropy, place, label, inside, BINS, WANTED & 1, COUNTED & 1)
+    _emit(best, best_out, high_best, place, label, inside, BINS, WANTED & 2, COUNTED & 2)
+    _emit(best - second, margin_out, high_margin, place, label, inside, BINS, WANTED & 4, COUNTED & 4)
+    if WANTED & 8:
+        odds = tl.maximum(_log(best) - _log(second), 0.0)
+        _emit(odds, logit_margin_out, high_logit_margin, place, label, inside, LOGIT_BINS, WANTED & 8, COUNTED & 8)
 
 
 @lru_cache(maxsize=16)
@@ -134,19 +147,20 @@ def _bands(n_in: int, n_out: int, device: str) -> tuple[Tensor, Tensor, Tensor, 
 def score(
     logits_chw: Tensor,
     size_hw: tuple[int, int],
-    high_entropy: Tensor | None = None,
-    high_probability: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Label (uint8), normalised entropy and maximum probability (float32), each ``[H, W]`` on the logits' device.
+    kinds: Sequence[Kind],
+    high: Mapping[Kind, Tensor] = MappingProxyType({}),
+) -> tuple[Tensor, dict[Kind, Tensor]]:
+    """Label (uint8) and the wanted confidences (float32), each ``[H, W]`` on the logits' device.
 
-    Every pixel is also added to the int64 histograms ``[C, HIGH_BINS]`` that are given.
+    Every pixel is also added to the int64 histograms ``[C, bins]`` of ``high``, whose confidences must be among
+    ``kinds``.
     """
     height, width = size_hw
     device = logits_chw.device
     wide = eager.wide_probabilities(logits_chw.float(), width)
     first_row, row_count, top, bottom, weight = _bands(wide.shape[1], height, str(device))
     label = torch.empty(size_hw, dtype=torch.uint8, device=device)
-    entropy, best = (torch.empty(size_hw, device=device) for _ in range(2))
+    maps = {kind: torch.empty(size_hw, device=device) for kind in KINDS if kind in kinds}
     grid = (triton.cdiv(width, COLUMNS), len(first_row))
     _scores[grid](
         wide,
@@ -156,19 +170,22 @@ def score(
         bottom,
         weight,
         label,
-        entropy,
-        best,
-        label if high_entropy is None else high_entropy,
-        label if high_probability is None else high_probability,
+        *(maps.get(kind, label) for kind in KINDS),  # what is not wanted is not written: any pointer will do
+        *(high.get(kind, label) for kind in KINDS),
         width,
         wide.shape[1] * width,
         float(k.inverse_log(len(wide))),
         NUM_CLASSES=len(wide),
-        BINS=HIGH_BINS,
-        COUNT_ENTROPY=high_entropy is not None,
-        COUNT_PROBABILITY=high_probability is not None,
+        BINS=high_bins("entropy"),
+        LOGIT_BINS=high_bins("logit_margin"),
+        WANTED=_bits(maps),
+        COUNTED=_bits(high),
         ROWS=ROWS,
         COLUMNS=COLUMNS,
         enable_fp_fusion=False,
     )
-    return label, entropy, best
+    return label, maps
+
+
+def _bits(kinds: Iterable[Kind]) -> int:
+    return sum(1 << KINDS.index(kind) for kind in kinds)

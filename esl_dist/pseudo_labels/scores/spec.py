@@ -99,6 +99,18 @@ def score(logits_chw: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray,
     return label, np.maximum(total * inverse_log(len(q)), f32(0)), best
 
 
+def margins(logits_chw: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Margins of the best class over the second, float32 ``[H, W]`` each: ``p1 - p2``, and ``max(0, ln p1 - ln p2)`` in
+    nats.
+    """
+    q = probabilities(logits_chw, size_hw)
+    best, second = np.full(size_hw, f32(-1)), np.zeros(size_hw, f32)
+    for plane in q:
+        second = np.maximum(second, np.minimum(plane, best))
+        best = np.maximum(best, plane)
+    return best - second, np.maximum(log(best) - log(second), f32(0))
+
+
 def relabel(logits_chw: np.ndarray, size_hw: tuple[int, int], thresholds: np.ndarray) -> np.ndarray:
     """CBST's labels: uint8 ``argmax_c P_c / t_c`` (the first maximum), 255 where that ratio is below 1; float32
     ``thresholds [C]``.

@@ -12,19 +12,18 @@ import numpy as np
 
 from esl_dist.compiled import loops
 from esl_dist.labels import IGNORE
-from esl_dist.pseudo_labels.keys import HIGH_BINS, KEY_LIMIT, LOW_BINS
+from esl_dist.pseudo_labels.scores.keys import LIMITS, LOW_BINS, ScoreError
+from esl_dist.pseudo_labels.scores.kinds import Kind
 
 
 def compiled() -> ModuleType | None:
     """numba's loops where numba can be used: one pass over the pixels instead of numpy's five."""
-    return loops("esl_dist.pseudo_labels.scores.compiled", "scores take five times longer")
+    return loops("esl_dist.pseudo_labels.thresholds.compiled", "selection takes five times longer")
 
 
-class ScoreError(ValueError):
-    """Scores or labels that no correct network gives: NaN, infinity, above 1, or a class that does not exist."""
-
-
-def valid(label: np.ndarray, key: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def valid(
+    label: np.ndarray, key: np.ndarray, num_classes: int, kind: Kind = "entropy"
+) -> tuple[np.ndarray, np.ndarray]:
     """The labelled pixels of one image, flat; ``ScoreError`` on a key or a label out of range."""
     label, key = label.reshape(-1), key.reshape(-1)
     if len(label) != len(key):
@@ -34,16 +33,12 @@ def valid(label: np.ndarray, key: np.ndarray, num_classes: int) -> tuple[np.ndar
         label, key = label[labelled], key[labelled]
     if len(label) and int(label.max()) >= num_classes:
         raise ScoreError(f"label {int(label.max())} where the classes are 0 to {num_classes - 1}")
-    bad = int(np.count_nonzero(key >= KEY_LIMIT))
+    bad = int(np.count_nonzero(key >= LIMITS[kind]))
     if bad:
-        raise ScoreError(f"{bad} of {len(key)} scores are NaN, infinite or above 1")
+        raise ScoreError(
+            f"{bad} of {len(key)} scores are NaN, infinite or above {'88' if kind == 'logit_margin' else '1'}"
+        )
     return label, key
-
-
-def count_high(histogram: np.ndarray, label: np.ndarray, key: np.ndarray) -> None:
-    """Add the upper 16 bits of each key to int64 ``histogram [C, HIGH_BINS]``."""
-    cell = label.astype(np.int64) * HIGH_BINS + (key >> np.uint32(16)).astype(np.int64)
-    histogram += np.bincount(cell, minlength=histogram.size).reshape(histogram.shape)
 
 
 @dataclass(frozen=True)
@@ -56,10 +51,10 @@ class Cells:
     count: int
 
     @staticmethod
-    def of(bins: np.ndarray) -> Cells:
-        """From int64 ``bins [..., C]``, -1 where a class wants none."""
+    def of(bins: np.ndarray, high_bins: int) -> Cells:
+        """From int64 ``bins [..., C]``, -1 where a class wants none; ``high_bins`` upper digits that there are."""
         num_classes = bins.shape[-1]
-        slot = np.full((num_classes, HIGH_BINS), -1, np.int16)
+        slot = np.full((num_classes, high_bins), -1, np.int16)
         wanted = sorted({(c, int(b)) for row in bins.reshape(-1, num_classes) for c, b in enumerate(row) if b >= 0})
         for index, (c, b) in enumerate(wanted):
             slot[c, b] = index

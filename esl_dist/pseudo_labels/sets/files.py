@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 import zlib
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Sequence, Set
+from pathlib import Path
 
 import numpy as np
 
+from esl_dist.runs import LabelSetFolder
+
 UP_FILTER = 2  # PNG specification, section 9.2
+MOST_CLASSES = 255
+"""Label 255 says that a pixel has none."""
 
 
-def label_path(folder: Path, name: str) -> Path:
-    """``<folder>/labels/<name>.png``; ``ValueError`` for a name that would leave the folder."""
-    return _inside(folder / "labels", name)
+def check_names(names: Sequence[str]) -> None:
+    """Refuse images that would share a label file, or whose label would lie elsewhere.
+
+    Raises:
+        ValueError: names such an image (``x`` and ``./x`` are one file).
+    """
+    folder, files = LabelSetFolder(Path()), dict[str, str]()
+    for name in names:
+        place = str(folder.label(name))
+        if place in files:
+            both = (
+                f"{name} comes twice"
+                if files[place] == name
+                else f"{files[place]} and {name} are two names of one label file"
+            )
+            raise ValueError(f"{both}, so it would count twice; give each image one name, once")
+        files[place] = name
 
 
-def weight_path(folder: Path, name: str) -> Path:
-    """``<folder>/weights/<name>.png``, likewise."""
-    return _inside(folder / "weights", name)
+def check_classes(number: int) -> None:
+    """``ValueError`` for a number of classes that 8-bit labels cannot hold."""
+    if not 2 <= number <= MOST_CLASSES:
+        raise ValueError(
+            f"{number} classes: labels are 8-bit ids, and 255 says that a pixel has none, so there may be 2 to "
+            f"{MOST_CLASSES}"
+        )
 
 
-def _inside(folder: Path, name: str) -> Path:
-    pure = PurePosixPath(name)
-    if not name or pure.is_absolute() or ".." in pure.parts:
-        raise ValueError(f"image name {name!r} points outside the label folder")
-    return folder / f"{name}.png"
+def foreign(folder: Path, mine: Set[Path]) -> list[Path]:
+    """PNGs below a folder that are none of ``mine``, in order."""
+    return sorted(path for path in folder.rglob("*.png") if path not in mine)
 
 
 def png(label: np.ndarray) -> bytes:
@@ -62,12 +81,3 @@ def digest(name: str, data: bytes) -> np.ndarray:
 
 def hexadecimal(total: np.ndarray) -> str:
     return total.astype(np.int64).tobytes().hex()
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The content, or None where there is none or a foreign hand broke it."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None

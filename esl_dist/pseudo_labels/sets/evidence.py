@@ -16,16 +16,23 @@ import numpy as np
 
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.labels import IGNORE
-from esl_dist.pseudo_labels import counting
-from esl_dist.pseudo_labels.images import Scored
-from esl_dist.pseudo_labels.keys import HIGH_BINS, Kind, at_least, at_most, scores
-from esl_dist.pseudo_labels.selection import locate, sum_over_ranks
-from esl_dist.pseudo_labels.thresholds import wanted_ranks
+from esl_dist.pseudo_labels.scores.keys import at_least, at_most, count_high, high_bins, scores
+from esl_dist.pseudo_labels.scores.kinds import Kind, small_is_sure
+from esl_dist.pseudo_labels.scores.scored import Scored
+from esl_dist.pseudo_labels.thresholds.radix import locate, sum_over_ranks
+from esl_dist.pseudo_labels.thresholds.rules import wanted_ranks
 
 Truth = Callable[[int, tuple[int, int]], np.ndarray]
 """Index of an image and (height, width) to its ground truth, uint8, 255 where there is none."""
 
-GRIDS: dict[Kind, np.ndarray] = {"entropy": np.linspace(0, 0.6, 61), "probability": np.linspace(0.4, 1, 61)}
+GRIDS: dict[Kind, np.ndarray] = {
+    "entropy": np.linspace(0, 0.6, 61),
+    "probability": np.linspace(0.4, 1, 61),
+    "margin": np.linspace(0, 1, 61),
+    "logit_margin": np.linspace(0, 12, 61),
+}
+SPANS: dict[Kind, float] = {"entropy": 1, "probability": 1, "margin": 1, "logit_margin": 12}
+"""The reliability diagram's range of scores; what lies above counts in its last interval."""
 RELIABILITY_BINS = 20
 
 
@@ -49,7 +56,7 @@ class Evidence:
         self.judged_set, self.wrong_set = (np.zeros((len(self.rules), self.num_classes), np.int64) for _ in range(2))
         self.overlap = np.zeros(4, np.int64)
         self.judged, self.right = (
-            {kind: np.zeros((self.num_classes, HIGH_BINS), np.int64) for kind in self.kinds} for _ in range(2)
+            {kind: np.zeros((self.num_classes, high_bins(kind)), np.int64) for kind in self.kinds} for _ in range(2)
         )
 
     def add(self, image: Scored, labels: Sequence[np.ndarray], truth: np.ndarray | None) -> None:
@@ -68,8 +75,8 @@ class Evidence:
         right = image.label == truth
         for kind in self.kinds:
             key = image.key(kind)
-            counting.count_high(self.judged[kind], image.label[known], key[known])
-            counting.count_high(self.right[kind], image.label[right], key[right])
+            count_high(self.judged[kind], image.label[known], key[known])
+            count_high(self.right[kind], image.label[right], key[right])
 
     def sum_over_ranks(self) -> None:
         for counts in (self.judged_set, self.wrong_set, self.overlap, *self.judged.values(), *self.right.values()):
@@ -82,10 +89,10 @@ def share(part: int, whole: int) -> float | None:
 
 
 def curve(kind: Kind, high: np.ndarray, setting: PseudoLabelConfig, evidence: Evidence) -> dict[str, Any]:
-    """Coverage (and precision, with ground truth) of ``max(nu, median)`` or ``min(mu, median)`` over values of nu or
-    mu.
+    """Coverage (and precision, with ground truth) of ``max(nu, median)``, or ``min(mu, median)``, over values of the
+    bound.
     """
-    total = high.sum(1)
+    total, small = high.sum(1), small_is_sure(kind)
     median, _ = locate(high, wanted_ranks(setting, total))
     below = np.cumsum(high, 1)
     judged = np.cumsum(evidence.judged[kind], 1) if kind in evidence.judged else None
@@ -94,7 +101,7 @@ def curve(kind: Kind, high: np.ndarray, setting: PseudoLabelConfig, evidence: Ev
 
     def inside(counts: np.ndarray, bins: np.ndarray) -> np.ndarray:
         """Pixels on the confident side of a bin, the bin included."""
-        if kind == "entropy":
+        if small:
             pixels: np.ndarray = counts[rows, bins]
         else:
             pixels = counts[:, -1] - np.where(bins > 0, counts[rows, np.maximum(bins - 1, 0)], 0)
@@ -102,12 +109,10 @@ def curve(kind: Kind, high: np.ndarray, setting: PseudoLabelConfig, evidence: Ev
 
     bounds, coverage, precision, per_class = [], [], [], []
     for wanted in GRIDS[kind]:
-        fixed = at_most(float(wanted)) >> 16 if kind == "entropy" else at_least(float(wanted)) >> 16
-        bins = (
-            np.maximum(median, fixed) if kind == "entropy" else np.minimum(np.where(median < 0, fixed, median), fixed)
-        )
+        fixed = (at_most(float(wanted)) if small else at_least(float(wanted))) >> 16
+        bins = np.maximum(median, fixed) if small else np.minimum(np.where(median < 0, fixed, median), fixed)
         kept = inside(below, bins)
-        edge = (fixed << 16) | (0xFFFF if kind == "entropy" else 0)
+        edge = (fixed << 16) | (0xFFFF if small else 0)
         bounds.append(float(scores(np.array([edge]))[0]))
         coverage.append(share(int(kept.sum()), int(total.sum())))
         per_class.append([share(int(k), int(n)) for k, n in zip(kept, total, strict=True)])
@@ -120,8 +125,8 @@ def reliability(kind: Kind, evidence: Evidence) -> dict[str, Any] | None:
     """Share of right labels among the pixels of each of 20 equal intervals of the score; None without ground truth."""
     if kind not in evidence.judged:
         return None
-    edges = np.linspace(0, 1, RELIABILITY_BINS + 1)
-    cuts = [0, *(at_least(float(edge)) >> 16 for edge in edges[1:-1]), HIGH_BINS]
+    edges = np.linspace(0, SPANS[kind], RELIABILITY_BINS + 1)
+    cuts = [0, *(at_least(float(edge)) >> 16 for edge in edges[1:-1]), high_bins(kind)]
     judged, right = (np.add.reduceat(counts[kind].sum(0), cuts[:-1]) for counts in (evidence.judged, evidence.right))
     shares = [share(int(r), int(n)) for r, n in zip(right, judged, strict=True)]
     return {"edges": edges.tolist(), "pixels": judged.tolist(), "right": shares}
@@ -141,7 +146,21 @@ def summary(
         classes = [
             {**entry, "wrong": share(int(wrong[c]), int(judged[c]))} for c, entry in enumerate(content["classes"])
         ]
-        keys = ("rule", "confidence", "nu", "mu", "portion", "rank", "window", "kept", "coverage")
+        keys = (
+            "rule",
+            "confidence",
+            "nu",
+            "mu",
+            "margin",
+            "portion",
+            "rank",
+            "scope",
+            "share",
+            "views",
+            "window",
+            "kept",
+            "coverage",
+        )
         sets.append(
             {
                 **{key: content[key] for key in keys if key in content},
@@ -150,23 +169,31 @@ def summary(
             }
         )
     both, first, second, none = (int(n) for n in evidence.overlap)
-    rank = settings[0].rank
-    by_kind: dict[Kind, PseudoLabelConfig] = {
-        "entropy": PseudoLabelConfig(rule="esl", rank=rank),
-        "probability": PseudoLabelConfig(rule="ssl", rank=rank),
-    }
+    by_kind = {kind: PseudoLabelConfig(rule="median", confidence=kind, rank=settings[0].rank) for kind in high}
     return {
         "images": contents[0]["images"],
         "pixels": contents[0]["pixels"],
         "checkpoint": contents[0].get("checkpoint"),
         "ground_truth": truth,
         "sets": sets,
-        "agreement": (
-            {"both": both, "esl only": first, "ssl only": second, "neither": none} if evidence.overlap.sum() else None
-        ),
+        "agreement": {"both": both, "esl only": first, "ssl only": second, "neither": none}
+        if evidence.overlap.sum()
+        else None,
         "curves": {kind: curve(kind, counts, by_kind[kind], evidence) for kind, counts in high.items()},
         "reliability": {kind: reliability(kind, evidence) for kind in high} if truth else None,
     }
+
+
+def merged(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One ``selection.json`` of rules that looked through different views; the curves of the first views have the plain
+    names.
+    """
+    whole = {**found[0], "sets": [entry for part in found for entry in part["sets"]]}
+    for part in found[1:]:
+        for name in ("curves", "reliability"):
+            more = {f"{kind} of views": values for kind, values in (part[name] or {}).items()}
+            whole[name] = {**(whole[name] or {}), **more} or None
+    return whole
 
 
 def table(found: Mapping[str, Any]) -> str:

@@ -17,16 +17,28 @@ from esl_dist.runs import TeacherFolder
 from esl_dist.runs.content import Curve, Selection
 
 _COVERAGE, _PRECISION, _CLASS = "#2563a8", "#2f8f6b", "#9aa3ad"
-_SYMBOL = {"entropy": "ν*", "probability": "μ*"}
+_SYMBOL = {"entropy": "ν*", "probability": "μ*", "margin": "margin", "logit_margin": "margin"}
 _TITLE = {
     "entropy": "Entropy (ESL): keep E ≤ max(ν*, median)",
     "probability": "Maximum probability (SSL): keep p ≥ min(μ*, median)",
+    "margin": "Margin of probabilities: keep p₁ - p₂ ≥ min(margin, median)",
+    "logit_margin": "Margin of logits, nats: keep ln p₁ - ln p₂ ≥ min(margin, median)",
+}
+_NAME = {
+    "entropy": "Entropy",
+    "probability": "Maximum probability",
+    "margin": "Margin of probabilities",
+    "logit_margin": "Margin of logits",
 }
 _SHOWN = {
     "entropy": (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5),
     "probability": (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0),
+    "margin": (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
+    "logit_margin": (0.0, 0.5, 1.0, 1.5, 2.2, 3.0, 4.0, 6.0, 8.0, 12.0),
 }
 """Bounds whose values are printed, each at the nearest edge of a bin."""
+_VIEWS = " of views"
+"""What follows a confidence that is the mean over views."""
 
 
 def write_selection_page(folder: Path) -> Path:
@@ -36,6 +48,8 @@ def write_selection_page(folder: Path) -> Path:
         ValueError: there is no such file, or it is damaged.
     """
     there = TeacherFolder(folder)
+    if not there.selection.exists():
+        raise ValueError(f"{there.selection.path}: not there; extract pseudo-labels into {folder} first")
     write_text(
         there.selection_page, environment().get_template("selection.html.j2").render(**page(there.selection.read()))
     )
@@ -85,7 +99,8 @@ def _curve(kind: str, curve: Curve, names: list[str]) -> dict[str, Any]:
         )
         for name, values in zip(names, zip(*curve["class_coverage"], strict=True), strict=True)
     ]
-    shown = [int(np.argmin(np.abs(np.array(bounds) - wanted))) for wanted in _SHOWN[kind]]
+    plain = kind.removesuffix(_VIEWS)
+    shown = [int(np.argmin(np.abs(np.array(bounds) - wanted))) for wanted in _SHOWN[plain]]
     rows = [
         {
             "bound": bounds[i],
@@ -95,8 +110,8 @@ def _curve(kind: str, curve: Curve, names: list[str]) -> dict[str, Any]:
         for i in shown
     ]
     return {
-        "title": _TITLE[kind],
-        "symbol": _SYMBOL[kind],
+        "title": _TITLE[plain] + (", mean over views" if kind != plain else ""),
+        "symbol": _SYMBOL[plain],
         "chart": Markup(line_chart(lines)),
         "classes": Markup(line_chart(by_class)),
         "precision": curve["precision"] is not None,
@@ -112,7 +127,10 @@ def _reliability(kind: str, bins: Mapping[str, Any]) -> dict[str, Any]:
         if right is not None
     ]
     chart = line_chart([Series("right", _PRECISION, [x for x, _ in points], [y for _, y in points])])
-    return {"title": "Entropy" if kind == "entropy" else "Maximum probability", "chart": Markup(chart)}
+    return {
+        "title": _NAME[kind.removesuffix(_VIEWS)] + (", mean over views" if kind.endswith(_VIEWS) else ""),
+        "chart": Markup(chart),
+    }
 
 
 def _percent(values: list[float | None]) -> list[float]:

@@ -9,10 +9,9 @@ import numpy as np
 
 from esl_dist.data.decode import read_ids
 from esl_dist.distributed import collectives
-from esl_dist.pseudo_labels.selection import sum_over_ranks
-from esl_dist.pseudo_labels.write import label_path
-
-IGNORED = 255
+from esl_dist.labels import IGNORE
+from esl_dist.pseudo_labels.thresholds.radix import sum_over_ranks
+from esl_dist.runs import LabelSetFolder
 
 
 def agreement(before: Path, now: Path, names: Sequence[str]) -> dict[str, float]:
@@ -26,13 +25,13 @@ def agreement(before: Path, now: Path, names: Sequence[str]) -> dict[str, float]
     def count() -> np.ndarray:
         total = np.zeros(3, np.int64)
         for name in names[collectives.rank() :: collectives.world()]:
-            first, second = (read_ids(label_path(folder, name)) for folder in (before, now))
+            first, second = (read_ids(LabelSetFolder(folder).label(name)) for folder in (before, now))
             if first.shape != second.shape:
                 raise ValueError(
-                    f"{label_path(now, name)}: {second.shape[1]}x{second.shape[0]} pixels, the round before has"
-                    f" {first.shape[1]}x{first.shape[0]}; delete both label sets"
+                    f"{LabelSetFolder(now).label(name)}: {second.shape[1]}x{second.shape[0]} pixels, the round "
+                    f"before has {first.shape[1]}x{first.shape[0]}; delete both label sets"
                 )
-            both = (first != IGNORED) & (second != IGNORED)
+            both = (first != IGNORE) & (second != IGNORE)
             total += np.array([first.size, both.sum(), (both & (first == second)).sum()], np.int64)
         return total
 

@@ -61,6 +61,6 @@ def same_on_all_ranks(fingerprint: Fingerprint) -> None:
         reason = difference(everyone[0], other)
         if reason:
             raise ValueError(
-                f"rank {rank} runs another stack than rank 0 ({reason}), so labels would depend on the split; make the"
-                " ranks alike"
+                f"rank {rank} runs another stack than rank 0 ({reason}), so labels would depend on the split; "
+                "make the ranks alike"
             )

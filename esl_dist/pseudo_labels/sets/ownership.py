@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from esl_dist.distributed import collectives
-from esl_dist.pseudo_labels.spool import ShardInfo
+from esl_dist.pseudo_labels.sets.spool import ShardInfo
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def share_out(found: Sequence[ShardInfo], names: Sequence[str]) -> Ownership:
                 )
             if index in have:
                 raise ValueError(
-                    f"image {names[index]} is in two spool files, so it would count twice; delete the spool and run"
-                    " again"
+                    f"image {names[index]} is in two spool files, so it would count twice; delete the spool "
+                    "and run again"
                 )
             have.add(index)
     owner = {key: seers[key][position % len(seers[key])] for position, key in enumerate(ordered)}
@@ -53,6 +53,6 @@ def require_all(have: frozenset[int], names: Sequence[str]) -> None:
     missing = [index for index in range(len(names)) if index not in have]
     if missing:
         raise ValueError(
-            f"the spool lacks {len(missing)} of {len(names)} images (the first: {names[missing[0]]}); extract again"
-            " without --from-spool"
+            f"the spool lacks {len(missing)} of {len(names)} images (the first: {names[missing[0]]}); extract "
+            "again without --from-spool"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Literal
 
-from esl_dist.pseudo_labels.keys import Kind
+from esl_dist.pseudo_labels.scores.kinds import Kind, small_is_sure
 
 Rank = Literal["keep", "lower", "upper", "reference"]
 HALF = Fraction(1, 2)
@@ -14,11 +14,11 @@ HALF = Fraction(1, 2)
 def keep(n: int, kind: Kind, share: Fraction = HALF) -> int:
     """Rank of the tightest threshold that keeps at least ``ceil(share * n)`` pixels.
 
-    Entropy keeps the small ones, so the rank counts from below; probability keeps the large ones, so it counts from
+    Entropy keeps the small ones, so the rank counts from below; the others keep the large ones, so it counts from
     above.
     """
     kept = min(max(-(-share.numerator * n // share.denominator), 1), n)
-    return kept - 1 if kind == "entropy" else n - kept
+    return kept - 1 if small_is_sure(kind) else n - kept
 
 
 def reference(n: int) -> int:
@@ -32,7 +32,7 @@ def portion(n: int, kind: Kind, share: Fraction) -> int:
     3.2).
     """
     confident = max(share.numerator * n // share.denominator, 1)
-    return confident - 1 if kind == "entropy" else n - confident
+    return confident - 1 if small_is_sure(kind) else n - confident
 
 
 def rank_of(rule: Rank, n: int, kind: Kind, share: Fraction = HALF) -> int:

@@ -14,21 +14,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from esl_dist.pseudo_labels.images import Scored
-from esl_dist.pseudo_labels.keys import HIGH_BINS, Kind
+from esl_dist.pseudo_labels.scores.kinds import Kind
+from esl_dist.pseudo_labels.scores.scored import Scored
 
 
-def substitutes(bins: Sequence[np.ndarray], bound_keys: Sequence[int], num_classes: int) -> np.ndarray:
-    """int64 ``[C, HIGH_BINS]``: the upper digit that stands for each upper digit, -1 where the key must stay whole.
+def substitutes(bins: Sequence[np.ndarray], bound_keys: Sequence[int], num_classes: int, high_bins: int) -> np.ndarray:
+    """int64 ``[C, high_bins]``: the upper digit that stands for each upper digit, -1 where the key must stay whole.
 
     Whole stay the bins that hold an order statistic (``bins``: int64 ``[C]`` each, -1 where absent) or a fixed bound. A
     digit between two of them becomes the one just above the lower, which is on the same side of every key inside them.
     """
-    table = np.zeros((num_classes, HIGH_BINS), np.int64)
+    table = np.zeros((num_classes, high_bins), np.int64)
     for c in range(num_classes):
-        whole = np.zeros(HIGH_BINS, bool)
+        whole = np.zeros(high_bins, bool)
         whole[[int(row[c]) for row in bins if row[c] >= 0] + [key >> 16 for key in bound_keys]] = True
-        just_above = np.where(whole, np.arange(1, HIGH_BINS + 1), 0)
+        just_above = np.where(whole, np.arange(1, high_bins + 1), 0)
         table[c] = np.maximum.accumulate(just_above)
         table[c][whole] = -1
     return table
