@@ -27,7 +27,7 @@ LAYERS: tuple[dict[str, tuple[str, ...]], ...] = (
     {room: (room,) for room in ("pipeline", "preparation", "reporting", "diagnostics")},
     # Many runs, started, read and drawn as each run's report is; and what times the step that the loop takes.
     {"studies": ("studies",), "benchmarks": ("benchmarks",)},
-    {"entries": ("entries", *COMMANDS)},
+    {"entries": ("entries", "data.__main__", *COMMANDS)},
 )
 MAX_LINES, MEDIAN_LINES, ENTRY_LINES = 470, 150, 110
 

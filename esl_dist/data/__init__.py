@@ -33,7 +33,8 @@ def open_dataset(domain: DomainConfig, root: str, classes: str, split: str | Non
     """
     folder, table = Path(root, domain.root), protocol(classes)
     chosen = domain.split if split is None else split
-    list_file = _list_file(domain.list, folder) if domain.list and chosen == domain.split else None
+    listed = domain.list and (chosen == domain.split or domain.shares)  # shares are of what is listed
+    list_file = _list_file(domain.list, folder) if listed else None
     if domain.dataset == FOLDER:
         return open_folder(folder, chosen, domain, table, list_file)
     if domain.dataset not in DATASETS:

@@ -29,7 +29,7 @@ def open_folder(
     """The images of a domain with ``dataset: folder``, paired with their labels where it has some.
 
     Args:
-        list_file: ``domain.list`` for its own split: selects images by name, in its order.
+        list_file: ``domain.list``: selects images by name, in its order, in place of a split's content.
 
     Raises:
         ValueError: one line naming the option, folder, pattern or file that is wrong.
@@ -37,7 +37,9 @@ def open_folder(
     images, label_files = (
         _listed_pairs(root, domain) if domain.images.endswith(".txt") else _by_patterns(root, split, domain)
     )
-    names = files.listed(list_file, images) if list_file else _of_split(root, split, domain, list(images))
+    names = files.listed(list_file, images) if list_file else list(images)
+    if domain.shares or not list_file:
+        names = _of_split(root, split, domain, names)
     if not names:
         raise ValueError(f"folder: split {split!r} of {root} has no image; give it a larger share, or add images")
     image_files = tuple(images[name] for name in names)
