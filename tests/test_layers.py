@@ -13,7 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "esl_dist"
 
 # The modules that users start; each is three lines around ``entries/<name>.py``.
-COMMANDS = ("train", "extract", "evaluate", "translate", "tune", "report", "prepare", "streets", "doctor", "bench")
+COMMANDS = (
+    *("train", "extract", "evaluate", "predict", "translate", "tune", "report", "prepare", "streets", "doctor"),
+    "bench",
+)
 
 # A room is a package, a single file, or a few files that belong together. A file imports from lower layers or its own
 # room.
@@ -26,7 +29,7 @@ LAYERS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"methods": ("methods", "labelling")},
     {room: (room,) for room in ("pipeline", "preparation", "reporting", "diagnostics")},
     # Many runs, started, read and drawn as each run's report is; and what times the step that the loop takes.
-    {"studies": ("studies",), "benchmarks": ("benchmarks",)},
+    {"studies": ("studies",), "benchmarks": ("benchmarks",), "prediction": ("prediction",)},
     {"entries": ("entries", "data.__main__", *COMMANDS)},
 )
 MAX_LINES, MEDIAN_LINES, ENTRY_LINES = 470, 150, 110
