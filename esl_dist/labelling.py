@@ -25,10 +25,11 @@ from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.in_step import Stop, never
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
+from esl_dist.metrics.inference import Predictor
+from esl_dist.models.builders import normalisation_options
 from esl_dist.pseudo_labels.extraction import Extraction
 from esl_dist.pseudo_labels.sets.forward import Forward, TargetImages
 from esl_dist.pseudo_labels.sets.teacher import Teacher
-from esl_dist.stages.inference import Predictor
 
 log = logging.getLogger(__name__)
 
@@ -150,8 +151,7 @@ def _given(config: Config, digest: str, runtime: Runtime) -> dict[str, object]:
     """What the bits of a score depend on beside the image."""
     return {
         "checkpoint": digest,
-        "mean": list(config.data.mean),
-        "scale": config.data.scale,
+        **{key.removeprefix("data."): value for key, value in normalisation_options(config.model, config.data).items()},
         "fit": (
             f"{config.data.target.fit} {config.extract.size[0]}x{config.extract.size[1]}"
             if config.data.target.fit == "pad"

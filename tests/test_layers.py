@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -285,7 +286,7 @@ RUN_FOLDERS = ("labels", "weights", "spool", "trials", "shared", "twins", "profi
 OTHER_FOLDERS = ("data", "synthetic", "benchmarks", "prediction")
 
 # Files that are being rewritten, and will take their names from ``runs`` when they are.
-NOT_YET = ("labelling", "methods.labels", "pseudo_labels.", "stages.", "models.weights.reading")
+NOT_YET = ("labelling", "metrics.inference", "methods.labels", "pseudo_labels.", "stages.", "models.weights.reading")
 
 
 def run_paths(source: str, module: str) -> list[str]:
@@ -326,3 +327,19 @@ def test_nothing_outside_runs_names_a_file_of_a_run() -> None:
 )
 def test_the_test_of_names_can_fail(line: str, named: bool) -> None:
     assert bool(run_paths(line, "engine.made")) is named
+
+
+def test_nothing_outside_models_knows_which_network_it_is() -> None:
+    """Networks have names in ``models`` and in their options; elsewhere they are segmenters."""
+    network = re.compile(
+        r"(?<!model\.)deeplab|efficientnet|\blayer[56]\b|aspp|dinov2|daformer\.py|mixtransformer", re.IGNORECASE
+    )
+    found = []
+    for path in sources():
+        room = path.relative_to(PACKAGE).parts[0]
+        if room in ("models", "config"):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if network.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number} {line.strip()}")
+    assert not found, "\n" + "\n".join(found)

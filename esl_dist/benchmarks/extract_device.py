@@ -24,8 +24,8 @@ from esl_dist.benchmarks.step import default_config
 from esl_dist.config.schema import Config
 from esl_dist.distributed.runtime import Runtime, set_arithmetic
 from esl_dist.labels import protocol
+from esl_dist.metrics.inference import Predictor
 from esl_dist.models import build_segmenter
-from esl_dist.stages.inference import Predictor
 
 DIFFERENT = 24
 """Images that are written; the others are links to them."""
@@ -33,9 +33,9 @@ Report = Callable[[str], None]
 
 
 def _words(cuda: bool) -> list[str]:
-    small = ["model.layers=[1,1,1,1]", "model.width=8", "extract.size=[256,128]"]
+    small = ["model.deeplabv2.layers=[1,1,1,1]", "model.deeplabv2.width=8", "extract.size=[256,128]"]
     small += ["data.target.size=[256,128]", "eval.input_size=[256,128]"]
-    return ["model.init=kaiming", *([] if cuda else small)]
+    return ["model.deeplabv2.init=kaiming", *([] if cuda else small)]
 
 
 def forwards(report: Report, native: tuple[int, int] = (1024, 512)) -> list[dict[str, Any]]:
@@ -47,10 +47,10 @@ def forwards(report: Report, native: tuple[int, int] = (1024, 512)) -> list[dict
     size = native if cuda else (256, 128)
     found = []
     with Runtime.start(config.run, RECORDS) as runtime, torch.inference_mode():
-        network = build_segmenter(config.model, protocol(config.data.protocol).num_classes, config.run.seed)
+        network = build_segmenter(config.model, protocol(config.data.classes).num_classes, config.run.seed, config.data)
         for precision in ("fp32", "tf32", "bf16") if cuda else ("fp32",):
             set_arithmetic(True, precision)
-            predictor = Predictor(runtime.place(network), config, runtime, precision)
+            predictor = Predictor(runtime.place(network), runtime, precision)
             for batch in (1, 4):
                 images = torch.randint(0, 256, (batch, 3, size[1], size[0]), dtype=torch.uint8, device=runtime.device)
                 took = ceilings.seconds(lambda: predictor(images), runtime.device, 15 if cuda else 2)  # noqa: B023
@@ -81,7 +81,7 @@ def write_images(folder: Path, number: int, size: tuple[int, int]) -> None:
 
 
 def _checkpoint(config: Config, path: Path) -> None:
-    network = build_segmenter(config.model, protocol(config.data.protocol).num_classes, config.run.seed)
+    network = build_segmenter(config.model, protocol(config.data.classes).num_classes, config.run.seed, config.data)
     torch.save(network.state_dict(), path)
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,14 +17,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from esl_dist.config.schema import Config
-from esl_dist.data.transforms import normalise
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.optim import Poly
 from esl_dist.engine.step import Pair
 from esl_dist.labels import protocol
 from esl_dist.methods import Stage
 from esl_dist.models import build_discriminator, build_segmenter
-from esl_dist.models.deeplabv2 import Head
 
 HEADS = ("main", "aux")
 
@@ -54,14 +50,14 @@ class PlainStep:
         self.learns_labels, self.adapts = bool(plan.labels), plan.role != "baseline"
         self.schedule = Poly.of(config.optim, plan.steps)
         self.num_classes = protocol(config.data.protocol).num_classes
-        segmenter = build_segmenter(config.model, self.num_classes, config.run.seed).train()
-        for summed in (segmenter.layer5, segmenter.layer6):
-            assert summed is not None
-            summed.forward = partial(_summed, summed)  # type: ignore[method-assign]
+        segmenter = build_segmenter(config.model, self.num_classes, config.run.seed, config.data).plainly().train()
+        self.normalisation = segmenter.normalisation
         self.segmenter = self._place(segmenter)
         optim = config.optim
-        groups: list[dict[str, Any]] = [{"params": [p for _, p in segmenter.backbone_parameters()]}]
-        groups.append({"params": [p for _, p in segmenter.head_parameters()], "lr": optim.lr * optim.head_lr})
+        groups = [
+            {"params": [p for _, p in group.parameters], "lr": optim.lr * (optim.head_lr if group.head else 1)}
+            for group in segmenter.parameter_groups()
+        ]
         self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
         ]
@@ -84,10 +80,8 @@ class PlainStep:
 
     def images(self, pair: Pair) -> tuple[Tensor, Tensor | None]:
         """Normalised float32 images, as the public loaders hand them over."""
-        data = self.config.data
-        return normalise(pair.source.images, data.mean, data.scale).contiguous(), (
-            None if pair.target is None else normalise(pair.target.images, data.mean, data.scale).contiguous()
-        )
+        target = None if pair.target is None else self.normalisation(pair.target.images).contiguous()
+        return self.normalisation(pair.source.images).contiguous(), target
 
     def step(self, index: int, pair: Pair, images: tuple[Tensor, Tensor | None]) -> dict[str, float]:
         """Optimiser step ``index``; returns the losses under the package's names."""
@@ -161,12 +155,3 @@ class PlainStep:
 
     def _domain(self, judged: Tensor, domain: float) -> Tensor:
         return F.binary_cross_entropy_with_logits(judged, torch.full_like(judged, domain))
-
-
-def _summed(head: Head, x: Tensor) -> Tensor:
-    """The public head: its dilated convolutions, one after the other."""
-    total, *others = (branch(x) for branch in head.conv2d_list)
-    for other in others:
-        total = total + other
-    assert isinstance(total, Tensor)
-    return total

@@ -77,12 +77,24 @@ def _types(schema: Any) -> dict[str, Any]:
 
 
 def plain(hint: Any) -> Any:
-    """A type without its bounds."""
+    """A type without its bounds, and without ``| None``."""
+    hint = present(hint)
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def present(hint: Any) -> Any:
+    """A type without ``| None``."""
+    return next(kind for kind in get_args(hint) if kind is not type(None)) if is_optional(hint) else hint
+
+
+def is_optional(hint: Any) -> bool:
+    """Whether an option may be left unset (``| None``)."""
+    return type(None) in get_args(hint)
 
 
 def bound_of(hint: Any) -> Bound | None:
     """The bounds of a type, None where it declares none."""
+    hint = present(hint)
     return (
         next((mark for mark in get_args(hint)[1:] if isinstance(mark, Bound)), None)
         if get_origin(hint) is Annotated

@@ -131,4 +131,4 @@ def _typed(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple | list):
         return f"[{', '.join(_typed(item) for item in value)}]"
-    return '""' if value == "" else str(value)
+    return "null" if value is None else '""' if value == "" else str(value)

@@ -100,10 +100,14 @@ class DataConfig:
     """The unlabelled, real domain; its labels are read by the oracle stage only."""
     streets: StreetsConfig = field(default_factory=StreetsConfig)
     """The embedded pair of domains."""
-    mean: tuple[Level, Level, Level] = (104.00698793, 116.66876762, 122.67891434)
-    """Subtracted from the channels, B, G, R, range 0-255."""
-    scale: PositiveFloat = 1.0
-    """Divides the channels after the mean is subtracted (1 in the published code)."""
+    mean: tuple[Level, Level, Level] | None = None
+    """Subtracted from the channels, B, G, R, range 0-255; not set: the network's own (DeepLab-v2: 104.00698793,
+    116.66876762, 122.67891434).
+    """
+    scale: PositiveFloat | None = None
+    """Divides the channels after the mean is subtracted; not set: the network's own (1 in the published code)."""
+    deviation: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    """As ``scale``, one number for each channel, B, G, R (CRST)."""
     mirror: Share = 0.0
     """Probability of a horizontal flip."""
     blur: Share = 0.0

@@ -1,37 +1,37 @@
-"""Options of the networks."""
+"""Options of the segmenter and of its discriminators."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from esl_dist.config.bounds import Bound, PositiveInt
+from esl_dist.config.bounds import PositiveInt
+from esl_dist.config.check import require
+from esl_dist.config.networks import DeepLabV2Config, EfficientNetConfig
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """DeepLab-v2 and its discriminators."""
+    """Which network is trained, and its discriminators."""
 
-    layers: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 4, 23, 3)
-    """Bottlenecks per residual layer; (3, 4, 23, 3) is ResNet-101."""
-    width: Annotated[int, Bound(4, 65_536)] = 64
-    """Channels of the stem; 64 is ResNet."""
-    multi_level: bool = True
-    """A second (aux) head on layer3."""
-    aspp_branches: Literal[2, 4] = 4
-    """Dilated convolutions summed by a head: 4 in ADVENT, ESL and BDL, 2 in AdaptSegNet and MaxSquare."""
-    init: Literal["normal", "kaiming"] = "normal"
-    """Distribution of the convolutions before a checkpoint is loaded: N(0, 0.01) as published, or Kaiming for training
-    from nothing.
-    """
+    name: str = "deeplabv2"
+    """The network, whose own options lie below its name: deeplabv2, efficientnet."""
+    deeplabv2: DeepLabV2Config = field(default_factory=DeepLabV2Config)
+    """DeepLab-v2 on a dilated ResNet."""
+    efficientnet: EfficientNetConfig = field(default_factory=EfficientNetConfig)
+    """EfficientNet-Lite with a light decoder."""
     checkpoint: str = ""
-    """Initial weights (ImageNet+COCO ResNet-101, or any lineage's checkpoint); empty starts from ``init``."""
+    """Initial weights (ImageNet+COCO ResNet-101, or any lineage's checkpoint); empty starts from the network's
+    ``init``.
+    """
     layout: str = "auto"
     """Lineage of ``checkpoint`` where its keys cannot tell: auto, advent, adaptsegnet, bdl, maxsquare,
     crst, resnet101.
     """
     bn: Literal["train", "frozen", "sync"] = "train"
-    """Batch-norm statistics. The affine part is always frozen.
+    """Batch-norm statistics. DeepLab-v2's affine part is always frozen.
 
     train: of the batch, source and target each its own (as the papers; at one image a rank, of that image), running
     averages kept for evaluation. frozen: the running averages of the weights that a stage starts from, neither used up
@@ -40,3 +40,24 @@ class ModelConfig:
     """
     discriminator_width: PositiveInt = 64
     """Channels of the first discriminator convolution (ndf)."""
+
+    def __post_init__(self) -> None:
+        known = self.networks()
+        close = difflib.get_close_matches(self.name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(known)}"
+        require(self.name in known, "model.name", f"unknown network {self.name!r}; {hint}")
+
+    @classmethod
+    def networks(cls) -> tuple[str, ...]:
+        """Names of the networks that have options here."""
+        return tuple(f.name for f in dataclasses.fields(cls) if f.default_factory is not dataclasses.MISSING)
+
+    @property
+    def options(self) -> Any:
+        """The chosen network's own."""
+        return getattr(self, self.name)
+
+    @property
+    def multi_level(self) -> bool:
+        """Whether the chosen network has an aux head."""
+        return bool(self.options.multi_level)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 RENAMED: dict[str, str] = {
     "data.protocol": "data.classes",
+    **{
+        f"model.{option}": f"model.deeplabv2.{option}"
+        for option in ("layers", "width", "multi_level", "aspp_branches", "init")
+    },
 }
 """Old ``section.option`` (or whole section) -> the new one, as they are written. A value means the same under both
 names.

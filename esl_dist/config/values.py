@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
-from esl_dist.config.bounds import item_types, plain
+from esl_dist.config.bounds import is_optional, item_types, plain
 
 _WHOLE = re.compile(r"[+-]?\d{1,3}(_?\d{1,3}){0,9}")
 _FLOAT = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)")
@@ -28,6 +28,8 @@ _WORDS = {
     "n": False,
     "0": False,
 }
+UNSET = ("", "~", "null")
+"""How an option that may be left unset is unset."""
 _YAML_FLOATS = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}
 
 
@@ -46,6 +48,8 @@ def value_of(node: yaml.Node, hint: Any) -> Any:
     Raises:
         WrongValueError: another kind of value; the message lacks the option's name.
     """
+    if is_optional(hint) and isinstance(node, yaml.ScalarNode) and node.value in UNSET:
+        return None
     hint = plain(hint)
     if hint is Any:
         return _untyped(node)

@@ -5,7 +5,6 @@ bytes everywhere.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -172,21 +171,3 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     for k, weight in enumerate(weights):
         down.add_(across[:, k : k + height], alpha=weight)
     return (down >> 22).to(torch.uint8)
-
-
-def normalise(images: Tensor, mean_bgr: tuple[float, float, float], scale: float = 1.0) -> Tensor:
-    """uint8 RGB ``[N, 3, H, W]`` to float32 BGR ``(x - mean) / scale``, on the tensor's device.
-
-    Args:
-        mean_bgr: subtracted from B, G and R, range 0-255.
-        scale: divides the difference; 1 in the published code.
-    """
-    centred = images.flip(1).to(torch.float32).sub_(_channels(tuple(mean_bgr), images.device))
-    return centred if scale == 1.0 else centred.div_(scale)
-
-
-@lru_cache(maxsize=16)
-def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """``[1, C, 1, 1]`` on the device, made once: every copy from ordinary memory makes the host wait for the device."""
-    with torch.inference_mode(False):  # whoever asks first, training may ask next
-        return torch.tensor(values, dtype=torch.float32).to(device).view(1, -1, 1, 1)

@@ -9,18 +9,18 @@ import hashlib
 import torch
 from torch import nn
 
-from esl_dist.config.schema import Config, ModelConfig
+from esl_dist.config.schema import Config
 from esl_dist.diagnostics.check import Check
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.losses import segmentation_loss, upsample
-from esl_dist.models import DeepLabV2, build_segmenter
+from esl_dist.models import Segmenter
+from esl_dist.models.builders import tiny_segmenter
 from esl_dist.pseudo_labels.confidence import confidence_map
 
 CLASSES = 19
 SIZE_HW = (65, 97)
 REPEATS = 3
-SMALL = ModelConfig(layers=(1, 1, 1, 1), width=8, init="kaiming", bn="frozen")
 # Relative difference of gradients: rounding of float32 sums in another order.
 TOLERANCE = 1e-5
 
@@ -101,8 +101,8 @@ def gradient_parity(config: Config, runtime: Runtime) -> list[Check]:
     return [Check("gradient parity", "ok", text)]
 
 
-def _network(runtime: Runtime) -> DeepLabV2:
-    return build_segmenter(SMALL, CLASSES, seed=7).to(runtime.device)
+def _network(runtime: Runtime) -> Segmenter:
+    return tiny_segmenter(CLASSES, seed=7).to(runtime.device)
 
 
 def _images(count: int, runtime: Runtime) -> torch.Tensor:

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import torch
 
 from esl_dist.config.load import run_dir
 from esl_dist.config.schema import Config
 from esl_dist.diagnostics.check import Check
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
-from esl_dist.models import DeepLabV2
+from esl_dist.models import Segmenter, sketch_segmenter
 
 MIB, GIB = 2**20, 2**30
 WRITE_MIB = 64
@@ -159,13 +158,5 @@ def _checkpoint_bytes(config: Config) -> int:
     return (weights + network_bytes(config)) * (config.checkpoint.keep + 1) * len(config.run.stages)
 
 
-def _meta_network(config: Config) -> DeepLabV2:
-    model = config.model
-    with torch.device("meta"):
-        return DeepLabV2(
-            protocol(config.data.protocol).num_classes,
-            model.layers,
-            model.multi_level,
-            model.aspp_branches,
-            model.width,
-        )
+def _meta_network(config: Config) -> Segmenter:
+    return sketch_segmenter(config.model, protocol(config.data.protocol).num_classes)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from esl_dist.config.schema import OptimConfig
 from esl_dist.engine import apex
 from esl_dist.engine.published_sgd import PublishedSGD
-from esl_dist.models.deeplabv2 import DeepLabV2, published_multiplicity
+from esl_dist.models.segmenter import ParameterGroup, Segmenter
 
 Optimizers = dict[str, torch.optim.Optimizer]
 
@@ -45,22 +45,34 @@ class Sgd:
         return cls(optim.lr, optim.head_lr, optim.momentum, optim.weight_decay, optim.updates, optim.backend)
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
-        assert isinstance(network, DeepLabV2)
-        backbone, heads = network.backbone_parameters(), network.head_parameters()
-        head = {"params": [p for _, p in heads], "lr": self.lr * self.head_lr}
+        assert isinstance(network, Segmenter)
+        found = network.parameter_groups()
         if self.updates == "published":
-            by_multiplicity: dict[int, list[Tensor]] = {}
-            for name, parameter in backbone:
-                by_multiplicity.setdefault(published_multiplicity(name), []).append(parameter)
-            groups: list[dict[str, Any]] = [
-                {"params": params, "multiplicity": m} for m, params in sorted(by_multiplicity.items())
-            ]
-            return PublishedSGD([*groups, head], self.lr, self.momentum, self.weight_decay)
-        groups = [{"params": [p for _, p in backbone]}, head]
+            return PublishedSGD(self._published(found), self.lr, self.momentum, self.weight_decay)
+        groups = [{"params": [p for _, p in group.parameters], **self._rate(group)} for group in found]
         if self.backend == "apex":
             return apex.sgd(groups, self.lr, self.momentum, self.weight_decay)
-        options = _implementation(self.backend, (p for _, p in backbone))
+        options = _implementation(self.backend, (p for group in found for _, p in group.parameters))
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, **options)
+
+    def _rate(self, group: ParameterGroup) -> dict[str, Any]:
+        return {"lr": self.lr * self.head_lr} if group.head else {}
+
+    def _published(self, found: Iterable[ParameterGroup]) -> list[dict[str, Any]]:
+        """Groups of parameters that the public code lists equally often.
+
+        Raises:
+            ValueError: the network follows no public code.
+        """
+        groups: list[dict[str, Any]] = []
+        for group in found:
+            if not group.multiplicity:
+                raise ValueError("optim.updates: no public code of this network is known to follow; set it to once")
+            times: dict[int, list[Tensor]] = {}
+            for (_, parameter), multiplicity in zip(group.parameters, group.multiplicity, strict=True):
+                times.setdefault(multiplicity, []).append(parameter)
+            groups += [{"params": p, "multiplicity": m, **self._rate(group)} for m, p in sorted(times.items())]
+        return groups
 
 
 @dataclass(frozen=True)

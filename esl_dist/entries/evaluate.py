@@ -17,9 +17,9 @@ from esl_dist.labelling import statistics_batches
 from esl_dist.labels import protocol
 from esl_dist.metrics.ensemble import Predict, flipped, multi_scale, weighted
 from esl_dist.metrics.evaluate import evaluate, write_metrics
+from esl_dist.metrics.inference import Predictor
 from esl_dist.metrics.sliding import windowed
 from esl_dist.runs import RunFolder
-from esl_dist.stages.inference import Predictor
 from esl_dist.tracking.console import setup_logging
 
 

@@ -14,6 +14,7 @@ from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import RunLock, StopFlag, die_with_parent
 from esl_dist.entries import cli
 from esl_dist.labels import protocol
+from esl_dist.metrics.inference import Predictor
 from esl_dist.prediction import job
 from esl_dist.prediction.frames import VideoFrames, open_frames
 from esl_dist.prediction.overlays import write_video
@@ -21,7 +22,6 @@ from esl_dist.prediction.products import Products, server_ids
 from esl_dist.prediction.settings import Asked, batches, identity
 from esl_dist.prediction.sheet import write_sheet
 from esl_dist.runs import RunFolder
-from esl_dist.stages.inference import Predictor
 from esl_dist.tracking.console import setup_logging
 
 

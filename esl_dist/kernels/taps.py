@@ -1,7 +1,7 @@
 """The shifted sum of an atrous pyramid's taps, in Triton: what ``torch.nn.functional.fold`` computes, as a gather in
 both directions.
 
-One matrix product makes a map for every tap of every branch (``models.deeplabv2.Head``). An output pixel is the sum
+One matrix product makes a map for every tap of every branch (``models/taps.py``). An output pixel is the sum
 over branches and taps of those maps, each shifted by its tap; the gradient of a tap's map is the output's gradient
 shifted back. No address is written twice.
 """

@@ -79,7 +79,7 @@ def check(config: Config) -> None:
     require(
         config.model.multi_level or not config.align.self_guidance,
         "align.self_guidance",
-        "needs two heads: set model.multi_level=true",
+        f"needs two heads: set model.{config.model.name}.multi_level=true",
     )
 
 

@@ -11,6 +11,7 @@ from esl_dist.config import load
 from esl_dist.config.renamed import renamed
 from esl_dist.config.schema import Config
 from esl_dist.labels import PROTOCOLS, protocol
+from esl_dist.models.builders import normalisation_options
 
 # These change how a result is made, not what it is; and batch and accumulation matter by their product with the ranks
 # alone.
@@ -37,7 +38,11 @@ def options(config: Config, sections: Iterable[str], planned: Iterable[str] = ()
     found = load.flat(config, *sections)
     for key in (*WITHOUT_EFFECT, *planned):
         found.pop(key, None)
-    return found
+    if "data.mean" in found:  # as it is, not as it is written: a network's own or given
+        found.pop("data.deviation")
+        found |= normalisation_options(config.model, config.data)
+    others = tuple(f"model.{name}." for name in config.model.networks() if name != config.model.name)
+    return {key: value for key, value in found.items() if not key.startswith(others)}
 
 
 def of_training(config: Config, precision: str, world: int) -> dict[str, Any]:

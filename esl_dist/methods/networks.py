@@ -13,8 +13,7 @@ from esl_dist.engine.optim import Adam, Poly, Recipe, Sgd
 from esl_dist.labels import protocol
 from esl_dist.methods.kit import Kit
 from esl_dist.methods.passes import Passes
-from esl_dist.models import build_discriminator, build_segmenter
-from esl_dist.models.deeplabv2 import DeepLabV2
+from esl_dist.models import Segmenter, build_discriminator, build_segmenter, empty_segmenter
 from esl_dist.models.weights import load as load_weights
 
 BACKEND = "inductor"
@@ -23,22 +22,24 @@ BACKEND = "inductor"
 
 def passes_of(kit: Kit) -> Passes:
     """Forward and backward as a run wants them."""
-    return Passes(kit.runtime, kit.config.data.mean, kit.config.data.scale, kit.scaler.scale)
+    return Passes(kit.runtime, kit.scaler.scale)
 
 
-def starting_segmenter(config: Config, initial: Mapping[str, Any] | None) -> DeepLabV2:
+def starting_segmenter(config: Config, initial: Mapping[str, Any] | None) -> Segmenter:
     """The segmenter on the CPU, in training mode.
 
     Args:
         initial: state dict that it starts from; None takes ``model.checkpoint``, or weights drawn from the seed.
     """
-    segmenter = build_segmenter(config.model, protocol(config.data.protocol).num_classes, config.run.seed)
+    classes = protocol(config.data.protocol).num_classes
     if initial is not None:
+        segmenter = empty_segmenter(config.model, classes, config.data)
         segmenter.load_state_dict(initial)
-    elif config.model.checkpoint:
+        return segmenter.train()
+    segmenter = build_segmenter(config.model, classes, config.run.seed, config.data)
+    if config.model.checkpoint:
         load_weights(config.model.checkpoint, segmenter, config.model.layout)
-    segmenter.train()
-    return segmenter
+    return segmenter.train()
 
 
 def trained_segmenter(kit: Kit, initial: Mapping[str, Any] | None, learns_aux: bool) -> nn.Module:
@@ -48,13 +49,15 @@ def trained_segmenter(kit: Kit, initial: Mapping[str, Any] | None, learns_aux: b
         learns_aux: whether any loss reaches its aux head; one that none reaches is frozen.
     """
     config = kit.config
-    segmenter: nn.Module = starting_segmenter(config, initial)
+    segmenter = starting_segmenter(config, initial)
     if config.model.bn == "sync":
         if kit.runtime.device.type != "cuda":
             raise ValueError("model.bn: sync needs CUDA; use train or frozen on CPU")
         segmenter = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
-    if config.model.multi_level and not learns_aux:
-        train_aux_head(segmenter, False)
+    if not learns_aux:
+        # Neither gradient nor weight decay moves a head that no loss reaches (MaxSquare without guidance).
+        for parameter in segmenter.aux_parameters():
+            parameter.requires_grad_(False)
     return ready(segmenter, kit)
 
 
@@ -84,12 +87,3 @@ def ready(network: nn.Module, kit: Kit) -> nn.Module:
     if kit.config.run.compile:
         network.compile(backend=BACKEND, dynamic=False)
     return ddp.wrap(network, kit.runtime)
-
-
-def train_aux_head(segmenter: nn.Module, trains: bool) -> None:
-    """Freeze the aux head where no loss reaches it (MaxSquare without guidance): neither gradient nor weight decay
-    moves it then.
-    """
-    for name, parameter in segmenter.named_parameters():
-        if name.startswith("layer5."):
-            parameter.requires_grad_(trains)

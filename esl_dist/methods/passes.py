@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from esl_dist.data.loader import Batch
-from esl_dist.data.transforms import normalise
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.losses import upsample, upsampled_segmentation_loss
-from esl_dist.models.deeplabv2 import Outputs
 from esl_dist.models.mmdl import Embedded
+from esl_dist.models.segmenter import Outputs, Segmenter
 from esl_dist.monitor.profile import phase
 
 
@@ -34,14 +33,12 @@ Losses = dict[str, Tensor]
 
 @dataclass
 class Passes:
-    """Forward and backward as this run wants them: device, precision, input statistics, loss scaling.
+    """Forward and backward as this run wants them: device, precision, loss scaling.
 
     ``scale_loss`` is the fp16 scaler's, or the identity.
     """
 
     runtime: Runtime
-    mean: tuple[float, float, float]
-    scale: float
     scale_loss: Callable[[Tensor], Tensor] = lambda loss: loss
 
     @phase("forward")
@@ -49,9 +46,11 @@ class Passes:
         """What the network says of uint8 RGB ``[n, 3, H, W]``, with the features that further heads read; through DDP
         where it is wrapped.
         """
-        like = next(ddp.inner(network).parameters())
-        images = normalise(images_u8.to(self.runtime.device, non_blocking=True), self.mean, self.scale).to(like.dtype)
-        images = images.contiguous(memory_format=torch.channels_last)
+        segmenter = ddp.inner(network)
+        assert isinstance(segmenter, Segmenter)
+        images = segmenter.normalisation(images_u8.to(self.runtime.device, non_blocking=True))
+        like = next(segmenter.parameters())
+        images = images.to(like.dtype).contiguous(memory_format=torch.channels_last)
         with self.runtime.autocast():
             outputs, base = network(images, features=True) if features else (network(images), None)
         return Prediction(outputs, (images.shape[2], images.shape[3]), base)

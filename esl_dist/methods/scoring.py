@@ -14,11 +14,11 @@ from esl_dist.labelling import statistics_batches
 from esl_dist.labels import protocol
 from esl_dist.methods.node import Work
 from esl_dist.metrics.evaluate import EvaluationResult, evaluate, write_metrics
+from esl_dist.metrics.inference import Predictor
 from esl_dist.metrics.sliding import windowed
-from esl_dist.models import build_segmenter
+from esl_dist.models import empty_segmenter
 from esl_dist.monitor import memory
 from esl_dist.runs.events import Eval
-from esl_dist.stages.inference import Predictor
 
 if TYPE_CHECKING:
     from esl_dist.methods.stage import Stage
@@ -64,14 +64,14 @@ def score_while_training(stage: Stage, networks: nn.ModuleDict, work: Work) -> C
         return lambda step: None
     segmenter = networks[stage.result]
     classes = protocol(config.data.protocol).num_classes
-    copy = work.runtime.place(build_segmenter(config.model, classes, config.run.seed))
+    copy = work.runtime.place(empty_segmenter(config.model, classes, config.data))
 
     def score(step: int) -> float | None:
         if step % every and step != stage.steps:
             return None
         with ddp.averaged_buffers(segmenter):
             copy.load_state_dict(ddp.inner(segmenter).state_dict())
-        predictor = Predictor(copy, config, work.runtime)
+        predictor = Predictor(copy, work.runtime)
         result = _evaluate(stage, predictor, config.eval.bn_statistics[0], step, work)
         if step == stage.steps:
             work.at_end[stage.name] = result

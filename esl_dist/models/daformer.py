@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esl_dist.models.deeplabv2 import Featured, Outputs
 from esl_dist.models.initial import normal, torchs_own
 from esl_dist.models.mit import MixTransformer, Shape
+from esl_dist.models.segmenter import Featured, Outputs
 from esl_dist.models.stochastic import ChannelDropout, number_places
 
 DILATIONS = (1, 6, 12, 18)

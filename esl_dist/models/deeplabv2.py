@@ -8,8 +8,8 @@ State-dict keys are the lineage's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -17,27 +17,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from esl_dist import kernels
+from esl_dist.config.networks import DeepLabV2Config
 from esl_dist.models.batch_norm import norm_add_relu, norm_relu, plain_norm
+from esl_dist.models.normalisation import Normalisation
+from esl_dist.models.segmenter import Featured, Outputs, ParameterGroup, Segmenter, grouped
 from esl_dist.models.taps import shifted_sum
 
 DILATIONS = (6, 12, 18, 24)
 EXPANSION = 4
-
-
-class Outputs(NamedTuple):
-    """Logits ``[N, C, h, w]`` at output stride 8: the head on layer4, and the one on layer3 (None for a single-level
-    network).
-    """
-
-    main: Tensor
-    aux: Tensor | None
-
-
-class Featured(NamedTuple):
-    """Logits, and what the main head reads: layer4's output ``[N, 32 * width, h, w]``."""
-
-    outputs: Outputs
-    features: Tensor
+HEADS = ("layer5", "layer6")
+CAFFE_MEAN = (104.00698793, 116.66876762, 122.67891434)
+"""Of ImageNet, B, G, R, as the ResNets of Caffe subtract it."""
 
 
 class Bottleneck(nn.Module):
@@ -80,6 +70,9 @@ class Head(nn.Module):
     a network of two branches registers two.
     """
 
+    plain: bool = False
+    """Sum the convolutions as they stand, the same for every size: what public code and an exported graph compute."""
+
     def __init__(self, channels_in: int, num_classes: int, branches: int) -> None:
         super().__init__()
         self.conv2d_list = nn.ModuleList(
@@ -87,12 +80,11 @@ class Head(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[2] > DILATIONS[len(self.conv2d_list) - 1]:
+        if not self.plain and x.shape[2] > DILATIONS[len(self.conv2d_list) - 1]:
             return self._product(x)
-        first, *others = self.conv2d_list
-        total = _atrous(first, x)
-        for branch in others:
-            total = total + _atrous(branch, x)
+        total, *others = (branch(x) if self.plain else _atrous(branch, x) for branch in self.conv2d_list)
+        for other in others:
+            total = total + other
         return total
 
     def _product(self, x: Tensor) -> Tensor:
@@ -132,7 +124,7 @@ def _atrous(branch: nn.Module, x: Tensor) -> Tensor:
     return F.conv2d(x, branch.weight[:, :, 1:2], branch.bias, padding=(0, dilation), dilation=(1, dilation))
 
 
-class DeepLabV2(nn.Module):
+class DeepLabV2(Segmenter):
     """Dilated ResNet with output stride 8 and one or two heads. Batch-norm gain and shift are frozen, as in every
     published version.
 
@@ -145,6 +137,9 @@ class DeepLabV2(nn.Module):
         aspp_branches: dilated convolutions summed by a head: 4 in ADVENT, ESL and BDL, 2 in AdaptSegNet and MaxSquare.
         width: channels of the stem and the first bottleneck; 64 is ResNet. Everything else scales with it.
     """
+
+    output_stride = 8
+    normalisation = Normalisation("bgr", CAFFE_MEAN)
 
     def __init__(
         self,
@@ -167,7 +162,7 @@ class DeepLabV2(nn.Module):
             aspp_branches,
             width,
         )
-        self.statistics_frozen = False
+        self.feature_channels = width * 8 * EXPANSION
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = _layer(width, width, layers[0], stride=1, dilation=1)
@@ -180,10 +175,8 @@ class DeepLabV2(nn.Module):
             norm.requires_grad_(False)
 
     def forward(self, x: Tensor, features: bool = False) -> Outputs | Featured:
-        """Images ``[N, 3, H, W]`` (B G R, 0-255, mean subtracted) to logits at output stride 8 (512x1024 gives 65x129).
-
-        With ``features`` also what further heads on the base read. They must get it from this forward: DDP reduces what
-        its own forward began.
+        """Images ``[N, 3, H, W]`` (B G R, 0-255, mean subtracted) to logits at output stride 8 (512x1024 gives 65x129):
+        the head on layer4, and the one on layer3. Features are layer4's output.
         """
         x = norm_relu(self.bn1, self.conv1(x))
         x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
@@ -193,20 +186,20 @@ class DeepLabV2(nn.Module):
         outputs = Outputs(self.layer6(x), aux)
         return Featured(outputs, x) if features else outputs
 
-    def train(self, mode: bool = True) -> DeepLabV2:
-        """As ``nn.Module.train``; frozen statistics stay frozen."""
-        super().train(mode)
-        if self.statistics_frozen:
-            for norm in self.norms():
-                norm.eval()
-        return self
+    def output_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """512 rows give 65."""
+        rows, columns = (((n - 1) // 2 + 1) // 4 + 1 for n in size_hw)
+        return rows, columns
 
-    def freeze_statistics(self, frozen: bool = True) -> DeepLabV2:
-        """Normalise by running statistics, without updating them, also in ``train()`` (``model.bn=frozen``); False
-        undoes it.
-        """
-        self.statistics_frozen = frozen
-        return self.train(self.training)
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The backbone, and the heads that learn faster; with the multiplicities of the public code."""
+        backbone, heads = grouped(self, *HEADS)
+        return [
+            ParameterGroup(
+                "backbone", tuple(backbone), multiplicity=tuple(published_multiplicity(n) for n, _ in backbone)
+            ),
+            ParameterGroup("heads", tuple(heads), head=True, multiplicity=(1,) * len(heads)),
+        ]
 
     def forward_order(self) -> Iterator[nn.Parameter]:
         """The parameters as the forward comes to them: the aux head before the last residual layer."""
@@ -223,25 +216,43 @@ class DeepLabV2(nn.Module):
             if module is not None:
                 yield from module.parameters()
 
-    def norms(self) -> list[_BatchNorm]:
-        """Every batch-norm layer (also synchronised ones)."""
-        return [module for module in self.modules() if isinstance(module, _BatchNorm)]
+    def aux_parameters(self) -> list[nn.Parameter]:
+        return [] if self.layer5 is None else list(self.layer5.parameters())
 
-    def backbone_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Trainable (name, parameter) pairs below the heads: the group that learns at the base rate."""
-        return [(name, p) for name, p in self._trainable() if not _is_head(name)]
+    def describe(self) -> str:
+        heads = "two heads" if self.multi_level else "one head"
+        layers = "-".join(map(str, self.layers))
+        return f"DeepLab-v2, layers {layers}, width {self.width}, {heads} of {self.aspp_branches} branches"
 
-    def head_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Trainable (name, parameter) pairs of the heads: the group that learns ten times faster."""
-        return [(name, p) for name, p in self._trainable() if _is_head(name)]
+    def plainly(self) -> Self:
+        for head in (self.layer5, self.layer6):
+            if head is not None:
+                head.plain = True
+        return self
 
-    def _trainable(self) -> Iterable[tuple[str, nn.Parameter]]:
-        return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+    @torch.no_grad()
+    def initialise(self, seed: int, how: str) -> None:
+        """``normal``: convolutions of the backbone are N(0, 0.01) as published (then a checkpoint is loaded);
+        ``kaiming``: He et al.'s by fan-out, for training from nothing. Heads are N(0, 0.01) with torch's usual bias
+        either way.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for name, module in self.named_modules():
+            if isinstance(module, _BatchNorm):
+                module.reset_parameters()
+            elif isinstance(module, nn.Conv2d):
+                if how == "kaiming" and not name.startswith(HEADS):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+                else:
+                    nn.init.normal_(module.weight, 0.0, 0.01, generator=generator)
+                if module.bias is not None:
+                    bound = (module.weight[0].numel()) ** -0.5
+                    nn.init.uniform_(module.bias, -bound, bound, generator=generator)
 
 
-def output_size(length: int) -> int:
-    """Rows (or columns) of the logits of a crop with ``length`` rows: 512 gives 65."""
-    return ((length - 1) // 2 + 1) // 4 + 1
+def build(options: DeepLabV2Config, num_classes: int) -> DeepLabV2:
+    """The network of ``model.deeplabv2``."""
+    return DeepLabV2(num_classes, options.layers, options.multi_level, options.aspp_branches, options.width)
 
 
 def published_multiplicity(name: str) -> int:
@@ -251,41 +262,12 @@ def published_multiplicity(name: str) -> int:
     It walks the modules of every residual layer and lists each module's parameters recursively, so a tensor appears
     once per enclosing module below the layer. Torch 0.4.1, which the authors ran, updated a tensor once per entry.
     """
-    if _is_head(name) or not name.startswith("layer"):
+    if name.startswith(HEADS) or not name.startswith("layer"):
         return 1
     return 4 if ".downsample." in name else 3
-
-
-def _is_head(name: str) -> bool:
-    return name.startswith(("layer5.", "layer6."))
 
 
 def _layer(channels_in: int, planes: int, blocks: int, stride: int, dilation: int) -> nn.Sequential:
     first = Bottleneck(channels_in, planes, stride, dilation, project=True)
     rest = (Bottleneck(planes * EXPANSION, planes, 1, dilation, project=False) for _ in range(blocks - 1))
     return nn.Sequential(first, *rest)
-
-
-@torch.no_grad()
-def initialise(model: DeepLabV2, seed: int, distribution: str = "normal") -> DeepLabV2:
-    """Overwrite every entry of ``model`` by a pure function of ``seed``; torch's global generator is neither read nor
-    moved.
-
-    Args:
-        distribution: of the backbone's convolutions: ``normal`` is N(0, 0.01) as published (then a checkpoint is
-            loaded), ``kaiming`` He et
-            al.'s by fan-out, for training from nothing. Heads are N(0, 0.01) with torch's usual bias either way.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm):
-            module.reset_parameters()
-        elif isinstance(module, nn.Conv2d):
-            if distribution == "kaiming" and not _is_head(name):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-            else:
-                nn.init.normal_(module.weight, 0.0, 0.01, generator=generator)
-            if module.bias is not None:
-                bound = (module.weight[0].numel()) ** -0.5
-                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
-    return model

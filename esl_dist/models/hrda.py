@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esl_dist.models import stochastic
-from esl_dist.models.deeplabv2 import Featured, Outputs
+from esl_dist.models.segmenter import Featured, Outputs
 
 Size = tuple[int, int]
 

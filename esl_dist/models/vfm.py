@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esl_dist.models.deeplabv2 import Featured, Outputs
 from esl_dist.models.dinov2 import DinoV2
 from esl_dist.models.initial import normal, torchs_own
+from esl_dist.models.segmenter import Featured, Outputs
 from esl_dist.models.stochastic import ChannelDropout, number_places
 from esl_dist.models.vit import PATCH, Shape
 

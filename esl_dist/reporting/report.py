@@ -21,6 +21,7 @@ import esl_dist
 from esl_dist.atomic import write_text
 from esl_dist.config.load import dump
 from esl_dist.labels import protocol
+from esl_dist.models import sketch_segmenter
 from esl_dist.reporting import tables
 from esl_dist.reporting.chart import COLOURS, Series, line_chart
 from esl_dist.reporting.gallery import gallery, open_target
@@ -190,8 +191,6 @@ def _series(stage: StageRecord, colours: dict[str, str], points: Sequence[tuple[
 def _facts(run: RunRecord) -> list[tuple[str, str]]:
     """What ran, in a few words each."""
     config, data = run.config, run.config.data
-    model = config.model
-    heads = "two heads" if model.multi_level else "one head"
     width, height = data.target.size
     times = [line.time for line in run.lines if line.time]
     worlds = sorted({stage.world for stage in run.stages if stage.world is not None})
@@ -201,13 +200,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
             "Domains",
             f"{data.source.dataset} → {data.target.dataset}, {data.protocol} classes, target at {width}×{height}",
         ),
-        (
-            "Network",
-            (
-                f"DeepLab-v2, layers {'-'.join(map(str, model.layers))}, width {model.width}, {heads} of"
-                f" {model.aspp_branches} branches"
-            ),
-        ),
+        ("Network", sketch_segmenter(config.model, protocol(data.protocol).num_classes).describe()),
         (
             "Optimiser",
             (

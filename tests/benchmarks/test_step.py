@@ -8,8 +8,8 @@ from esl_dist.benchmarks import ceilings, projection, step
 from esl_dist.entries import bench
 
 TINY = [
-    "model.layers=[1,1,1,1]",
-    "model.width=4",
+    "model.deeplabv2.layers=[1,1,1,1]",
+    "model.deeplabv2.width=4",
     "model.discriminator_width=4",
     "data.source.size=[64,48]",
     "data.target.size=[64,32]",

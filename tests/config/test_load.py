@@ -30,7 +30,7 @@ REFUSED = [
     (["pseudo_labels.nu=1.5"], "pseudo_labels.nu: must be between 0 and 1"),
     (["protocol=papr"], "protocol: unknown 'papr'"),
     (["--lr"], "written section.option=value"),
-    (["model.multi_level=false", "align.self_guidance=true"], "needs two heads"),
+    (["model.deeplabv2.multi_level=false", "align.self_guidance=true"], "needs two heads"),
 ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from esl_dist.config.schema import ModelConfig
+from esl_dist.config.schema import DeepLabV2Config, ModelConfig
 from esl_dist.labels import vistas
 from esl_dist.models import build_segmenter
 from tests.data import disk
@@ -111,7 +111,9 @@ def initial_weights(path: Path) -> Path:
     """The published initial ResNet-101's key layout (``Scale.`` before every key, a head of 21 classes), in the dry
     runs' size.
     """
-    network = build_segmenter(ModelConfig(width=WIDTH, layers=LAYERS), 21, seed=0).state_dict()
+    network = build_segmenter(
+        ModelConfig(deeplabv2=DeepLabV2Config(width=WIDTH, layers=LAYERS)), 21, seed=0
+    ).state_dict()
     backbone = {f"Scale.{key}": value for key, value in network.items() if not key.startswith(("layer5.", "layer6."))}
     head = {
         key.replace("layer6.", "Scale.layer5."): value for key, value in network.items() if key.startswith("layer6.")

@@ -136,19 +136,24 @@ ADVENT_LINEAGE = {
     "data.blur": 0,
 }
 TWO_BRANCHES = {
-    "model.aspp_branches": 2,
-    "model.multi_level": True,
+    "model.deeplabv2.aspp_branches": 2,
+    "model.deeplabv2.multi_level": True,
     "align.objective": "adaptsegnet",
     "align.steps": 150_000,
 }
-ADVENT = {"model.aspp_branches": 4, "model.multi_level": True, "align.objective": "advent", "align.steps": 120_000}
+ADVENT = {
+    "model.deeplabv2.aspp_branches": 4,
+    "model.deeplabv2.multi_level": True,
+    "align.objective": "advent",
+    "align.steps": 120_000,
+}
 MAXSQUARE = {
     "align.init": "source",
     "align.steps": 29_750,
     "optim.decay_steps": 0,
     "data.mirror": 0.5,
     "data.blur": 0.5,
-    "model.aspp_branches": 2,
+    "model.deeplabv2.aspp_branches": 2,
     "eval.at": "crop",
     "align.iw_ratio": 0.2,
 }
@@ -186,8 +191,8 @@ CYCLEGAN = {
     "history": 50,
 }
 BDL = {
-    "model.multi_level": False,
-    "model.aspp_branches": 4,
+    "model.deeplabv2.multi_level": False,
+    "model.deeplabv2.aspp_branches": 4,
     "align.objective": "adaptsegnet",
     "align.steps": 80_000,
     "translate.steps": 20 * 24_966,
@@ -265,8 +270,8 @@ def shrunk(config: Config, root: Path, run: Path) -> list[str]:
             "translate.width=4",
             "translate.discriminator_width=4",
         ),
-        f"model.width={disks.WIDTH}",
-        f"model.layers={list(disks.LAYERS)}",
+        f"model.deeplabv2.width={disks.WIDTH}",
+        f"model.deeplabv2.layers={list(disks.LAYERS)}",
         "model.discriminator_width=4",
         f"data.source.size={source}",
         f"data.target.size={target}",

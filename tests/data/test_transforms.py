@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from esl_dist.data.sampler import uniform
-from esl_dist.data.transforms import augment, gaussian_blur, normalise, resize_image, resize_label
+from esl_dist.data.transforms import augment, gaussian_blur, resize_image, resize_label
 
 
 def photo(size: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -158,17 +158,6 @@ def test_blur_is_the_same_bytes_for_any_number_of_threads() -> None:
         assert torch.equal(gaussian_blur(image, 0.8), one)
     finally:
         torch.set_num_threads(threads)
-
-
-def test_normalise_as_published() -> None:
-    image = torch.tensor([[[[10]], [[20]], [[30]]]], dtype=torch.uint8)  # R, G, B
-    mean = (104.00698793, 116.66876762, 122.67891434)
-    found = normalise(image, mean)
-    assert found.dtype == torch.float32
-    expected = np.float32([30, 20, 10]) - np.float32(mean)
-    assert np.array_equal(found.flatten().numpy(), expected)
-    assert np.allclose(normalise(image, mean, 64.0).flatten().numpy(), expected / 64, rtol=1e-6)
-    assert image.flatten().tolist() == [10, 20, 30]
 
 
 def test_draws_are_uniform_and_independent() -> None:

@@ -15,8 +15,8 @@ from esl_dist.distributed.runtime import Runtime
 from esl_dist.methods import networks as build
 
 WORDS = [
-    "model.layers=[1,1,1,1]",
-    "model.width=4",
+    "model.deeplabv2.layers=[1,1,1,1]",
+    "model.deeplabv2.width=4",
     "model.discriminator_width=4",
     "data.source.size=[64,48]",
     "data.target.size=[64,32]",

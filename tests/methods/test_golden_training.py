@@ -21,9 +21,9 @@ from esl_dist.engine.step import Pair
 from esl_dist.engine.update import Updater
 from esl_dist.methods.adaptation.objectives import build_objective, discriminated
 from esl_dist.methods.adaptation.step import Adaptation, SelfTraining
-from esl_dist.methods.networks import beside, segmenter_recipe, train_aux_head
+from esl_dist.methods.networks import beside, segmenter_recipe
 from esl_dist.methods.passes import Passes
-from esl_dist.models import DeepLabV2, Discriminator
+from esl_dist.models import DeepLabV2, Discriminator, Normalisation
 from tests import deterministic as det
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "train"
@@ -107,7 +107,9 @@ def stage(objective: str, options: dict, settings: dict, runtime: Runtime) -> Ad
     segmenter = DeepLabV2(19, layers=(1, 1, 2, 1), aspp_branches=settings.get("branches", 4))
     det.fill(segmenter)
     segmenter.double().train()
-    train_aux_head(segmenter, align.source_aux > 0)
+    for parameter in segmenter.aux_parameters():
+        parameter.requires_grad_(align.source_aux > 0)
+    segmenter.normalisation = Normalisation("bgr", MEAN)
     discriminators: dict[str, nn.Module] = {}
     for head in discriminated(objective, align, True):
         discriminators[head] = Discriminator(19)
@@ -115,7 +117,7 @@ def stage(objective: str, options: dict, settings: dict, runtime: Runtime) -> Ad
         discriminators[head].double()
     made = build_objective(objective, align, True, discriminators)
     self_training = SelfTraining(1.0, 0.1) if settings.get("self_training") else None
-    return Adaptation(segmenter, Passes(runtime, MEAN, 1.0), 19, made, align.source_aux, self_training)
+    return Adaptation(segmenter, Passes(runtime), 19, made, align.source_aux, self_training)
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,9 @@ from esl_dist.methods.adaptation.step import Adaptation, SelfTraining
 from esl_dist.methods.kit import Kit
 from esl_dist.methods.passes import Passes, Prediction
 from esl_dist.models import DeepLabV2, Discriminator
-from esl_dist.models.deeplabv2 import Outputs
 from esl_dist.models.mmdl import ModeHead, initialise
+from esl_dist.models.normalisation import Normalisation
+from esl_dist.models.segmenter import Outputs
 from tests.methods.test_methods import events, train
 from tests.methods.test_parity_ddp import CLASSES, batch, same
 from tests.ranks import run_ranks
@@ -53,14 +54,16 @@ def build(name: str, runtime: Runtime) -> Adaptation:
     """The stage with small networks, batch norm frozen, drawn from one seed."""
     torch.manual_seed(0)
     config, labelled, adversarial = STAGES[name]
-    segmenter = ddp.wrap(DeepLabV2(CLASSES, layers=(1, 1, 1, 1), width=8).eval(), runtime)
-    passes = Passes(runtime, (104.0, 108.0, 112.0), 64.0)
+    network = DeepLabV2(CLASSES, layers=(1, 1, 1, 1), width=8).eval()
+    network.normalisation = Normalisation("bgr", (104.0, 108.0, 112.0), (64.0, 64.0, 64.0))
+    segmenter = ddp.wrap(network, runtime)
+    passes = Passes(runtime)
     discriminators: dict[str, nn.Module] = (
         {"main": ddp.wrap(Discriminator(CLASSES, ndf=8), runtime)} if adversarial else {}
     )
     align = AlignConfig("advent" if adversarial else "none", weight=0.5, weight_aux=0.0)
     head = initialise(ModeHead(256, CLASSES, config.modes, config.dim), 3)
-    modes = Modes(ddp.wrap(head, runtime), config, passes, NAMES, 1, learns_target=labelled)
+    modes = Modes(ddp.wrap(head, runtime), config, passes, NAMES, 1, network.output_size, learns_target=labelled)
     objective = build_objective(align.objective, align, True, discriminators)
     return Adaptation(segmenter, passes, CLASSES, objective, 0.1, SelfTraining(1.0, 0.1) if labelled else None, modes)
 
@@ -165,9 +168,9 @@ def trained(config: MmdlConfig, steps: int = 150) -> list[dict[str, float]]:
     """Figures of every step."""
     street = Street()
     head = initialise(ModeHead(16, 3, config.modes, config.dim), 3)
-    modes = Modes(
-        head, config, Passes(runtime_of_this_process(), (104.0, 108.0, 112.0), 64.0), NAMES[:3], 1, learns_target=True
-    )
+    passes = Passes(runtime_of_this_process())
+    grid = DeepLabV2(2, layers=(1, 1, 1, 1), width=4).output_size
+    modes = Modes(head, config, passes, NAMES[:3], 1, grid, learns_target=True)
     optimizer = torch.optim.Adam([*head.parameters(), *street.base.parameters()], lr=0.01)
     found = []
     for step in range(steps):

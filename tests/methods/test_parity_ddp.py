@@ -22,7 +22,7 @@ from esl_dist.methods.adaptation.objectives import build_objective, discriminate
 from esl_dist.methods.adaptation.step import Adaptation, SelfTraining
 from esl_dist.methods.passes import Passes
 from esl_dist.methods.supervised import Supervised
-from esl_dist.models import DeepLabV2, Discriminator
+from esl_dist.models import DeepLabV2, Discriminator, Normalisation
 from tests.ranks import run_ranks
 
 CLASSES, SIZE = 7, (48, 64)
@@ -99,7 +99,8 @@ def build(name: str, runtime: Runtime) -> Supervised | Adaptation:
     torch.manual_seed(0)
     config, multi_level = STAGES[name], not name.startswith("single")
     segmenter = DeepLabV2(CLASSES, layers=(1, 1, 1, 1), width=8, multi_level=multi_level).eval()
-    passes = Passes(runtime, (104.0, 108.0, 112.0), 64.0)
+    segmenter.normalisation = Normalisation("bgr", (104.0, 108.0, 112.0), (64.0, 64.0, 64.0))
+    passes = Passes(runtime)
     wrapped = ddp.wrap(segmenter, runtime)
     if config is None:
         return Supervised(wrapped, passes, CLASSES)

@@ -20,10 +20,10 @@ from tests.ranks import run_ranks
 
 STEPS = 20
 WORDS = [
-    "model.layers=[1,1,1,1]",
-    "model.width=8",
+    "model.deeplabv2.layers=[1,1,1,1]",
+    "model.deeplabv2.width=8",
     "model.discriminator_width=8",
-    "model.init=kaiming",
+    "model.deeplabv2.init=kaiming",
     "data.mean=[104,108,112]",
     "data.scale=64",
 ]
@@ -92,7 +92,10 @@ def reduced(stage: str, accumulate: int) -> dict[str, list[int]]:
 
 def overlap() -> dict[str, float]:
     """When, in one step, the gradients' all-reduces begin and the last convolution's backward ends, in microseconds."""
-    config, runtime = default_config([*WORDS, "model.width=32"]), runtime_here()  # a gradient of several buckets
+    config, runtime = (
+        default_config([*WORDS, "model.deeplabv2.width=32"]),
+        runtime_here(),
+    )  # a gradient of several buckets
     own = OwnStep("source", config, runtime, generated(config, 1, False))
     for step in range(3):
         own.step(step)

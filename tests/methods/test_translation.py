@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from esl_dist.config.schema import ModelConfig, TranslateConfig
+from esl_dist.config.schema import DataConfig, DeepLabV2Config, ModelConfig, TranslateConfig
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
@@ -59,17 +59,12 @@ def build(runtime: Runtime, lanes: Sequence[int], total: int, judged: bool = Tru
         domain: History(lanes, total, OPTIONS.history, (3, SIDE, SIDE), seed, runtime.device)
         for seed, domain in enumerate((TARGET, SOURCE))
     }
-    judge = (
-        build_segmenter(ModelConfig(layers=(1, 1, 1, 1), width=8, init="kaiming"), CLASSES, 0)
-        .double()
-        .eval()
-        .requires_grad_(False)
-        if judged
-        else None
-    )
-    return Translation(
-        generators, discriminators, history, Passes(runtime, (104.0, 108.0, 112.0), 64.0), OPTIONS, judge
-    )
+    judge = None
+    if judged:
+        small = ModelConfig(deeplabv2=DeepLabV2Config(layers=(1, 1, 1, 1), width=8, init="kaiming"))
+        data = DataConfig(mean=(104.0, 108.0, 112.0), scale=64.0)
+        judge = build_segmenter(small, CLASSES, 0, data).double().eval().requires_grad_(False)
+    return Translation(generators, discriminators, history, Passes(runtime), OPTIONS, judge)
 
 
 def alone() -> Runtime:

@@ -88,7 +88,7 @@ def test_keys_shapes_and_counts(name: str, layers: tuple[int, int, int, int], si
     assert len(model.state_dict()) == golden["n_keys"]
     assert sum(p.numel() for p in model.parameters()) == golden["params_all"]
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == golden["params_trainable"]
-    trainable = model.backbone_parameters() + model.head_parameters()
+    trainable = [pair for group in model.parameter_groups() for pair in group.parameters]
     assert sum(p.numel() for _, p in trainable) == golden["params_trainable"]
     listed = Counter(published_multiplicity(key) for key, _ in trainable)
     assert {str(times): count for times, count in listed.items()} == golden["optimizer_multiplicity_hist"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from esl_dist.config.schema import ModelConfig
+from esl_dist.config.schema import DeepLabV2Config, ModelConfig
 from esl_dist.models import DeepLabV2, Discriminator, build_segmenter, weights
 
 State = dict[str, Tensor]
@@ -21,7 +21,11 @@ TINY = {"layers": (1, 1, 1, 1), "width": 8}
 
 
 def tiny(branches: int = 4, multi_level: bool = True, num_classes: int = 5, seed: int = 1) -> DeepLabV2:
-    return build_segmenter(ModelConfig(aspp_branches=branches, multi_level=multi_level, **TINY), num_classes, seed)
+    return build_segmenter(
+        ModelConfig(deeplabv2=DeepLabV2Config(aspp_branches=branches, multi_level=multi_level, **TINY)),
+        num_classes,
+        seed,
+    )
 
 
 def state(trained: tuple[int, ...] = (0, 1, 2, 3), multi_level: bool = True) -> State:
@@ -64,13 +68,13 @@ CASES: dict[str, tuple[Callable[[], object], Callable[[], DeepLabV2 | Discrimina
         lambda: state(trained=(0, 1)),
         tiny,
         "auto",
-        "never trained.*model.aspp_branches=2",
+        "never trained.*model.deeplabv2.aspp_branches=2",
     ),
-    "adaptsegnet's into four": (state, tiny, "adaptsegnet", "model.aspp_branches=2"),
-    "advent's into two": (state, lambda: tiny(2), "advent", "model.aspp_branches=4"),
-    "two stored into four": (lambda: tiny(2).state_dict(), tiny, "auto", "model.aspp_branches=2"),
+    "adaptsegnet's into four": (state, tiny, "adaptsegnet", "model.deeplabv2.aspp_branches=2"),
+    "advent's into two": (state, lambda: tiny(2), "advent", "model.deeplabv2.aspp_branches=4"),
+    "two stored into four": (lambda: tiny(2).state_dict(), tiny, "auto", "model.deeplabv2.aspp_branches=2"),
     "other classes": (state, lambda: tiny(num_classes=6), "auto", "5 classes.*6.*data.classes"),
-    "one head into two": (lambda: state(multi_level=False), tiny, "auto", "model.multi_level=false"),
+    "one head into two": (lambda: state(multi_level=False), tiny, "auto", "model.deeplabv2.multi_level=false"),
     "bdl with two heads": (state, tiny, "bdl", "layer6"),
     "advent with layer5 as main": (
         lambda: layer5_main(state(multi_level=False)),
@@ -78,8 +82,8 @@ CASES: dict[str, tuple[Callable[[], object], Callable[[], DeepLabV2 | Discrimina
         "advent",
         "layer5.*bdl",
     ),
-    "other depth": (state, lambda: DeepLabV2(5, (1, 2, 1, 1), width=8), "auto", r"model.layers=\[1,1,1,1\]"),
-    "other width": (state, lambda: DeepLabV2(5, (1, 1, 1, 1), width=16), "auto", "model.width=8"),
+    "other depth": (state, lambda: DeepLabV2(5, (1, 2, 1, 1), width=8), "auto", r"model.deeplabv2.layers=\[1,1,1,1\]"),
+    "other width": (state, lambda: DeepLabV2(5, (1, 1, 1, 1), width=16), "auto", "model.deeplabv2.width=8"),
     "no head": (
         lambda: {k: v for k, v in state().items() if "conv2d" not in k},
         tiny,
@@ -233,7 +237,7 @@ def test_our_own_checkpoints_need_no_layout(tmp_path: Path) -> None:
                 report.layout == "esl_dist" and report.branches == branches and not report.missing and not report.notes
             )
             assert all(torch.equal(saved[key], value) for key, value in model.state_dict().items())
-    refused(tmp_path / "4" / "segmenter.pt", tiny(2, multi_level=False), match="model.aspp_branches=4")
+    refused(tmp_path / "4" / "segmenter.pt", tiny(2, multi_level=False), match="model.deeplabv2.aspp_branches=4")
 
 
 def test_numbers_of_old_and_new_numpy_beside_the_weights(tmp_path: Path) -> None:

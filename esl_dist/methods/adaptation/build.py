@@ -18,7 +18,7 @@ from esl_dist.methods.networks import passes_of, trained_discriminators, trained
 from esl_dist.methods.passes import Passes
 from esl_dist.methods.stage import Stage
 from esl_dist.models import build_mode_head
-from esl_dist.models.deeplabv2 import DeepLabV2
+from esl_dist.models.segmenter import Segmenter
 
 
 def adaptation_step(stage: Stage, kit: Kit, self_training: SelfTraining | None = None) -> Adaptation:
@@ -55,8 +55,8 @@ def _modes(kit: Kit, segmenter: nn.Module, passes: Passes, learns_target: bool) 
     """DRSL's second head, new in every stage as the discriminators are."""
     config = kit.config
     base = ddp.inner(segmenter)
-    assert isinstance(base, DeepLabV2)
+    assert isinstance(base, Segmenter)
     head = build_mode_head(config.mmdl, base, config.run.seed + 3)
     wrapped = ddp.wrap(kit.runtime.place(head), kit.runtime)
     classes = protocol(config.data.protocol).classes
-    return Modes(wrapped, config.mmdl, passes, classes, config.run.seed, learns_target)
+    return Modes(wrapped, config.mmdl, passes, classes, config.run.seed, base.output_size, learns_target)

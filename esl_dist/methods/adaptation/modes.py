@@ -14,7 +14,7 @@ The pool is that of one micro-batch, over all ranks: N ranks equal one process w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +40,6 @@ from esl_dist.losses.mmdl import (
     without,
 )
 from esl_dist.methods.passes import Passes, Prediction, frozen
-from esl_dist.models.deeplabv2 import output_size
 from esl_dist.models.mmdl import Embedded, ModeHead
 
 _STREAM = 1 << 21
@@ -72,6 +71,8 @@ class Modes:
     passes: Passes
     class_names: Sequence[str]
     seed: int
+    grid: Callable[[tuple[int, int]], tuple[int, int]]
+    """From the size of an image, (H, W), to that of its features."""
     learns_target: bool
 
     @property
@@ -100,7 +101,7 @@ class Modes:
         ]
 
     def _sample(self, batch: Batch, labelled: bool, seed: int) -> Pixels:
-        size = (output_size(batch.images.shape[2]), output_size(batch.images.shape[3]))
+        size = self.grid((batch.images.shape[2], batch.images.shape[3]))
         if not labelled:
             return sample(
                 torch.zeros((len(batch.images), *size), dtype=torch.uint8),

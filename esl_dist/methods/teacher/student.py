@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from esl_dist.data.sampler import hashes
+from esl_dist.distributed import ddp
 from esl_dist.engine.step import Losses
 from esl_dist.methods.passes import Passes, Prediction, cross_entropy
 from esl_dist.methods.teacher.draws import stream
 from esl_dist.methods.teacher.moment import Moment
 from esl_dist.methods.teacher.photometric import Photometric, augmented, look
 from esl_dist.models import stochastic
-from esl_dist.models.deeplabv2 import Outputs
 from esl_dist.models.hrda import MultiResolution
+from esl_dist.models.segmenter import Outputs, Segmenter
 
 
 @dataclass
@@ -95,7 +96,10 @@ class Student:
 
     def mean_rgb(self) -> Tensor:
         """The colour that normalisation makes 0, ``[3]`` in 0-255."""
-        return torch.tensor(self.passes.mean[::-1], dtype=torch.float32, device=self.passes.runtime.device)
+        network = ddp.inner(self.segmenter)
+        assert isinstance(network, Segmenter)
+        mean_bgr = network.normalisation.in_bgr().mean
+        return torch.tensor(mean_bgr[::-1], dtype=torch.float32, device=self.passes.runtime.device)
 
     def _number(self, total: Tensor | float) -> Tensor:
         if isinstance(total, Tensor):

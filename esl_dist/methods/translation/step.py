@@ -29,6 +29,7 @@ from esl_dist.losses.precision import wide
 from esl_dist.losses.translation import perceptual_loss, realism_loss, reconstruction_loss
 from esl_dist.methods.passes import Passes, add_losses, frozen
 from esl_dist.methods.translation.history import History
+from esl_dist.models.segmenter import Segmenter
 from esl_dist.monitor.profile import phase
 
 SOURCE, TARGET = "source", "target"
@@ -43,7 +44,7 @@ class Translation:
     history: Mapping[str, History]
     passes: Passes
     options: TranslateConfig
-    judge: nn.Module | None = None
+    judge: Segmenter | None = None
     """The frozen segmenter, on the device; None leaves the perceptual term out."""
     needs_target: bool = True
 
@@ -123,7 +124,7 @@ class Translation:
         return {domain: image.detach() for domain, image in made.items()}, total, losses
 
     def _perceptual(
-        self, judge: nn.Module, real: Tensor, made: Tensor, back: Tensor
+        self, judge: Segmenter, real: Tensor, made: Tensor, back: Tensor
     ) -> dict[str, tuple[float, Tensor]]:
         """What the segmenter sees in an image of a domain, in its translation, and after the way back."""
         weight = self.options.perceptual
@@ -160,11 +161,11 @@ class Translation:
             made: Tensor = network(images)
         return wide(made)
 
-    def _seen(self, judge: nn.Module, images: Tensor) -> Tensor:
+    def _seen(self, judge: Segmenter, images: Tensor) -> Tensor:
         """Main-head logits of images in [-1, 1], put as the segmenter knows them: B, G, R, 0-255, minus
         mean, by scale.
         """
-        mean = images.new_tensor(self.passes.mean).view(1, 3, 1, 1)
+        pixels = judge.normalisation.of_values((images + 1) * 127.5)
         with self.passes.runtime.autocast():
-            logits: Tensor = judge(((images.flip(1) + 1) * 127.5 - mean) / self.passes.scale).main
+            logits: Tensor = judge(pixels).main
         return logits

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from esl_dist.models.adapter.interaction import Geometry, Interaction, SpatialPrior, as_map, norm, tokens
 from esl_dist.models.adapter.pyramid import PyramidHead
-from esl_dist.models.deeplabv2 import Featured, Outputs
 from esl_dist.models.dinov2 import DinoV2, patch_grid
 from esl_dist.models.initial import normal
+from esl_dist.models.segmenter import Featured, Outputs
 from esl_dist.models.stochastic import number_places
 from esl_dist.models.vfm import ENLARGED, LightHead
 from esl_dist.models.vit import Shape

@@ -14,14 +14,16 @@ from torch import nn
 
 from esl_dist.models.deeplabv2 import DeepLabV2
 from esl_dist.models.discriminator import Discriminator
+from esl_dist.models.segmenter import Segmenter
 from esl_dist.models.weights.discriminator import load_discriminator
 from esl_dist.models.weights.exporting import export
-from esl_dist.models.weights.lineages import LAYOUTS, InputNormalisation, LoadReport
-from esl_dist.models.weights.networks import load_network
+from esl_dist.models.weights.lineages import LAYOUTS, LoadReport
+from esl_dist.models.weights.networks import TRANSFORMERS, load_network
+from esl_dist.models.weights.plain import load_plain
 from esl_dist.models.weights.reading import read
 from esl_dist.models.weights.segmenter import load_segmenter
 
-__all__ = ["LAYOUTS", "InputNormalisation", "LoadReport", "export", "load"]
+__all__ = ["LAYOUTS", "LoadReport", "export", "load"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ def load(path: str | Path, model: nn.Module, layout: str = "auto", branches: int
         layout: whose file it is: ``auto``, ``advent`` (and ESL), ``adaptsegnet``, ``bdl``, ``maxsquare``, ``crst``;
             ``resnet101`` takes the
             backbone alone from any of them. A ``segmenter.pt`` inside a checkpoint folder of this package is seen to be
-            its own, whatever ``layout`` says. Discriminators and transformers need none.
+            its own, whatever ``layout`` says. Discriminators and networks other than DeepLab-v2 need none.
         branches: ASPP branches that the file's own code sums, where that is known but not its lineage.
 
     Raises:
@@ -51,8 +53,13 @@ def load(path: str | Path, model: nn.Module, layout: str = "auto", branches: int
         report = load_discriminator(stored, model)
     elif isinstance(model, DeepLabV2):
         report = load_segmenter(stored, model, layout, branches)
-    else:
+    elif layout != "auto":
+        raise ValueError(f"model.layout: {layout} is a lineage of DeepLab-v2; leave it at auto for another network")
+    elif isinstance(model, TRANSFORMERS):
         report = load_network(stored, model)
+    else:
+        assert isinstance(model, Segmenter)
+        report = load_plain(stored, model)
     # Our own checkpoints are read after every stage: nothing about them is news.
     _log.log(logging.DEBUG if report.layout == "esl_dist" else logging.INFO, "%s", report)
     for note in report.notes:

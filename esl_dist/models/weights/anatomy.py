@@ -89,7 +89,7 @@ def _refuse_others(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise ValueError(
             f"{path}: is torchvision's ResNet, whose strides sit in the 3x3 convolutions and whose input is RGB in [0,"
             " 1]: the same keys would compute another function; take the Caffe ResNet-101 of DeepLab (keys"
-            " Scale.conv1, ...), or train from model.init=kaiming"
+            " Scale.conv1, ...), or train from model.deeplabv2.init=kaiming"
         )
     if {"0.weight", "8.weight"} <= tensors.keys() or {"conv4.weight", "classifier.weight"} <= tensors.keys():
         raise ValueError(f"{path}: holds a discriminator, not a segmenter; load the segmenter's file")

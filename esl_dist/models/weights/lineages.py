@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from esl_dist.models.deeplabv2 import CAFFE_MEAN
+from esl_dist.models.normalisation import Normalisation
 
-class InputNormalisation(NamedTuple):
-    """What the network was trained on: ``(pixel - mean) / divide`` per channel B, G, R, pixels 0-255."""
-
-    mean_bgr: tuple[float, float, float]
-    divide_bgr: tuple[float, float, float]
-
-
-CAFFE = InputNormalisation((104.00698793, 116.66876762, 122.67891434), (1.0, 1.0, 1.0))
-IMAGENET = InputNormalisation((0.406 * 255, 0.456 * 255, 0.485 * 255), (0.225 * 255, 0.224 * 255, 0.229 * 255))
+CAFFE = Normalisation("bgr", CAFFE_MEAN)
+IMAGENET = Normalisation("bgr", (0.406 * 255, 0.456 * 255, 0.485 * 255), (0.225 * 255, 0.224 * 255, 0.229 * 255))
 
 
 @dataclass(frozen=True)
@@ -31,7 +25,7 @@ class Lineage:
     """Whether it publishes networks of two heads (layer5 aux, layer6 main)."""
     output_order: tuple[str, ...] = ("aux", "main")
     """Order of its own forward's results; this package's is (main, aux) whatever was loaded."""
-    normalisation: InputNormalisation = CAFFE
+    normalisation: Normalisation = CAFFE
 
 
 LINEAGES: Mapping[str, Lineage] = {
@@ -73,7 +67,8 @@ class LoadReport:
     """Classes of the heads that were loaded; None where none was."""
     branches: int | None = None
     """ASPP branches that the loaded heads sum; None where none was loaded."""
-    input_normalisation: InputNormalisation = CAFFE
+    input_normalisation: Normalisation = CAFFE
+    """What the network was trained on."""
     output_order: tuple[str, ...] = ()
     """Order in which the lineage's own forward returns its heads."""
     source_domain: int | None = None

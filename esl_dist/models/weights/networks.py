@@ -21,6 +21,7 @@ from esl_dist.models.weights.lineages import IMAGENET, LoadReport
 from esl_dist.models.weights.reading import Stored, refuse_not_finite
 
 ENCODERS = {DaFormer: "backbone.", VfmUda: "encoder.", VfmUdaPlus: "encoder.", DinoV2: "", MixTransformer: ""}
+TRANSFORMERS = (*ENCODERS, Hrda)
 OWN = "esl_dist"
 ADAPTER_SURPLUS = ("mask_token", "norm.weight", "norm.bias")
 """What DINOv2 has and its adapted form has not."""

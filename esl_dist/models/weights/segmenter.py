@@ -33,7 +33,7 @@ def load_segmenter(stored: Stored, model: DeepLabV2, layout: str, branches: int 
     _copy(taken, model)
     if lineage.name == "crst":
         notes.append(
-            "crst expects B G R / 255 with ImageNet's mean and deviation; data.mean and data.scale must say so"
+            "crst expects B G R / 255 with ImageNet's mean and deviation; data.mean and data.deviation must say so"
         )
     if missing_heads := sorted({key.split(".")[0] for key in missing if key.startswith(tuple(PLACES.values()))}):
         notes.append(f"the file gives {' and '.join(missing_heads)} no weights: left at the initial ones")
@@ -104,12 +104,12 @@ def _check_backbone(stored: Stored, found: Anatomy, model: DeepLabV2) -> None:
         sizes = ",".join(map(str, found.layers))
         raise ValueError(
             f"{stored.path}: has {sizes} bottlenecks per layer, the network {','.join(map(str, model.layers))}; set"
-            f" model.layers=[{sizes}]"
+            f" model.deeplabv2.layers=[{sizes}]"
         )
     if found.width != model.width:
         raise ValueError(
             f"{stored.path}: has a stem of {found.width} channels, the network {model.width}; set"
-            f" model.width={found.width}"
+            f" model.deeplabv2.width={found.width}"
         )
 
 
@@ -122,8 +122,8 @@ def _check_heads(stored: Stored, found: Anatomy, model: DeepLabV2, lineage: Line
         )
     if model.multi_level and "aux" not in found.heads and (not explicit or lineage.name == "esl_dist"):
         raise ValueError(
-            f"{stored.path}: has one head, the network two; set model.multi_level=false, or name its model.layout to"
-            " start the aux head anew"
+            f"{stored.path}: has one head, the network two; set model.deeplabv2.multi_level=false, or name its"
+            " model.layout to start the aux head anew"
         )
     return {role: name for role, name in found.heads.items() if role == "main" or model.multi_level}
 
@@ -152,13 +152,16 @@ def _branches(
     elif found.tail_untrained:
         function, note = 2, "its ASPP branches 2 and 3 were never trained, so it is read as a sum of two"
     elif wanted == 4 and not _looks_like_maxsquare(stored, found):
-        function, note = 4, f"{ambiguous}: read as four, as model.aspp_branches says"
+        function, note = 4, f"{ambiguous}: read as four, as model.deeplabv2.aspp_branches says"
     elif wanted == 2 and _looks_like_maxsquare(stored, found):
-        function, note = 2, f"{ambiguous}: read as MaxSquare's (state_dict, module.), as model.aspp_branches says"
+        function, note = (
+            2,
+            f"{ambiguous}: read as MaxSquare's (state_dict, module.), as model.deeplabv2.aspp_branches says",
+        )
     else:
         raise ValueError(
             f"{path}: {ambiguous}, and the file does not show which; set model.layout to its lineage, with"
-            " model.aspp_branches to match"
+            " model.deeplabv2.aspp_branches to match"
         )
     if function > found.branches:
         raise ValueError(
@@ -167,7 +170,7 @@ def _branches(
     if function != wanted:
         raise ValueError(
             f"{path}: its heads sum {function} ASPP branches, the network's {wanted}{f' ({note})' if note else ''}; set"
-            f" model.aspp_branches={function}"
+            f" model.deeplabv2.aspp_branches={function}"
         )
     return function, note
 

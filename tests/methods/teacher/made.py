@@ -16,7 +16,7 @@ from esl_dist.labels import protocol
 from esl_dist.methods.passes import Passes
 from esl_dist.methods.teacher.build import teacher_step
 from esl_dist.methods.teacher.step import TeacherStep
-from esl_dist.models import DeepLabV2
+from esl_dist.models import DeepLabV2, Normalisation
 
 PROTOCOL = protocol("7")
 CLASSES, SIZE = PROTOCOL.num_classes, (48, 64)
@@ -61,6 +61,7 @@ def segmenter(multi_level: bool = True) -> DeepLabV2:
     """A small network whose statistics are frozen, drawn from one seed; confident enough to be selected from."""
     torch.manual_seed(0)
     network = DeepLabV2(CLASSES, layers=(1, 1, 1, 1), width=8, multi_level=multi_level).freeze_statistics().train()
+    network.normalisation = Normalisation("bgr", (104.0, 108.0, 112.0), (64.0, 64.0, 64.0))
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if name.startswith("layer6."):
@@ -70,7 +71,7 @@ def segmenter(multi_level: bool = True) -> DeepLabV2:
 
 def build(method: str, options: TeacherConfig, total: int, multi_level: bool = True) -> TeacherStep:
     here = runtime()
-    passes = Passes(here, (104.0, 108.0, 112.0), 64.0)
+    passes = Passes(here)
     wrapped = ddp.wrap(segmenter(multi_level), here)
     return teacher_step(published(method, options), wrapped, passes, PROTOCOL, 3, total)
 

@@ -19,8 +19,8 @@ from esl_dist.methods.teacher.labels import Guess
 from esl_dist.methods.teacher.quantiles import RunningQuantiles
 from esl_dist.methods.teacher.student import Student
 from esl_dist.methods.teacher.weights import LabelWeights
-from esl_dist.models.deeplabv2 import Outputs
 from esl_dist.models.hrda import Box, MultiResolution
+from esl_dist.models.segmenter import Outputs
 from tests.methods.teacher.made import CLASSES, build, disturb, pair, runtime, segmenter
 
 LABELS = TeacherLabelsConfig(tau=0.4)
@@ -32,7 +32,7 @@ def test_the_source_loss_is_a_mean_over_all_pixels_or_the_labelled_ones() -> Non
     logits[:, 1] = surely
     said = Prediction(Outputs(logits, None), (2, 2))
     labels = torch.tensor([[[0, 0], [0, 255]]], dtype=torch.uint8)
-    student = Student(segmenter(), Passes(runtime(), (0.0, 0.0, 0.0), 1.0), 2, 0, "pixels")
+    student = Student(segmenter(), Passes(runtime()), 2, 0, "pixels")
     loss, parts = student.cross_entropy(said, labels, 4.0, "source")
     assert float(loss) == pytest.approx(0.75) and float(parts["source_main"]) == pytest.approx(0.75)
     loss, _ = student.cross_entropy(said, labels, torch.tensor(3.0), "source")
@@ -136,7 +136,7 @@ def test_the_loss_of_a_close_look_by_hand(parity: bool) -> None:
     weights = torch.rand(2, 16, 16, generator=generator, dtype=torch.float64)
     box = Box(4, 8, 8, 8)
     said = Prediction(MultiResolution(fused, None, detail, box), (16, 16))  # type: ignore[arg-type]
-    student = Student(segmenter(), Passes(runtime(), (0.0, 0.0, 0.0), 1.0), CLASSES, 0, "pixels", 0.1, 0.25, parity)
+    student = Student(segmenter(), Passes(runtime()), CLASSES, 0, "pixels", 0.1, 0.25, parity)
     loss, parts = student.cross_entropy(said, labels, float(labels.numel()), "mix", weights, 3.0)
 
     def mean(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:

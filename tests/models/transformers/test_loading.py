@@ -127,7 +127,7 @@ def test_a_published_layout_loads_whole(case: str, tmp_path: Path) -> None:
         kept = bool(prefixes) and key.startswith(prefixes)
         assert torch.equal(value, before[key]) == kept, f"{key} {'was overwritten' if kept else 'was not loaded'}"
     assert bool(report.missing) == bool(prefixes) == bool(report.notes)
-    assert report.input_normalisation.mean_bgr[2] == pytest.approx(123.675)
+    assert report.input_normalisation.mean[2] == pytest.approx(123.675)
 
 
 @pytest.mark.parametrize("case", LAYOUTS)

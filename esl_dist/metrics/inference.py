@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from esl_dist.config.schema import Config
-from esl_dist.data.transforms import normalise
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
-from esl_dist.models import build_segmenter
+from esl_dist.models import Segmenter, empty_segmenter
 from esl_dist.models.weights import load as load_weights
 
 
@@ -25,9 +24,8 @@ class Predictor:
     The bits of a forward depend on the batch shape, so callers keep it fixed and pad (see ``data/loader.py``).
     """
 
-    def __init__(self, network: nn.Module, config: Config, runtime: Runtime, precision: str = "fp32") -> None:
-        self.network = ddp.inner(network)
-        self.mean, self.scale = config.data.mean, config.data.scale
+    def __init__(self, network: Segmenter, runtime: Runtime, precision: str = "fp32") -> None:
+        self.network = network
         self.runtime = runtime
         self.precision = runtime.precision if precision == "auto" else precision
 
@@ -39,21 +37,20 @@ class Predictor:
         Raises:
             ValueError: the file holds another architecture, or is not readable.
         """
-        network = build_segmenter(config.model, protocol(config.data.protocol).num_classes, config.run.seed)
+        network = empty_segmenter(config.model, protocol(config.data.protocol).num_classes, config.data)
         file = checkpoint / "segmenter.pt" if checkpoint.is_dir() else checkpoint
         load_weights(file, network, config.model.layout)
-        return cls(runtime.place(network), config, runtime, precision)
+        return cls(runtime.place(network), runtime, precision)
 
     @torch.inference_mode()
     def __call__(self, images_u8: Tensor) -> Tensor:
-        """uint8 RGB ``[B, 3, H, W]`` to float32 logits ``[B, C, h, w]`` at output stride 8."""
+        """uint8 RGB ``[B, 3, H, W]`` to float32 logits ``[B, C, h, w]`` at the network's output stride."""
         self.network.eval()
         return self._forward(images_u8)
 
     def _forward(self, images_u8: Tensor) -> Tensor:
-        images = normalise(images_u8.to(self.runtime.device), self.mean, self.scale).contiguous(
-            memory_format=torch.channels_last
-        )
+        images = self.network.normalisation(images_u8.to(self.runtime.device))
+        images = images.contiguous(memory_format=torch.channels_last)
         with self.runtime.autocast(self.precision):
             logits: Tensor = self.network(images).main
         return logits.float().contiguous()
