@@ -18,6 +18,7 @@ from esl_dist.methods.teacher.average import Teacher
 from esl_dist.methods.teacher.ingredients import FeatureDistance, Ingredient, Mask, Mix, Own, Source
 from esl_dist.methods.teacher.photometric import Photometric
 from esl_dist.methods.teacher.quantiles import RunningQuantiles
+from esl_dist.methods.teacher.source_only import SourceOnly
 from esl_dist.methods.teacher.step import TeacherStep
 from esl_dist.methods.teacher.student import Student
 from esl_dist.methods.teacher.weights import LabelWeights
@@ -42,10 +43,7 @@ def teacher_step(
     Raises:
         ValueError: an ingredient that cannot be imported, or a class that the protocol has not.
     """
-    mean = options.mean
-    assert mean != "published", "options are those of a method"
-    heads = (options.aux_weight, options.detail_weight)
-    student = Student(segmenter, passes, classes.num_classes, seed, mean, *heads, options.parity)
+    student = student_of(options, segmenter, passes, classes, seed)
     average = options.average
     assert average.of != "published" and average.when != "published"
     teacher = Teacher(segmenter, average.decay, average.of, average.statistics, average.when)
@@ -58,6 +56,22 @@ def teacher_step(
         mirror=options.labels.views == "mirror",
         teaches_last=options.result == "teacher",
     )
+
+
+def source_step(
+    options: TeacherConfig, segmenter: nn.Module, passes: Passes, classes: Protocol, seed: int, images_per_step: int
+) -> SourceOnly:
+    """``teacher_step`` without a teacher: the method's pass on the source alone."""
+    student = student_of(options, segmenter, passes, classes, seed)
+    return SourceOnly(student, Source(LOOKS[options.looks][0]), images_per_step)
+
+
+def student_of(options: TeacherConfig, segmenter: nn.Module, passes: Passes, classes: Protocol, seed: int) -> Student:
+    """The network that trains, as ingredients use it."""
+    mean = options.mean
+    assert mean != "published", "options are those of a method"
+    heads = (options.aux_weight, options.detail_weight)
+    return Student(segmenter, passes, classes.num_classes, seed, mean, *heads, options.parity)
 
 
 def _weights(options: TeacherConfig, num_classes: int, passes: Passes, images_per_step: int) -> LabelWeights:

@@ -22,26 +22,31 @@ from esl_dist.methods.networks import passes_of, segmenter_recipe, trained_segme
 from esl_dist.methods.node import Node, Work
 from esl_dist.methods.planning import images, last, needs, translated_mark
 from esl_dist.methods.stage import Stage
-from esl_dist.methods.teacher.build import teacher_step
+from esl_dist.methods.supervised import SOURCE
+from esl_dist.methods.teacher.build import source_step, teacher_step
 from esl_dist.methods.teacher.streams import cropped_domains
 
 log = logging.getLogger(__name__)
 
 TITLES = {"daformer": "DAFormer", "hrda": "HRDA", "mic": "MIC", "vfm_uda": "VFM-UDA", "teacher": "teacher"}
+ALONE = "source"
+"""Variant: on the source alone."""
 SELECTIONS = {"esl": ("replace", " + ESL"), "esl-q": ("with", " + ESL x q")}
 """Variants: what ``teacher.select.use`` is, and how that is called."""
 
 
 class TeacherMethod:
-    """``<name>``, and ``<name>:esl`` or ``<name>:esl-q`` with ESL's selection in the step."""
+    """``<name>``; ``<name>:esl`` or ``<name>:esl-q`` with ESL's selection in the step; ``<name>:source``, the method's
+    network, crops and optimiser on the source alone, which its gain is told from.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def plan(self, entry: Entry, config: Config, before: Sequence[Node]) -> Sequence[Node]:
-        known = ", ".join(SELECTIONS)
+        known = ", ".join((*SELECTIONS, ALONE))
         require(
-            not entry.variant or entry.variant in SELECTIONS,
+            entry.variant in ("", ALONE, *SELECTIONS),
             "run.stages",
             f"{entry.word!r}: {self.name} takes {known} after the colon",
         )
@@ -51,17 +56,21 @@ class TeacherMethod:
             "teacher.ingredients",
             "names none; the stage teacher is made of them",
         )
-        start = last(before, "baseline") if options.init == "source" else last(before, "start")
+        alone = entry.variant == ALONE
+        start = last(before, "baseline" if options.init == "source" and not alone else "start")
         use, mark = SELECTIONS.get(entry.variant, (options.select.use, ""))
+        title = SOURCE.title if alone else TITLES[self.name] + mark
         return [
             Stage(
                 entry.word,
                 entry.folder,
                 self,
                 options.steps,
-                TITLES[self.name] + mark + translated_mark(entry),
+                title + translated_mark(entry),
+                SOURCE.role if alone else "method",
+                SOURCE.colour if alone else None,
                 needs=needs(init=start, images=images(entry, before)),
-                settings={"method": self.name, "select": use},
+                settings={"method": entry.name, "select": ALONE if alone else use},
             )
         ]
 
@@ -74,7 +83,8 @@ class TeacherMethod:
         learns_aux = options.aux_weight > 0
         segmenter = trained_segmenter(kit, kit.weights(stage.needs.get("init", "")), learns_aux)
         classes = protocol(config.data.classes)
-        step = teacher_step(options, segmenter, passes_of(kit), classes, config.run.seed, images_per_step)
+        make = source_step if stage.role == "baseline" else teacher_step
+        step = make(options, segmenter, passes_of(kit), classes, config.run.seed, images_per_step)
         return Training(step, recipe(options, config, stage.steps, images_per_step))
 
     def streams(self, stage: Stage, work: Work, start: int) -> Streams:
@@ -86,6 +96,8 @@ class TeacherMethod:
     def _options(self, stage: Stage, config: Config) -> TeacherConfig:
         options = published(self.name, config.teacher)
         use: Any = stage.settings["select"]
+        if use == ALONE:
+            return options
         return dataclasses.replace(options, select=dataclasses.replace(options.select, use=use))
 
 

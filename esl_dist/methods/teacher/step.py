@@ -83,13 +83,8 @@ class TeacherStep:
 
     def _moments(self, step: int, micro: Sequence[Pair], figures: Losses) -> list[Moment]:
         """Every micro-batch with the teacher's labels; ``figures`` gets what is worth a line in the log."""
-        passes, classes = self.student.passes, self.student.num_classes
-        truths = [passes.labels(_labels_of(pair)) for pair in micro]
-        counts = [classmix.class_counts(truth, classes) for truth in truths]
-        of_step = collectives.all_reduce_(torch.stack([count.sum(0) for count in counts]).sum(0))
-        labelled = of_step[:classes].sum().double().clamp_min(1) / passes.runtime.world
-        pixels = float(sum(truth.numel() for truth in truths))  # as many on every rank
-        known = Known(step, of_step, pixels, labelled)
+        passes = self.student.passes
+        known, truths, counts = sources_of(micro, step, self.student)
         targets = [pair.target for pair in micro if pair.target]
         guesses = [self._label(target) for target in targets]
         weights = self.weights.of_step(step, guesses, [passes.weights(target.weights) for target in targets], figures)
@@ -112,6 +107,17 @@ class TeacherStep:
     def _probabilities(self, network: nn.Module, images: Tensor) -> Tensor:
         said = self.student.passes.forward(network, images)
         return upsampled_probabilities(said.logits.main, said.size_hw)
+
+
+def sources_of(micro: Sequence[Pair], step: int, student: Student) -> tuple[Known, list[Tensor], list[Tensor]]:
+    """What is known of a step from its source labels alone; and of each micro-batch its labels and their counts."""
+    passes, classes = student.passes, student.num_classes
+    truths = [passes.labels(_labels_of(pair)) for pair in micro]
+    counts = [classmix.class_counts(truth, classes) for truth in truths]
+    of_step = collectives.all_reduce_(torch.stack([count.sum(0) for count in counts]).sum(0))
+    labelled = of_step[:classes].sum().double().clamp_min(1) / passes.runtime.world
+    pixels = float(sum(truth.numel() for truth in truths))  # as many on every rank
+    return Known(step, of_step, pixels, labelled), truths, counts
 
 
 def _labels_of(pair: Pair) -> Tensor:

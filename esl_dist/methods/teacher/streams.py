@@ -28,14 +28,15 @@ log = logging.getLogger(__name__)
 
 
 def cropped_domains(work: Work, stage: Stage, options: TeacherConfig, start: int) -> Streams:
-    """Labelled source crops beside unlabelled target crops, from optimiser step ``start`` on.
+    """Labelled source crops beside unlabelled target crops (none for a baseline), from optimiser step ``start`` on.
 
     Raises:
         ValueError: source and target images differ in size, so that nothing can be pasted from one to the other.
     """
     data, crop, seed = work.config.data, options.crop, 2 * work.config.run.seed
     whole = crop.size == (0, 0)
-    if whole and data.source.size != data.target.size:
+    alone = stage.role == "baseline"
+    if whole and not alone and data.source.size != data.target.size:
         raise ValueError(
             f"teacher.crop.size: source images are {data.source.size[0]}x{data.source.size[1]} and target images"
             f" {data.target.size[0]}x{data.target.size[1]}, but {stage.name} pastes one onto the other; set a crop"
@@ -52,13 +53,15 @@ def cropped_domains(work: Work, stage: Stage, options: TeacherConfig, start: int
     if options.labels.margins in OF_CROP:
         margins = {"margins": OF_CROP[options.labels.margins], "margins_of": "part"}
     first = stream(work, source, data.source, seed, start, part=of_source, rare=rare)
+    device = work.runtime.device
+    if alone:
+        return Streams(uploaded(first, device), None, first.close)
     second = stream(work, work.target, data.target, seed + 1, start, labels=False, part=of_target, **margins)
 
     def close() -> None:
         first.close()
         second.close()
 
-    device = work.runtime.device
     return Streams(uploaded(first, device), uploaded(second, device), close)
 
 
