@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from esl_dist.alike import require_alike
 from esl_dist.atomic import write_text
 from esl_dist.config import load
 from esl_dist.config.ranks import on_ranks
@@ -67,6 +68,7 @@ def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_
         return source, target, scored
 
     source, target, scored = agree(datasets)
+    require_alike(config, source, target, scored)
     agree(lambda: look_first(config, source, target, scored) if runtime.is_main else None)
     folder = RunFolder(run_dir)
     if runtime.is_main:

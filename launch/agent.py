@@ -3,14 +3,14 @@
 
     python launch/agent.py [torchrun options] -m esl_dist.train [--config FILE] [section.option=value ...]
 
-Three things that torchrun leaves open. It reads how many hosts there are from what started it: Kubeflow's PET_*
-(torchrun reads those itself), Slurm's SLURM_* with MASTER_ADDR, an existing RANK (then this process becomes that rank),
-or nothing: one host. And on SIGTERM, SIGINT or SIGUSR1 it signals the ranks, not torchrun: they save and leave,
-torchrun sees them succeed, and the exit code is 0, where torchrun itself would give 1 after any signal. Ranks that have
-not left after ESL_STOP_SECONDS (25) are killed. When the host of the rendezvous has vanished, torchrun waits for the
-kernel to give up its connection, about 15 minutes: after ESL_HEAD_SECONDS (120) without ranks and without an answer the
-agent says so and ends with 1. NPROC=N sets the ranks of this host (default: its GPUs, or 2 without), LOCAL_ADDR=IP the
-address its peers reach it by.
+Four things that torchrun leaves open. Its stores listen on the named address only, on one host the loopback. It reads
+how many hosts there are from what started it: Kubeflow's PET_* (torchrun reads those itself), Slurm's SLURM_* with
+MASTER_ADDR, an existing RANK (then this process becomes that rank), or nothing: one host. And on SIGTERM, SIGINT or
+SIGUSR1 it signals the ranks, not torchrun: they save and leave, torchrun sees them succeed, and the exit code is 0,
+where torchrun itself would give 1 after any signal. Ranks that have not left after ESL_STOP_SECONDS (25) are killed.
+When the host of the rendezvous has vanished, torchrun waits for the kernel to give up its connection, about 15 minutes:
+after ESL_HEAD_SECONDS (120) without ranks and without an answer the agent says so and ends with 1. NPROC=N sets the
+ranks of this host (default: its GPUs, or 2 without), LOCAL_ADDR=IP the address its peers reach it by.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     head = Head(endpoint([*implied, *given]), float(os.environ.get("ESL_HEAD_SECONDS", "120")))
     return supervise(
-        [sys.executable, "-m", "torch.distributed.run", *implied, *given, *program],
+        [sys.executable, "-m", "esl_dist.distributed.torchrun", *implied, *given, *program],
         float(os.environ.get("ESL_STOP_SECONDS", "25")),
         head,
     )

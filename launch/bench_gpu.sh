@@ -27,7 +27,7 @@ bench step-4-compiled --what step run.compile=true optim.batch=4
 bench selftrain-1 --what step --stage selftrain
 if [ "$gpus" -gt 1 ]; then
   for batch in 1 4; do
-    "$PY" -m torch.distributed.run --standalone --nproc_per_node="$gpus" -m esl_dist.bench --what step "optim.batch=$batch" --out "$out/step-$batch-$gpus-gpus.json" | tee "$out/step-$batch-$gpus-gpus.txt"
+    "$PY" -m esl_dist.distributed.torchrun --standalone --nproc_per_node="$gpus" -m esl_dist.bench --what step "optim.batch=$batch" --out "$out/step-$batch-$gpus-gpus.json" | tee "$out/step-$batch-$gpus-gpus.txt"
   done
-  "$PY" -m torch.distributed.run --standalone --nproc_per_node="$gpus" -m esl_dist.bench --what allreduce --out "$out/allreduce.json" | tee "$out/allreduce.txt"
+  "$PY" -m esl_dist.distributed.torchrun --standalone --nproc_per_node="$gpus" -m esl_dist.bench --what allreduce --out "$out/allreduce.json" | tee "$out/allreduce.txt"
 fi

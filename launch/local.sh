@@ -4,5 +4,6 @@
 # NPROC=N: another number of ranks. Ctrl-C or SIGTERM saves and leaves with exit code 0; the same command goes on from there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-case "${1:-}" in train | extract | evaluate) module=$1; shift ;; *) module=train ;; esac
+module=train
+case "${1:-}" in "" | *[!a-z]*) ;; *) if grep -q "Command(\"$1\",.*ranks=\"all\"" esl_dist/entries/__init__.py; then module=$1; shift; fi ;; esac
 exec "${PYTHON:-${ESL_VENV:-.venv}/bin/python}" launch/agent.py -m "esl_dist.$module" "$@"

@@ -10,7 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ $# -lt 3 ]; then sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; fi
 host=$1 hosts=$2 head=$3
 shift 3
-case "${1:-}" in train | extract | evaluate) module=$1; shift ;; *) module=train ;; esac
+module=train
+case "${1:-}" in "" | *[!a-z]*) ;; *) if grep -q "Command(\"$1\",.*ranks=\"all\"" esl_dist/entries/__init__.py; then module=$1; shift; fi ;; esac
 is_host=0
 if [ "$host" = 0 ]; then is_host=1; fi
 exec "${PYTHON:-${ESL_VENV:-.venv}/bin/python}" launch/agent.py --nnodes="$hosts" --max-restarts="${MAX_RESTARTS:-3}" \

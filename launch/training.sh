@@ -4,7 +4,7 @@
 #   train RANKS [section.option=value …]   torchrun of esl_dist.train
 # shellcheck disable=SC2154 # PY is venv.sh's
 
-TORCHRUN=("$PY" -m torch.distributed.run --standalone)
+TORCHRUN=("$PY" -m esl_dist.distributed.torchrun --standalone)
 
 default_ranks() {
   local gpus

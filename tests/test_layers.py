@@ -22,16 +22,17 @@ COMMANDS = (
 # A room is a package, a single file, or a few files that belong together. A file imports from lower layers or its own
 # room.
 LAYERS: tuple[dict[str, tuple[str, ...]], ...] = (
-    {room: (room,) for room in ("config", "labels", "errors", "atomic", "compiled", "kernels", "processes")},
+    {room: (room,) for room in ("config", "labels", "errors", "atomic", "compiled", "kernels")}
+    | {"processes": ("processes", "launcher")},
     # What lies in a run's folder: names, records, lines of the log.
     {"runs": ("runs",)},
     {room: (room,) for room in ("data", "models", "losses", "distributed", "monitor", "tracking")},
     {room: (room,) for room in ("synthetic", "stages", "pseudo_labels", "metrics", "engine")},
     {"methods": ("methods", "labelling")},
-    {room: (room,) for room in ("pipeline", "preparation", "reporting", "diagnostics")},
+    {"pipeline": ("pipeline", "alike")} | {room: (room,) for room in ("preparation", "reporting", "diagnostics")},
     # Many runs, started, read and drawn as each run's report is; and what times the step that the loop takes.
     {"studies": ("studies",), "benchmarks": ("benchmarks",), "prediction": ("prediction",)},
-    {"entries": ("entries", "data.__main__", *COMMANDS)},
+    {"entries": ("entries", "__main__", "data.__main__", *COMMANDS)},
 )
 MAX_LINES, MEDIAN_LINES, ENTRY_LINES = 470, 150, 110
 

@@ -82,7 +82,7 @@ def table(results: dict[str, Any]) -> str:
     }
     return (
         f"a trial of a few steps on {results['ranks']} CPU ranks, median of {len(results['inside_s'])} (least to most):"
-        f" bare torchrun {told['bare_s']}, in a study {told['inside_s']}, overhead {told['overhead_s']}; from a trial's"
+        f" bare training {told['bare_s']}, in a study {told['inside_s']}, overhead {told['overhead_s']}; from a trial's"
         f" end to the next one's start {told['between_s']}; the whole study of {results['trials']} with its shared"
         f" stages {results['study_s']:.0f} s"
     )
@@ -96,11 +96,9 @@ def _bare(study: StudyFolder, trial: str, run_dir: Path, ranks: int) -> list[str
     return [
         sys.executable,
         "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc_per_node={ranks}",
-        "-m",
-        "esl_dist.train",
+        "esl_dist",
+        "train",
+        f"--nproc={ranks}",
         "--config",
         config,
         f"run.dir={run_dir}",

@@ -108,7 +108,8 @@ def gather_json(value: Any) -> list[Any]:
 
 
 def agree(action: Callable[[], T]) -> T:
-    """Run ``action`` on every rank; if it fails with ``ValueError`` anywhere, fail on all ranks with the first such
+    """Run ``action`` on every rank; if it fails with ``ValueError`` or ``OSError`` anywhere, fail on all ranks with the
+    first such
     message.
 
     For checks of what all ranks see (folders, lists, checkpoints): no rank goes on into a collective that another never
@@ -120,6 +121,8 @@ def agree(action: Callable[[], T]) -> T:
         result = action()
     except ValueError as error:
         problem = str(error) or type(error).__name__
+    except OSError as error:
+        problem = f"{error.filename or 'the system'}: {error.strerror or error}"
     problems = gather_json(problem)
     failed = [(number, text) for number, text in enumerate(problems) if text]
     if failed:

@@ -9,11 +9,16 @@ and they differ between hosts.
 from __future__ import annotations
 
 import datetime
+import os
 import time
 import uuid
 
+from torch._C._distributed_c10d import TCPStore
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
+
+from esl_dist.distributed.listening import bound_store
+from esl_dist.launcher import STORE_FD
 
 PREFIX = "esl_dist/attempt"
 PAUSE_S = 0.02
@@ -25,11 +30,29 @@ def join(timeout: datetime.timedelta) -> tuple[Store, int, int]:
     Raises:
         RuntimeError: not all ranks came within ``timeout``.
     """
-    store, rank, world = next(rendezvous("env://", timeout=timeout))
+    store, rank, world = _meet(timeout)
     store.set_timeout(timeout)
     end = time.monotonic() + timeout.total_seconds()
     name = _hand_out(store, world, end) if rank == 0 else _ask(store, rank, end)
     return PrefixStore(f"{PREFIX}/{name}", store), rank, world
+
+
+def _meet(timeout: datetime.timedelta) -> tuple[Store, int, int]:
+    """The store of the launcher, this rank and the number of ranks; where this rank is to open the store, it listens
+    on the named address only.
+    """
+    rank, world = int(os.environ.get("RANK", "-1")), int(os.environ.get("WORLD_SIZE", "-1"))
+    if rank != 0 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        met: tuple[Store, int, int] = next(rendezvous("env://", timeout=timeout))
+        return met
+    address, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+    if world < 1 or not address or not port.isdigit():
+        raise ValueError("RANK is set, but WORLD_SIZE, MASTER_ADDR or MASTER_PORT is not: a launcher sets all four")
+    handed = os.environ.pop(STORE_FD, "")
+    if not handed:
+        return bound_store(address, int(port), world, True, timeout, wait_for_workers=False), rank, world
+    os.set_inheritable(int(handed), False)
+    return TCPStore(address, int(port), world, True, timeout, False, master_listen_fd=int(handed)), rank, world
 
 
 def _ask(store: Store, rank: int, end: float) -> str:

@@ -20,7 +20,7 @@ from torch import nn
 
 from esl_dist import kernels
 from esl_dist.config.schema import RunConfig
-from esl_dist.distributed import collectives, rendezvous
+from esl_dist.distributed import collectives, listening, rendezvous
 from esl_dist.distributed.stall import GRACE_S, StallWatch
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,7 @@ class Runtime:
         if device.type == "cpu":
             _keep_freed_memory()
         if world > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
+            listening.keep_to_loopback()
             # The group's own time-out is the last resort: the watch names the rank before it strikes.
             timeout = datetime.timedelta(seconds=FIRST_STEP_TIMEOUT_S + GRACE_S)
             store, rank, ranks = rendezvous.join(timeout)

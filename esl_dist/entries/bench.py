@@ -46,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--link-gbs", type=float, default=50.0, help="GB/s of a GPU's link that the projection assumes")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_intermixed_args(argv)
+    for name in ("images", "ranks", "rounds"):
+        cli.at_least(1, f"--{name}", getattr(arguments, name))
+    for count in arguments.project:
+        cli.at_least(1, "--project", count)
+    cli.at_least(1e-6, "--link-gbs", arguments.link_gbs)
+    cli.configuration(arguments)  # a wrong option is told before anything is measured
     figures, text = _measure(arguments)
     if os.environ.get("RANK", "0") != "0":
         return 0

@@ -1,54 +1,81 @@
-"""What every entry shares: its arguments and the way it ends."""
+"""What every entry shares: its arguments, the configuration that they name, and the way it ends."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-from esl_dist.config.load import load_config
+import esl_dist
+from esl_dist.config.load import dump, load_config
 from esl_dist.config.schema import Config
-from esl_dist.errors import RunFailure, StoppedBySignal
+from esl_dist.entries import COMMANDS
+from esl_dist.entries.arguments import Parser
+from esl_dist.entries.checkpoints import NETWORK, find_checkpoint, own_config
+from esl_dist.entries.ending import run
 
-USAGE_ERROR, RUN_ERROR = 2, 1
+__all__ = ["Parser", "at_least", "configuration", "note", "parse", "parser", "run"]
 
 
-def parser(module: str, description: str) -> argparse.ArgumentParser:
-    """Arguments of ``python -m esl_dist.<module>``: ``--config FILE`` and any number of ``section.option=value``."""
-    made = argparse.ArgumentParser(prog=f"esl_dist.{module}", description=description)
-    made.add_argument("--config", metavar="FILE", help="YAML file (default: the embedded pair, configs/streets.yaml)")
-    made.add_argument(
-        "options",
-        nargs="*",
-        metavar="section.option=value",
-        help="options on top of the file; see esl_dist/config/schema.py",
-    )
+def parser(name: str, description: str, schema: type | None = Config) -> Parser:
+    """Arguments of ``esl_dist <name>``; with a ``schema``, ``--config FILE`` and any number of
+    ``section.option=value``.
+    """
+    made = Parser(prog=f"esl_dist {name}", description=description, allow_abbrev=False)
+    made.schema = schema
+    made.add_argument("--version", action="version", version=f"esl_dist {esl_dist.__version__}")
+    if name in COMMANDS and COMMANDS[name].ranks:
+        made.add_argument("--nproc", metavar="N", help="start N ranks of this machine (gpu: one per GPU)")
+    if schema is not None:
+        made.add_argument(
+            "--config", metavar="FILE", help="YAML file (default: the embedded pair, configs/streets.yaml)"
+        )
+        made.add_argument("--print-config", action="store_true", help="print the resolved configuration and end")
+        made.add_argument(
+            "options",
+            nargs="*",
+            metavar="section.option=value",
+            help="options on top of the file; they are listed below",
+        )
     return made
 
 
-def parse(made: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, Config]:
-    """Arguments and the configuration that they name."""
-    arguments = made.parse_intermixed_args(argv)
-    return arguments, load_config(arguments.config, arguments.options)
-
-
-def run(main: Callable[[], int]) -> None:
-    """Run an entry: a user's mistake becomes one line and exit code 2, on rank 0 alone where all ranks make the same
-    one.
+def parse(
+    made: argparse.ArgumentParser, argv: Sequence[str] | None = None, network: str = NETWORK
+) -> tuple[argparse.Namespace, Config]:
+    """Arguments and the configuration that they name; without ``--config`` that of a checkpoint's own run, if there is
+    one. ``--checkpoint`` may be a stage's or a run's folder; of a run the last stage that trained ``network``.
     """
-    try:
-        code = main()
-    except (ValueError, RunFailure) as error:
-        rank = os.environ.get("RANK", "0")
-        alone = not getattr(error, "every_rank", True)
-        if rank == "0" or alone:
-            where = f" (rank {rank})" if alone else ""
-            print(f"esl_dist: error{where}: {error}", file=sys.stderr, flush=True)
-        code = RUN_ERROR if isinstance(error, RunFailure) else USAGE_ERROR
-    except StoppedBySignal:
-        code = 0
-    except KeyboardInterrupt:
-        code = 130
-    sys.stdout.flush()
-    sys.exit(code)
+    arguments = made.parse_intermixed_args(argv)
+    checkpoint = getattr(arguments, "checkpoint", None)
+    if checkpoint is not None:
+        several = isinstance(checkpoint, list)
+        found = [find_checkpoint(path, network) for path in (checkpoint if several else [checkpoint])]
+        arguments.checkpoint = found if several else found[0]
+        if arguments.config is None:
+            arguments.config = own_config(found[0])
+    return arguments, configuration(arguments)
+
+
+def configuration(arguments: argparse.Namespace) -> Config:
+    """The configuration that parsed arguments name; ends here where it was only to be printed."""
+    config = load_config(arguments.config, arguments.options, note)
+    if getattr(arguments, "print_config", False):
+        if os.environ.get("RANK", "0") == "0":
+            print(dump(config), end="", flush=True)
+        raise SystemExit(0)
+    return config
+
+
+def note(text: str) -> None:
+    """A line for the user, once for all ranks."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"esl_dist: note: {text}", file=sys.stderr, flush=True)
+
+
+def at_least(low: float, name: str, value: Any) -> None:
+    """An entry's own number: ``ValueError`` with one line that names it where it is smaller, NaN or infinite."""
+    if value is not None and not low <= value < float("inf"):
+        raise ValueError(f"{name}: must be {low:g} or more, not {value}")

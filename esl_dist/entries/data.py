@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from esl_dist.diagnostics.starting import start
+from esl_dist.entries import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Say what a folder holds; write a configuration, a class file and a contact sheet."""
-    parser = argparse.ArgumentParser(
-        prog="esl_dist.data",
-        description="Look at a folder of images and labels and write a configuration to start from.",
+    parser = cli.parser(
+        "data", "Look at a folder of images and labels and write a configuration to start from.", schema=None
     )
     parser.add_argument("folder", type=Path, help="of images, with labels beside them or without")
     parser.add_argument(

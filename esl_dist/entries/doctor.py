@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_intermixed_args(argv)
     if arguments.data and arguments.config:
         raise ValueError("--data: names the configuration too; leave --config out")
-    config = load.load_config(arguments.data or arguments.config, arguments.options)
+    arguments.config = arguments.data or arguments.config
+    config = cli.configuration(arguments)
     die_with_parent()
     hint = threading.Timer(HINT_AFTER_S, lambda: print(group.waiting_hint(), flush=True))
     hint.daemon = True

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         required=True,
         action="append",
         type=Path,
-        help="checkpoint folder or weights file; several average their logits",
+        help="folder of a checkpoint, a stage or a run, or a weights file; several average their logits",
     )
     parser.add_argument(
         "--weight", action="append", type=float, help="weight of each --checkpoint, in their order (default: equal)"
@@ -47,14 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="file to write; a second BN statistic goes to <name>-<statistic>.json beside it",
     )
     arguments, config = cli.parse(parser, argv)
-    missing = [str(path) for path in arguments.checkpoint if not path.exists()]
-    if missing:
-        raise ValueError(f"--checkpoint: no such file or folder {missing[0]}")
     try:
         scales = [float(word) for word in arguments.scales.split(",")]
     except ValueError:
         raise ValueError(f"--scales: {arguments.scales!r} is not a list of numbers such as 0.75,1,1.25") from None
     weights = arguments.weight or [1.0] * len(arguments.checkpoint)
+    for weight in weights:
+        cli.at_least(0, "--weight", weight)
+    for scale in scales:
+        cli.at_least(0.05, "--scales", scale)
     die_with_parent()
     with Runtime.start(config.run, RunFolder(arguments.out.parent).flight_recorder) as runtime, StopFlag() as stop:
         setup_logging(runtime.is_main, None)

@@ -25,15 +25,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write ``DIR/labels/<target name>.png``, ``DIR/thresholds.json`` and ``DIR/spool``."""
     parser = cli.parser("extract", "Pseudo-labels of the target set by exact per-class thresholds.")
     parser.add_argument(
-        "--checkpoint", required=True, type=Path, help="checkpoint folder, or a weights file of any lineage"
+        "--checkpoint",
+        required=True,
+        type=Path,
+        help="folder of a checkpoint, a stage or a run, or a weights file of any lineage",
     )
     parser.add_argument("--out", required=True, type=Path, help="folder to write to")
     parser.add_argument(
         "--from-spool", action="store_true", help="threshold the spool in --out again, without running the network"
     )
     arguments, config = cli.parse(parser, argv)
-    if not arguments.checkpoint.exists():
-        raise ValueError(f"--checkpoint: no such file or folder {arguments.checkpoint}")
     die_with_parent()
     out: Path = arguments.out
     with Runtime.start(config.run, RunFolder(out).flight_recorder) as runtime, StopFlag() as stop:

@@ -27,10 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--per-file", type=int, default=IMAGES_PER_FILE, metavar="N", help="images per HDF5 file (default %(default)s)"
     )
     arguments, config = cli.parse(parser, argv)
-    if arguments.per_file < 1:
-        raise ValueError("--per-file: must be 1 or more")
-    if arguments.workers is not None and arguments.workers < 0:
-        raise ValueError("--workers: must be 0 or more")
+    cli.at_least(1, "--per-file", arguments.per_file)
+    cli.at_least(0, "--workers", arguments.workers)
     die_with_parent()
     # No GPU takes part, so there may be more ranks than GPUs.
     records = RunFolder(Path(config.data.prepared)).flight_recorder

@@ -4,11 +4,11 @@ RUN RUN … [--out FILE]``.
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from esl_dist.entries import cli
 from esl_dist.reporting.report import terminal_table, write_report
 from esl_dist.reporting.study_page import markdown, write_study
 from esl_dist.reporting.study_table import collect
@@ -18,7 +18,7 @@ from esl_dist.studies.results import table, write
 
 def main(argv: Sequence[str] | None = None) -> int:
     """One run: print its table and write its ``report.html``. ``--table1``: print and write the runs' common table."""
-    parser = argparse.ArgumentParser(prog="esl_dist.report", description="Reports of runs, from their folders alone.")
+    parser = cli.parser("report", "Reports of runs, from their folders alone.", schema=None)
     parser.add_argument(
         "runs",
         nargs="+",

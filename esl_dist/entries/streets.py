@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esl_dist.config.schema import StreetsConfig
+from esl_dist.entries import cli
 from esl_dist.synthetic.streets import ensure_pair
 from esl_dist.synthetic.streets.sheet import contact_sheet
 
@@ -27,9 +28,9 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> cli.Parser:
     default = StreetsConfig()
-    parser = argparse.ArgumentParser(prog="python -m esl_dist.streets", description=__doc__)
+    parser = cli.parser("streets", "Write the embedded pair of street domains, or a contact sheet of it.", schema=None)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder that gets gta5/, cityscapes/ and streets.json")
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE.png", help="write a contact sheet of both domains with their labels"

@@ -20,7 +20,9 @@ from esl_dist.tracking.console import setup_logging
 def main(argv: Sequence[str] | None = None) -> int:
     """Make ``DIR`` a data set of the same layout with the same labels; the same command goes on where it stopped."""
     parser = cli.parser("translate", "Translate a domain's images with the generator of a translate stage.")
-    parser.add_argument("--checkpoint", required=True, type=Path, help="checkpoint folder of a translate stage")
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, help="folder of a translate stage, of its run, or of a checkpoint"
+    )
     parser.add_argument(
         "--out", required=True, type=Path, help="folder that becomes the data set; its record is DIR.json"
     )
@@ -30,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="source",
         help="whose images: data.source's, to the target's look (default), or data.target's, to the source's",
     )
-    arguments, config = cli.parse(parser, argv)
+    arguments, config = cli.parse(parser, argv, network="to_target")
     if not arguments.checkpoint.is_dir():
         raise ValueError(f"--checkpoint: no folder {arguments.checkpoint}; name a step_* folder of a translate stage")
     domain, look = (config.data.source, "target") if arguments.domain == "source" else (config.data.target, "source")

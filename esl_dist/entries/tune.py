@@ -4,20 +4,18 @@ section.option=value ...]``.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 
 from esl_dist.config.study import load_study
+from esl_dist.entries import cli
 from esl_dist.studies.driver import run_study
 from esl_dist.tracking.console import setup_logging
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run every trial that is not finished yet; the same command goes on after any end."""
-    parser = argparse.ArgumentParser(
-        prog="esl_dist.tune", description="Trials over options, with what they share made once."
-    )
+    parser = cli.parser("tune", "Trials over options, with what they share made once.", schema=None)
     parser.add_argument("--config", metavar="FILE", required=True, help="a study, such as configs/sweeps/smoke.yaml")
     parser.add_argument(
         "--address",

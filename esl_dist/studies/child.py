@@ -1,6 +1,4 @@
-"""A training as a child process: ``torchrun`` of an entry, its output in a file, ended by a signal that
-lets it save.
-"""
+"""A training as a child process: an entry on its ranks, its output in a file, ended by a signal that lets it save."""
 
 from __future__ import annotations
 
@@ -17,38 +15,35 @@ from esl_dist.processes import python_path
 from esl_dist.studies.record import log_tail
 
 STOP_S = 60.0
-"""For a child to save and leave after SIGTERM; torchrun itself kills ranks that do not follow within 30 s."""
+"""For a child to save and leave after SIGTERM; its launcher kills ranks that do not follow within a minute."""
 
 _REASONS = (
     re.compile(r"esl_dist: error(?: \(rank \d+\))?: (.*)"),
     re.compile(r"(?:\[rank\d+\]: ?)?((?!torch\.)[\w.]+(?:Error|Exception): .*)"),
-    re.compile(r"\s*traceback : (Signal \d+ \(\w+\)) received"),
 )
 
 
 class Child:
-    """A running ``torchrun --standalone -m MODULE ARGUMENTS`` of ``world`` ranks."""
+    """A running ``esl_dist COMMAND ARGUMENTS`` on ``world`` ranks."""
 
     def __init__(
         self,
         world: int,
-        module: str,
+        command: str,
         arguments: Sequence[str],
         run_dir: Path,
         log: Path,
         cwd: str,
         environment: Mapping[str, str],
     ) -> None:
-        command = [
+        words = [
             sys.executable,
             "-m",
             "esl_dist.studies.launch",
             str(os.getpid()),
             str(run_dir),
-            "--standalone",
-            f"--nproc_per_node={world}",
-            "-m",
-            module,
+            str(world),
+            command,
             *arguments,
         ]
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +51,7 @@ class Child:
         with open(log, "ab") as out:
             # A session of its own: a Ctrl-C at the terminal is the driver's, who stops trials in order.
             self._process = subprocess.Popen(
-                command,
+                words,
                 cwd=cwd,
                 env={**os.environ, "PYTHONPATH": python_path(), **environment},
                 stdin=subprocess.DEVNULL,

@@ -1,16 +1,16 @@
-"""What a trial's process begins with: ``python -m esl_dist.studies.launch PARENT RUN_DIR …`` is ``torchrun …`` that
-does not outlive its parent.
+"""What a trial's process begins with: ``python -m esl_dist.studies.launch PARENT RUN_DIR RANKS COMMAND …`` is
+``esl_dist COMMAND … --nproc RANKS`` that does not outlive its parent.
 """
 
 from __future__ import annotations
 
-import importlib
 import signal
 import sys
 import time
 from pathlib import Path
 
 from esl_dist.engine.guards import RunLock
+from esl_dist.launcher import launch
 from esl_dist.processes import end_with
 
 WAIT_S = 120.0
@@ -18,12 +18,11 @@ WAIT_S = 120.0
 
 
 def main() -> None:
-    parent, run_dir = int(sys.argv[1]), Path(sys.argv[2])
+    parent, run_dir, ranks = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     if not end_with(parent, signal.SIGTERM):
         sys.exit("the study ended before this trial began")
     _wait_for(run_dir)
-    sys.argv = ["torchrun", *sys.argv[3:]]
-    importlib.import_module("torch.distributed.run").main()
+    sys.exit(launch([sys.executable, "-m", "esl_dist", *sys.argv[4:]], ranks))
 
 
 def _wait_for(run_dir: Path) -> None:

@@ -143,8 +143,8 @@ def make(study_dir: Path, part: Part, world: int, cwd: str, environment: Mapping
     if part.parent:
         adopt(study.part(part.parent).path, folder.path, part.config, part.adopted)
     for what in left:
-        module, arguments = _stages(folder, part) if what == "stages" else _extraction(folder, what, part.spools[what])
-        child = Child(world, module, arguments, folder.path, folder.log, cwd, environment)
+        command, arguments = _stages(folder, part) if what == "stages" else _extraction(folder, what, part.spools[what])
+        child = Child(world, command, arguments, folder.path, folder.log, cwd, environment)
         while (code := child.code()) is None:
             if study.stop.exists():
                 child.stop()
@@ -161,7 +161,7 @@ def _stages(folder: PartFolder, part: Part) -> tuple[str, list[str]]:
     run = dataclasses.replace(part.config.run, name=f"shared-{part.key}", dir=str(folder.path), adopted=part.adopted)
     config = dataclasses.replace(part.config, run=run, tracking=dataclasses.replace(part.config.tracking, mlflow=False))
     write_text(folder.given, load.dump(config))
-    return "esl_dist.train", ["--config", str(folder.given)]
+    return "train", ["--config", str(folder.given)]
 
 
 def _extraction(folder: PartFolder, key: str, chain: Chain) -> tuple[str, list[str]]:
@@ -169,7 +169,7 @@ def _extraction(folder: PartFolder, key: str, chain: Chain) -> tuple[str, list[s
     made, extract = folder.extraction(key), dataclasses.replace(chain.config.extract, spool="logits")
     write_text(made.given, load.dump(dataclasses.replace(chain.config, extract=extract)))
     checkpoint = folder.run.stage(chain.teacher).final
-    return "esl_dist.extract", [
+    return "extract", [
         "--config",
         str(made.given),
         "--checkpoint",

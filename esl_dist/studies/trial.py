@@ -120,9 +120,7 @@ class Work:
                 words.append(f"tracking.uri={opened.uri}")
         self._record.begin()
         self._save()
-        self._child = Child(
-            self._study.world, "esl_dist.train", words, self._run_dir, self._folder.log, self._cwd, variables
-        )
+        self._child = Child(self._study.world, "train", words, self._run_dir, self._folder.log, self._cwd, variables)
 
     def _end(self, code: int) -> dict[str, Any]:
         if code:

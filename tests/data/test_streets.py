@@ -191,7 +191,7 @@ def test_command_line(tmp_path: Path) -> None:
         main(["--out", str(tmp_path / "pair"), "--seed", "9", *small])
     assert main(["--sheet", str(tmp_path / "sheet.png"), "--size", "64x32"]) == 0
     assert Image.open(tmp_path / "sheet.png").size == (512, 512)
-    with pytest.raises(SystemExit):
+    with pytest.raises(ValueError, match="say where to"):
         main([])
-    with pytest.raises(SystemExit):
+    with pytest.raises(ValueError, match="'64' is not WIDTHxHEIGHT"):
         main(["--out", "x", "--size", "64"])

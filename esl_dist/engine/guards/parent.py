@@ -6,15 +6,16 @@ import os
 import signal
 import sys
 
+from esl_dist.launcher import LAUNCHER
 from esl_dist.processes import end_with
 
 
 def die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when torchrun dies, so that ``kill -9`` of it leaves no worker behind.
+    """Ask the kernel for SIGTERM when the launcher dies, so that ``kill -9`` of it leaves no worker behind.
 
-    Does nothing outside torchrun (a run started with ``nohup`` survives its shell) and on systems other than Linux.
+    Does nothing without one (a run started with ``nohup`` survives its shell) and on systems other than Linux.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ or not sys.platform.startswith("linux"):
+    if not {"TORCHELASTIC_RUN_ID", LAUNCHER} & os.environ.keys() or not sys.platform.startswith("linux"):
         return
     parent = os.getppid()
     # It may have died before the kernel was asked: then somebody else is the parent by now.
@@ -30,6 +31,7 @@ def _launched_torch(parent: int) -> bool:
         return True
     try:
         with open("/proc/1/cmdline", "rb") as file:
-            return b"torch" in file.read()
+            command = file.read()
+            return b"torch" in command or b"esl_dist" in command
     except OSError:
         return True

@@ -1,0 +1,31 @@
+"""Arguments whose mistakes are one line, and a help that lists the options of the schema too."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from esl_dist.config.describe import sections
+from esl_dist.entries.failures import one_line
+
+
+class Parser(argparse.ArgumentParser):
+    """Arguments whose mistakes are one line, and a help that lists the options of the schema too."""
+
+    schema: type | None = None
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; {self.prog} --help lists the arguments")
+
+    def format_help(self) -> str:
+        return super().format_help() + ("" if self.schema is None else f"\n{_options_help(self.schema)}")
+
+
+def _options_help(schema: type) -> str:
+    lines = ["options, as section.option=value (or in a file, see --config):"]
+    for section in sections(schema):
+        lines += ["", f"{section.name or 'of no section'}: {one_line(section.text)}" if section.text else section.name]
+        for option in section.options:
+            lines.append(f"  {option.key}={option.shown_default}    {option.kind}")
+            lines += [f"      {line}" for line in option.text.splitlines()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,59 @@
+"""The way an entry ends: its exit code, and one line where something went wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from esl_dist.entries import COMMANDS, launching, streams
+from esl_dist.entries.failures import LOST_PEER, explained, one_line
+from esl_dist.errors import StoppedBySignal
+
+FIRST_RANK_S = 3.0
+"""A mistake that all ranks make before they have met is rank 0's to tell: the others wait so long for it, and the
+launcher ends them meanwhile. Likewise whoever lost a peer: that one's own message comes first.
+"""
+
+
+def run(main: Callable[..., int], argv: Sequence[str] | None = None) -> NoReturn:
+    """Run an entry and exit. What a user or the machine does wrong becomes one line and exit code 2 or 1, on rank 0
+    alone where all ranks make the same mistake; ``--nproc N`` starts the ranks instead.
+    """
+    streams.mend()
+    code: int | str | None = 1
+    try:
+        words = list(sys.argv[1:] if argv is None else argv)
+        name = main.__module__.rpartition(".")[2]
+        if launching.asks_for_ranks(words) and name in COMMANDS:
+            code = launching.launch(name, words)
+        else:
+            code = main() if argv is None else main(argv)
+    except StoppedBySignal:
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+    except SystemExit as end:
+        code = end.code
+    except Exception as error:
+        found = None if os.environ.get("ESL_DIST_DEBUG") else explained(error)
+        if found is None:
+            raise
+        _tell(error, found[0])
+        code = found[1]
+    finally:
+        streams.finish()
+    sys.exit(code)
+
+
+def _tell(error: Exception, text: str) -> None:
+    rank = os.environ.get("RANK", "0")
+    agreed = getattr(error, "every_rank", None)
+    if rank != "0" and agreed:
+        return
+    if (rank != "0" and agreed is None) or text == LOST_PEER:
+        time.sleep(FIRST_RANK_S)
+    where = f" (rank {rank})" if rank != "0" or agreed is False else ""
+    print(f"esl_dist: error{where}: {one_line(text)}", file=sys.stderr, flush=True)
