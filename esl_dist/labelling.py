@@ -18,13 +18,14 @@ from torch import Tensor
 from esl_dist.config.pseudo_labels import CONFIDENCES
 from esl_dist.config.schema import Config, PseudoLabelConfig
 from esl_dist.data.dataset import Dataset
+from esl_dist.data.decode import DataError
 from esl_dist.data.loader import inference_batches
 from esl_dist.data.sampler import spread
 from esl_dist.data.transforms import content_size, cut_padding, resize_label
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.in_step import Stop, never
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.labels import protocol
+from esl_dist.labels import IGNORE, protocol
 from esl_dist.metrics.inference import Predictor
 from esl_dist.models.builders import normalisation_options
 from esl_dist.pseudo_labels.extraction import Extraction
@@ -106,7 +107,11 @@ def _truth(target: Dataset) -> Callable[[int, tuple[int, int]], np.ndarray]:
     """
 
     def truth(index: int, size_hw: tuple[int, int]) -> np.ndarray:
-        return resize_label(target.label(index), (size_hw[1], size_hw[0])).numpy()
+        try:
+            return resize_label(target.label(index), (size_hw[1], size_hw[0])).numpy()
+        except DataError as error:
+            log.warning("judged without it: %s", error)
+            return np.full(size_hw, IGNORE, np.uint8)
 
     return truth
 
@@ -121,8 +126,10 @@ def statistics_batches(config: Config, target: Dataset) -> Iterator[Tensor]:
         size=config.data.target.size,
         batch=batch,
         fit=config.data.target.fit,
+        leave_out=True,
     ):
-        yield found.images
+        if not found.bad:  # its place in the batch is black, which would count
+            yield found.images
 
 
 def _target_images(config: Config, target: Dataset) -> TargetImages:
@@ -131,20 +138,35 @@ def _target_images(config: Config, target: Dataset) -> TargetImages:
     """
     domain, canvas = config.data.target, config.extract.size
 
-    def batches(indices: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
-        for found in inference_batches(target, indices, size=domain.size, batch=config.extract.batch, fit=domain.fit):
-            yield found.indices, found.images
+    unreadable: dict[str, str] = {}
 
-    def output_size(index: int) -> tuple[int, int]:
-        width, height = content_size(target.size(index), canvas, domain.fit)
+    def batches(indices: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
+        for found in inference_batches(
+            target, indices, size=domain.size, batch=config.extract.batch, fit=domain.fit, leave_out=True
+        ):
+            unreadable.update({bad.name: bad.reason for bad in found.bad})
+            if found.indices:
+                yield found.indices, found.images
+
+    def own_size(index: int) -> tuple[int, int]:
+        try:
+            width, height = content_size(target.size(index), canvas, domain.fit)
+        except DataError:  # it is left out; its size is asked for before that is known
+            width, height = canvas
         return height, width
 
     def cut(index: int, logits: Tensor) -> Tensor:
         return cut_padding(logits, target.size(index), domain.size, domain.fit)
 
-    if domain.fit == "stretch":
-        return TargetImages(target.names, batches, domain.size)
-    return TargetImages(target.names, batches, domain.size, output_size, cut)
+    return TargetImages(
+        target.names,
+        batches,
+        domain.size,
+        None if domain.fit == "stretch" else own_size,
+        cut,
+        config.data.bad_samples,
+        unreadable,
+    )
 
 
 def _given(config: Config, digest: str, runtime: Runtime) -> dict[str, object]:

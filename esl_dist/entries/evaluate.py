@@ -16,7 +16,7 @@ from esl_dist.entries import cli
 from esl_dist.labelling import statistics_batches
 from esl_dist.labels import protocol
 from esl_dist.metrics.ensemble import Predict, flipped, multi_scale, weighted
-from esl_dist.metrics.evaluate import evaluate, write_metrics
+from esl_dist.metrics.evaluate import Conditions, evaluate, write_metrics
 from esl_dist.metrics.inference import Predictor
 from esl_dist.metrics.sliding import windowed
 from esl_dist.runs import RunFolder
@@ -72,20 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 stack.enter_context(runtime.fixed_forward())
                 for network in networks:
                     stack.enter_context(network.statistics(kind, statistics_batches(config, target)))
-                result = evaluate(
-                    predict,
-                    scored,
-                    num_classes=table.num_classes,
-                    input_size=options.input_size,
-                    batch=options.batch,
-                    at=options.at,
-                    images=options.images,
-                    class_names=table.classes,
-                    workers=data.workers,
-                    fit=data.target.fit,
-                    bad_samples=data.bad_samples,
-                    stop=lambda: stop.local,
-                )
+                result = evaluate(predict, scored, Conditions.of(config), stop=lambda: stop.local)
             out: Path = (
                 arguments.out
                 if number == 0

@@ -77,7 +77,10 @@ class Labels:
             if made is None or not self.rules.keys() <= made.sets.keys():
                 return False
             sets = [work.run.labels.set(name) for name in self.rules]
-            return all(s.thresholds.exists() and len(s.names()) == len(work.target.names) for s in sets)
+            total = len(work.target.names)
+            return all(
+                s.thresholds.exists() and len(s.names()) == s.thresholds.read().get("images", total) for s in sets
+            )
 
         done = agree(lambda: verdict() if work.runtime.is_main else False)
         return bool(collectives.broadcast_json(done))

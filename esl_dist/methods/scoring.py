@@ -13,7 +13,7 @@ from esl_dist.distributed.collectives import agree
 from esl_dist.labelling import statistics_batches
 from esl_dist.labels import protocol
 from esl_dist.methods.node import Work
-from esl_dist.metrics.evaluate import EvaluationResult, evaluate, write_metrics
+from esl_dist.metrics.evaluate import Conditions, EvaluationResult, evaluate, write_metrics
 from esl_dist.metrics.inference import Predictor
 from esl_dist.metrics.sliding import windowed
 from esl_dist.models import empty_segmenter
@@ -83,24 +83,12 @@ def score_while_training(stage: Stage, networks: nn.ModuleDict, work: Work) -> C
 def _evaluate(stage: Stage, predictor: Predictor, kind: str, step: int, work: Work) -> EvaluationResult:
     """Score a network on all ranks and log it."""
     assert work.scored is not None
-    config, options, table = work.config, work.config.eval, protocol(work.config.data.protocol)
+    config, options = work.config, work.config.eval
     careful = memory.explained(f"{stage.name}: evaluation", "lower eval.batch, or eval.input_size")
     statistics = predictor.statistics(kind, statistics_batches(config, work.target))
     with careful, work.runtime.fixed_forward(), statistics:
-        result = evaluate(
-            windowed(predictor, options),
-            work.scored,
-            num_classes=table.num_classes,
-            input_size=options.input_size,
-            batch=options.batch,
-            at=options.at,
-            images=options.images,
-            class_names=table.classes,
-            workers=config.data.workers,
-            fit=config.data.target.fit,
-            bad_samples=config.data.bad_samples,
-            stop=lambda: work.stop.local,
-        )
+        predict = windowed(predictor, options)
+        result = evaluate(predict, work.scored, Conditions.of(config), stop=lambda: work.stop.local)
     content = result.to_json()
     scores = (content["miou"], content.get("miou_star"), content["iou"])
     work.tracker.record(Eval(stage.name, step, options.split, kind, *scores))

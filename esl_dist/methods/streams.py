@@ -10,6 +10,7 @@ from esl_dist.config.schema import DomainConfig
 from esl_dist.data import open_dataset
 from esl_dist.data.dataset import Dataset, FolderDataset
 from esl_dist.data.loader import Order, TrainStream, View
+from esl_dist.data.subset import without
 from esl_dist.data.upload import uploaded
 from esl_dist.distributed.collectives import agree
 from esl_dist.engine.step import Streams
@@ -35,13 +36,21 @@ def both_domains(work: Work, stage: Stage, start: int, target: dict[str, Any], *
     """
     data, seed = work.config.data, 2 * work.config.run.seed
     first = stream(work, source_of(work, stage), data.source, seed, start, **view)
-    second = stream(work, work.target, data.target, seed + 1, start, **view, **target)
+    images = agree(lambda: labelled_images(work, stage))
+    second = stream(work, images, data.target, seed + 1, start, **view, **target)
 
     def close() -> None:
         first.close()
         second.close()
 
     return Streams(uploaded(first, work.runtime.device), uploaded(second, work.runtime.device), close)
+
+
+def labelled_images(work: Work, stage: Stage) -> Dataset:
+    """The target set; where a stage learns from its labels, without the images that could not be read for them."""
+    if not stage.labels:
+        return work.target
+    return without(work.target, work.run.labels.set(stage.labels).thresholds.read().get("unreadable", {}))
 
 
 def source_of(work: Work, stage: Stage) -> Dataset:

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from esl_dist.atomic import write_text
+from esl_dist.config.schema import Config
 from esl_dist.data.bad_samples import Bad, BadSamples
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.loader import inference_batches
 from esl_dist.data.transforms import Fit, content_size, cut_padding, resize_label
 from esl_dist.distributed import collectives
 from esl_dist.distributed.in_step import Stop, in_step, never
+from esl_dist.labels import protocol
 from esl_dist.metrics.confusion import confusion_matrix
 from esl_dist.metrics.iou import Confusion, iou, mean_iou, merged_scores, subset_scores
 from esl_dist.metrics.upsample import upsampled_argmax
@@ -85,52 +87,66 @@ class EvaluationResult:
         return {**found, "confusion": self.confusion.tolist()}
 
 
-def evaluate(
-    predict: Predict,
-    dataset: Dataset,
-    *,
-    num_classes: int,
-    input_size: tuple[int, int],
-    batch: int,
-    at: Literal["native", "crop"],
-    class_names: Sequence[str],
-    images: int = 0,
-    workers: int = 0,
-    fit: Fit = "stretch",
-    stop: Stop = never,
-    bad_samples: int = 0,
-) -> EvaluationResult:
+@dataclass(frozen=True)
+class Conditions:
+    """Under which conditions images are conditions."""
+
+    class_names: Sequence[str]
+    input_size: tuple[int, int]
+    """Width and height that the network sees."""
+    batch: int = 1
+    """Images per forward; the last batch is padded to it and the padding is not conditions."""
+    at: Literal["native", "crop"] = "native"
+    """``native``: at each label's own size; ``crop``: at ``input_size`` with nearest-neighbour labels."""
+    images: int = 0
+    """The first so many only; 0 scores all."""
+    fit: Fit = "stretch"
+    """How an image meets ``input_size``; padding is neither scored nor does it reach the logits that are."""
+    workers: int = 0
+    bad_samples: int = 0
+    """Images that may be left out because they or their labels cannot be read; the result names them."""
+
+    @staticmethod
+    def of(config: Config) -> Conditions:
+        """By the options of a run."""
+        options, data = config.eval, config.data
+        return Conditions(
+            protocol(data.classes).classes,
+            options.input_size,
+            options.batch,
+            options.at,
+            options.images,
+            data.target.fit,
+            data.workers,
+            data.bad_samples,
+        )
+
+
+def evaluate(predict: Predict, dataset: Dataset, conditions: Conditions, stop: Stop = never) -> EvaluationResult:
     """Score ``predict`` on a labelled dataset, sharded over the ranks; all ranks call it and get the same result.
 
     Args:
         predict: uint8 images ``[batch, 3, h, w]`` RGB at ``input_size`` to logits ``[batch, C, h', w']`` at any stride.
-            Logits are upsampled
-            (bilinear, ``align_corners=True``, float32) to the size that is scored, then the argmax is taken.
-        input_size: width and height that the network sees.
-        batch: images per forward; the last batch is padded to it and the padding is not scored.
-        at: ``native`` scores at each label's own size, ``crop`` at ``input_size`` with nearest-neighbour labels.
-        images: score the first so many only; 0 scores all.
-        fit: how an image meets ``input_size``; padding is neither scored nor does it reach the logits that are.
+            Logits are upsampled (bilinear, ``align_corners=True``, float32) to the size that is scored, then the argmax
+            is taken.
         stop: asked after every batch; see ``in_step``.
-        bad_samples: images that may be left out because they or their labels cannot be read; the result names them.
 
     Raises:
-        ValueError: the set has no labels or no labelled pixel, more images or labels cannot be read (on every rank,
-            with a file's name), or one is of another encoding.
+        ValueError: the set has no labels or no labelled pixel, more images or labels cannot be read than may (on every
+            rank, with a file's name), or one is of another encoding.
         StoppedBySignal: ``stop`` said so on some rank.
     """
     if not dataset.labelled:
         raise ValueError(
             "eval.split: these images have no labels to score against; set eval.split= (empty) to skip evaluation"
         )
-    assert len(class_names) == num_classes, (len(class_names), num_classes)
-    total = min(images, len(dataset)) if images else len(dataset)
+    total = min(conditions.images, len(dataset)) if conditions.images else len(dataset)
     mine = range(total)[collectives.rank() :: collectives.world()]
-    counts = torch.zeros((num_classes, num_classes), dtype=torch.int64)
+    counts = torch.zeros((len(conditions.class_names), len(conditions.class_names)), dtype=torch.int64)
     bad: list[Bad] = []
-    in_step(_score(counts, bad, predict, dataset, list(mine), input_size, batch, at, workers, fit), stop, every=1)
+    in_step(_score(counts, bad, predict, dataset, list(mine), conditions), stop, every=1)
     collectives.all_reduce_(counts)
-    unreadable = BadSamples("scored images", bad_samples)
+    unreadable = BadSamples("scored images", conditions.bad_samples)
     unreadable.add(sorted(Bad(*found) for share in collectives.gather_json(bad) for found in share))
     unreadable.check()
     if not counts.any():
@@ -138,27 +154,26 @@ def evaluate(
             f"eval.split: not one labelled pixel in {total} images: every pixel is ignored under these classes; choose "
             "another label folder, data.target.encoding or data.classes, or set eval.split= (empty) to skip evaluation"
         )
+    images = total - len(unreadable.found)
     return EvaluationResult(
-        counts.numpy(), tuple(class_names), total - len(unreadable.found), at, dict(unreadable.found)
+        counts.numpy(), tuple(conditions.class_names), images, conditions.at, dict(unreadable.found)
     )
 
 
 def _score(
-    counts: torch.Tensor,
-    bad: list[Bad],
-    predict: Predict,
-    dataset: Dataset,
-    indices: list[int],
-    input_size: tuple[int, int],
-    batch: int,
-    at: str,
-    workers: int,
-    fit: Fit,
+    counts: torch.Tensor, bad: list[Bad], predict: Predict, dataset: Dataset, indices: list[int], conditions: Conditions
 ) -> Generator[None, None, None]:
     """Add this rank's images to ``counts`` and those that cannot be read to ``bad``, a batch a piece."""
-    num_classes = len(counts)
+    num_classes, input_size, fit = len(counts), conditions.input_size, conditions.fit
     for loaded in inference_batches(
-        dataset, indices, size=input_size, batch=batch, workers=workers, with_labels=True, fit=fit, leave_out=True
+        dataset,
+        indices,
+        size=input_size,
+        batch=conditions.batch,
+        workers=conditions.workers,
+        with_labels=True,
+        fit=fit,
+        leave_out=True,
     ):
         bad += loaded.bad
         if not loaded.indices:
@@ -171,7 +186,7 @@ def _score(
             size = (native.shape[1], native.shape[0])
             label = (
                 torch.from_numpy(native)
-                if at == "native"
+                if conditions.at == "native"
                 else resize_label(native, content_size(size, input_size, fit))
             )
             prediction = upsampled_argmax(

@@ -5,6 +5,7 @@ ranks.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,7 +117,11 @@ class Extraction:
         if todo:
             settings = [job.setting for job in todo]
             images = self.score(gaze, settings)
-            made, found = self.write(self.threshold(images, settings, round_index), todo, task)
+            chosen = self.threshold(images, settings, round_index)
+            left_out = self.images.left_out()
+            for reason in left_out.values():
+                self.report(f"left out: {reason}")
+            made, found = self.write(chosen, todo, dataclasses.replace(task, left_out=left_out))
             if images.costly:
                 gaze.check_canary()
             learned.append(found)
@@ -135,7 +140,7 @@ class Extraction:
         kinds = tuple(sorted({kind_of(setting) for setting in settings}))
         readout = Readout(scorer, size, kinds, self._how(mode), self.teacher.num_classes)
         logits = any(relabels(setting) for setting in settings)
-        spooled = SpoolFolder(self.folder(gaze.views), self.images.names, readout, logits, self.teacher.device)
+        spooled = SpoolFolder(self.folder(gaze.views), self.images, readout, logits, self.teacher.device)
         if self.from_spool:
             return spooled.complete()
         full = {

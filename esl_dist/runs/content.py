@@ -93,6 +93,7 @@ class Thresholds(TypedDict):
     labels: NotRequired[str]
     weights: NotRequired[str]
     identity: NotRequired[str]
+    unreadable: NotRequired[dict[str, str]]
 
 
 class SelectedSet(TypedDict):

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from esl_dist.data.dataset import DataError
 from esl_dist.distributed import collectives
-from esl_dist.metrics.evaluate import EvaluationResult, evaluate, write_metrics
+from esl_dist.metrics.evaluate import Conditions, EvaluationResult, evaluate, write_metrics
 from tests.ranks import run_ranks
 
 NAMES = ("road", "building", "sky", "car", "person")
@@ -55,7 +55,7 @@ def predict(images: torch.Tensor) -> torch.Tensor:
 
 
 def _evaluate(dataset: Generated, at: str = "native", batch: int = 2, **more: int) -> EvaluationResult:
-    return evaluate(predict, dataset, num_classes=5, input_size=(48, 32), batch=batch, at=at, class_names=NAMES, **more)  # type: ignore[arg-type]
+    return evaluate(predict, dataset, Conditions(NAMES, (48, 32), batch, at, **more))  # type: ignore[arg-type]
 
 
 def _plain(dataset: Generated, at: str = "native") -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from esl_dist.metrics.evaluate import evaluate
+from esl_dist.metrics.evaluate import Conditions, evaluate
 
 SIZES = [(128, 64), (64, 128), (96, 96), (128, 96)]
 
@@ -43,27 +45,11 @@ def brightness(images: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("at", ["native", "crop"])
 def test_padding_is_not_scored(at: str) -> None:
-    result = evaluate(
-        brightness,
-        Striped(),
-        num_classes=3,
-        input_size=(128, 96),
-        batch=3,
-        at=at,
-        class_names=("dark", "bright", "padding"),
-        fit="pad",
-    )  # type: ignore[arg-type]
+    conditions = Conditions(("dark", "bright", "padding"), (128, 96), 3, at, fit="pad")  # type: ignore[arg-type]
+    result = evaluate(brightness, Striped(), conditions)
     assert result.confusion[:, 2].sum() == 0
     assert result.iou[:2].min() > 0.9
     if at == "native":
         assert result.confusion.sum() == sum(width * height for width, height in SIZES)
-    stretched = evaluate(
-        brightness,
-        Striped(),
-        num_classes=3,
-        input_size=(128, 96),
-        batch=3,
-        at=at,
-        class_names=("dark", "bright", "padding"),
-    )  # type: ignore[arg-type]
+    stretched = evaluate(brightness, Striped(), dataclasses.replace(conditions, fit="stretch"))
     assert stretched.confusion[:, 2].sum() == 0 and stretched.iou[:2].min() > 0.9

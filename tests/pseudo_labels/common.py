@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -54,6 +55,17 @@ def table(logits: Sequence[np.ndarray], batch: int = 4) -> tuple[Callable[[torch
     return forward, TargetImages([f"town/{i:03d}" for i in range(len(logits))], batches, (4, 4))
 
 
+def without_some(source: TargetImages, broken: Sequence[int], allowed: int) -> TargetImages:
+    """The same images, of which some cannot be read."""
+    unreadable: dict[str, str] = {}
+
+    def batches(indices: Sequence[int]) -> Iterator[tuple[Sequence[int], torch.Tensor]]:
+        unreadable.update({source.names[i]: f"{source.names[i]}.png: cut short" for i in indices if i in broken})
+        yield from source.batches([i for i in indices if i not in broken])
+
+    return dataclasses.replace(source, batches=batches, allowed=allowed, unreadable=unreadable)
+
+
 def run(
     logits: Sequence[np.ndarray],
     out: Path,
@@ -71,6 +83,8 @@ def run(
     truth: Callable[[int, tuple[int, int]], np.ndarray] | None = None,
     stop: Callable[[], bool] = lambda: False,
     weights: bool = False,
+    broken: Sequence[int] = (),
+    allowed: int = 0,
 ) -> list[LabelSet]:
     """Extract with ``settings`` into ``out/0``, ``out/1``, …; ``watch`` is called before every forward."""
     look_up, source = table(logits, batch)
@@ -81,6 +95,8 @@ def run(
 
     if output_size is not None:
         source = TargetImages(source.names, source.batches, source.input_size, output_size)
+    if broken:
+        source = without_some(source, broken, allowed)
     num_classes = logits[0].shape[0]
 
     @contextlib.contextmanager

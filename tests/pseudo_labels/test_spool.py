@@ -197,3 +197,23 @@ def run_named(names: list[str], out: Path) -> None:
         ExtractConfig(size=(40, 24)),
         out,
     )
+
+
+@pytest.mark.parametrize("content", ["scores", "logits", "memory", "none"])
+def test_images_that_cannot_be_read_are_left_out_and_named(content: str, tmp_path: Path) -> None:
+    lines: list[str] = []
+    (made,) = run(LOGITS, tmp_path, ESL, spool=content, broken=[3, 7], allowed=2, lines=lines)
+    assert made.thresholds["unreadable"] == {f"town/00{i}": f"town/00{i}.png: cut short" for i in (3, 7)}
+    assert made.thresholds["images"] == 8 and "left out: town/003.png: cut short" in lines
+    left = [z for i, z in enumerate(LOGITS) if i not in (3, 7)]
+    (expected,) = run(left, tmp_path / "left", ESL)
+    assert made.thresholds["classes"] == expected.thresholds["classes"]
+    assert list(hashes(made.out).values()) == list(hashes(expected.out).values())
+    (again,) = run(LOGITS, tmp_path, ESL, spool=content, broken=[3, 7], allowed=2)
+    assert not again.made and again.thresholds == made.thresholds
+    if content in ("scores", "logits"):
+        (other,) = run(LOGITS, tmp_path, PseudoLabelConfig(nu=0.2), from_spool=True, allowed=2, broken=[3, 7])
+        assert other.thresholds["unreadable"] == made.thresholds["unreadable"]
+    with pytest.raises(ValueError, match=r"target: 2 unreadable samples, data\.bad_samples allows 1; .* town/007\.png"):
+        run(LOGITS, tmp_path / "more", ESL, spool=content, broken=[3, 7], allowed=1)
+    assert not list((tmp_path / "more").rglob("*.png"))

@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from esl_dist.data.bad_samples import Bad, BadSamples
+from esl_dist.distributed import collectives
 
 Forward = Callable[[Tensor], Tensor]
 """uint8 images ``[B, 3, H, W]`` to float32 logits ``[B, C, h, w]``."""
@@ -34,6 +37,22 @@ class TargetImages:
     output_size: OutputSize | None = None
     cut: Callable[[int, Tensor], Tensor] = lambda index, logits: logits
     """The part of an image's logits ``[C, h, w]`` that is the image, where its batch holds it padded."""
+    allowed: int = 0
+    """Images that may be left out because they cannot be read."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Those that ``batches`` left out so far on this rank, with why; filled by it."""
+
+    def left_out(self) -> dict[str, str]:
+        """Images that no rank could read, by name, with why. Collective.
+
+        Raises:
+            ValueError: on all ranks, where they are more than ``allowed``.
+        """
+        found = BadSamples("target", self.allowed)
+        for share in collectives.gather_json(self.unreadable):
+            found.add(Bad(0, name, reason) for name, reason in sorted(share.items()))
+        found.check()
+        return found.found
 
 
 def logits_of(forward: Forward, source: TargetImages, indices: Sequence[int]) -> Iterator[tuple[int, Tensor]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -58,11 +58,18 @@ class Task:
     about: dict[str, Any]
     """Recorded in ``thresholds.json``: checkpoint, fingerprint, output size."""
     weights: bool = False
-    """Whether every label PNG gets one of weights beside it (see ``weights.py``)."""
+    """Whether every label PNG gets one of weights beside it (see ``label_weights.py``)."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Images that could not be read, with why; they have no label, and decide nothing."""
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def images(self) -> int:
+        """Images that get a label."""
+        return len(self.names) - len(self.left_out)
 
 
 FIRST_OPTIONS = frozenset(
@@ -75,7 +82,7 @@ default.
 
 def chosen_options(setting: PseudoLabelConfig) -> dict[str, Any]:
     """The options that decide a set, those of the first edition always, others where they are not at their default."""
-    defaults = {field.name: field.default for field in fields(setting)}
+    defaults = {option.name: option.default for option in fields(setting)}
     return {name: value for name, value in asdict(setting).items() if name in FIRST_OPTIONS or value != defaults[name]}
 
 
@@ -222,9 +229,9 @@ class Writing:
     def _check_all_seen(self, chosen: Choice, seen: list[int]) -> None:
         for windows in chosen.windows:
             counted = sum(int(limits.count.sum()) for limits in windows)
-            if seen != [len(self.task.names), counted]:
+            if seen != [self.task.images, counted]:
                 raise ValueError(
-                    f"thresholds are of {counted} pixels of {len(self.task.names)} images, labels of {seen[1]} "
+                    f"thresholds are of {counted} pixels of {self.task.images} images, labels of {seen[1]} "
                     f"of {seen[0]}: "
                     "the spool changed underneath; delete it and run again"
                 )
@@ -281,7 +288,7 @@ def summary(
             row.update(count=int(count[c]), median=None, threshold=None)
         row.update(kept=int(kept[c]), coverage=int(kept[c]) / int(count[c]) if count[c] else 0.0)
     total = {
-        "images": len(task.names),
+        "images": task.images,
         "pixels": int(count.sum()),
         "kept": int(kept.sum()),
         "coverage": int(kept.sum()) / max(int(count.sum()), 1),
@@ -299,5 +306,7 @@ def summary(
     if len(windows) > 1:
         content["windows"] = [class_rows(task.class_names, setting, limits) for limits in windows]
     hashes = dict(zip(("labels", "weights")[: 1 + task.weights], map(files.hexadecimal, digests), strict=False))
+    if task.left_out:
+        content["unreadable"] = dict(task.left_out)
     content.update(world_size=collectives.world(), **task.about, **hashes, identity=job.identity)
     return content

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from esl_dist.distributed import collectives
@@ -48,9 +48,9 @@ def share_out(found: Sequence[ShardInfo], names: Sequence[str]) -> Ownership:
     return Ownership([info for info in found if owner[info.key] == collectives.rank()], frozenset(have))
 
 
-def require_all(have: frozenset[int], names: Sequence[str]) -> None:
+def require_all(have: frozenset[int], names: Sequence[str], left_out: Collection[str] = ()) -> None:
     """``ValueError`` naming an image that no file holds."""
-    missing = [index for index in range(len(names)) if index not in have]
+    missing = [index for index, name in enumerate(names) if index not in have and name not in left_out]
     if missing:
         raise ValueError(
             f"the spool lacks {len(missing)} of {len(names)} images (the first: {names[missing[0]]}); extract "

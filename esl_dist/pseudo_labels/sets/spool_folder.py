@@ -14,10 +14,12 @@ from esl_dist.distributed.in_step import Stop, in_step
 from esl_dist.pseudo_labels.scores.kinds import Kind
 from esl_dist.pseudo_labels.sets import fingerprint as prints
 from esl_dist.pseudo_labels.sets import ownership, spool
+from esl_dist.pseudo_labels.sets.forward import TargetImages
 from esl_dist.pseudo_labels.sets.images import Readout, Spooled
 from esl_dist.pseudo_labels.sets.spool import Layout, ShardInfo
 from esl_dist.pseudo_labels.sets.spooling import Progress, Spooling, bytes_per_image, require_space
 from esl_dist.pseudo_labels.sets.teacher import Gaze
+from esl_dist.runs import Record
 
 Lack = tuple[Kind, ...] | Literal["logits"]
 
@@ -27,7 +29,7 @@ class SpoolFolder:
     """One target set's spool for one network."""
 
     folder: Path
-    names: Sequence[str]
+    images: TargetImages
     readout: Readout
     logits: bool
     """Whether a rule needs the logits themselves."""
@@ -41,7 +43,9 @@ class SpoolFolder:
         """
         found, _ = collectives.agree(lambda: spool.listing(self.folder, None))
         owned = ownership.share_out(found, self.names)
-        ownership.require_all(owned.have, self.names)
+        known = collectives.broadcast_json(self._unreadable.find() if collectives.is_main() else None) or {}
+        self.images.unreadable.update(known)
+        ownership.require_all(owned.have, self.names, self.images.left_out())
         collectives.agree(lambda: self._require(found))
         return self._images(owned.mine)
 
@@ -104,10 +108,22 @@ class SpoolFolder:
             Spooling(self.folder, layout, self.readout, self.names, shard, progress).images(gaze.logits(mine)), stop
         )
         gaze.check_canary()
+        left_out = self.images.left_out()
+        if left_out and collectives.is_main():
+            self._unreadable.write(left_out)
         found, _ = collectives.agree(lambda: spool.listing(self.folder, layout))
         owned = ownership.share_out(found, self.names)
-        ownership.require_all(owned.have, self.names)
+        ownership.require_all(owned.have, self.names, left_out)
         return self._images(owned.mine)
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self.images.names
+
+    @property
+    def _unreadable(self) -> Record[dict[str, str]]:
+        """Names of images that could not be read when the spool was made, with why."""
+        return Record(self.folder / "unreadable.json", dict[str, str], "delete it and extract again")
 
     def _extend(self, gaze: Gaze, layout: Layout, lacking: Sequence[tuple[ShardInfo, Lack]], progress: Progress) -> Any:
         for info, lack in lacking:
