@@ -66,3 +66,12 @@ class SupervisedConfig:
 
     steps: PositiveInt = 120_000
     """Optimiser steps."""
+    class_weights: str = "none"
+    """Weights of the classes in the cross-entropy, a weighted mean: none, inverse (of a class's share of the pixels),
+    median, enet, as published by name (erfnet, hrnet: Cityscapes' 19 classes), or given: ``1,2.5,…`` in the classes'
+    order, ``gate:4,road:0.5`` by name and 1 for the others.
+    """
+    rare_temperature: NonNegativeFloat = 0.0
+    """Rare-class sampling: images drawn by class, rare ones more often (DAFormer: 0.01); 0 shuffles the set."""
+    rare_pixels: NonNegativeInt = 3000
+    """Pixels of a class that an image needs, at its own size, to be drawn for it."""

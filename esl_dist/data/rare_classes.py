@@ -61,9 +61,7 @@ class RareClasses:
         images = [np.flatnonzero(counts[:, c] > min_pixels) for c in range(counts.shape[1])]
         classes = tuple(c for c, found in enumerate(images) if len(found))
         if not classes:
-            raise ValueError(
-                f"teacher.crop.rare_pixels: no source image has more than {min_pixels} pixels of any class; lower it"
-            )
+            raise ValueError(f"rare_pixels: no image has more than {min_pixels} pixels of any class; lower it")
         chosen = probability[list(classes)]
         return cls(np.cumsum(chosen / chosen.sum()), classes, tuple(images[c] for c in classes))
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from esl_dist.config.schema import Config
 from esl_dist.distributed.runtime import Runtime
@@ -24,6 +26,8 @@ class Kit:
     """fp16's; disabled for every other precision."""
     weights: Callable[[str], Mapping[str, Any] | None] = lambda stage: None
     """State dict of the segmenter that a stage ended with, by the stage's name; None for an empty name."""
+    pixels: Callable[[str], NDArray[np.int64] | None] = lambda domain: None
+    """Pixels of each class in a domain's labels (``source``, ``target``), ``[C]``; None where nobody can count them."""
 
 
 class Training(NamedTuple):

@@ -91,8 +91,19 @@ class Passes:
         for batch, weight in zip(labels, weights, strict=False):
             valid = self.labels(batch) < num_classes
             count += valid.sum() if weight is None else (self.labels(weight) * valid).sum() / 255
-        # Nothing to learn anywhere (all pixels ignored): every sum is zero, and zero over one is zero, not NaN.
-        return collectives.all_reduce_(count).clamp_min_(1 / 255).div_(self.runtime.world)
+        return self._per_rank(count, 1 / 255)
+
+    def globally_weighed(self, labels: Iterable[Tensor], weights: Tensor) -> Tensor:
+        """The same where a pixel weighs what its class does: ``weights`` by train id, ``[256]``, 0 for ignored ones."""
+        count = torch.zeros((), dtype=torch.float64, device=self.runtime.device)
+        for batch in labels:
+            count += weights[self.labels(batch).long()].sum(dtype=torch.float64)
+        return self._per_rank(count, 1e-30)
+
+    def _per_rank(self, count: Tensor, least: float) -> Tensor:
+        # Nothing to learn anywhere (all pixels ignored): every sum is zero, and zero over ``least``, which is less than
+        # any pixel's weight, is zero, not NaN.
+        return collectives.all_reduce_(count).clamp_min_(least).div_(self.runtime.world)
 
 
 class Prediction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from esl_dist.engine import checkpoint
 from esl_dist.engine.loop import Loop, new_scaler
 from esl_dist.engine.update import Updater
 from esl_dist.methods import identity
+from esl_dist.methods.counting import class_pixels
 from esl_dist.methods.kit import Kit
 from esl_dist.methods.node import Work
 from esl_dist.methods.scoring import score_final, score_while_training
@@ -117,7 +119,8 @@ class Stage:
             folder.path.mkdir(parents=True, exist_ok=True)
             folder.identity.write(self._identity(work))
         scaler = new_scaler(runtime)
-        training = self.method.build(self, Kit(config, runtime, scaler, work.weights))
+        kit = Kit(config, runtime, scaler, work.weights, functools.partial(class_pixels, work))
+        training = self.method.build(self, kit)
         updater = Updater(training.step, training.recipe, config.guard, scaler)
         loop = Loop(
             name=self.name,

@@ -21,9 +21,9 @@ OTHER_ORDER = 1 << 20
 """Added to a seed for a training that must not repeat the order of those that come after it."""
 
 
-def labelled(work: Work, dataset: Dataset, domain: DomainConfig, start: int, shift: int = 0) -> Streams:
-    """One stream of labelled images, for training on labels alone."""
-    source = stream(work, dataset, domain, 2 * work.config.run.seed + shift, start)
+def labelled(work: Work, dataset: Dataset, domain: DomainConfig, start: int, shift: int = 0, **view: Any) -> Streams:
+    """One stream of labelled images, for training on labels alone; ``view`` over the data's own options."""
+    source = stream(work, dataset, domain, 2 * work.config.run.seed + shift, start, **view)
     return Streams(uploaded(source, work.runtime.device), None, source.close)
 
 

@@ -6,15 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from esl_dist.config.check import require
 from esl_dist.config.entries import Entry
-from esl_dist.config.schema import Config
+from esl_dist.config.schema import Config, SupervisedConfig
+from esl_dist.data.rare_classes import RareClasses
 from esl_dist.distributed import ddp
+from esl_dist.distributed.collectives import agree
 from esl_dist.engine.step import Losses, Pair, Streams
 from esl_dist.labels import protocol
+from esl_dist.losses.class_weights import COUNTED, class_weights
 from esl_dist.methods import identity
+from esl_dist.methods.counting import class_counts
 from esl_dist.methods.kit import Kit, Training
 from esl_dist.methods.networks import passes_of, segmenter_recipe, trained_segmenter
 from esl_dist.methods.node import Node, Work
@@ -26,12 +31,16 @@ from esl_dist.methods.streams import OTHER_ORDER, labelled, source_of
 
 @dataclass
 class Supervised:
-    """``CE(main) + aux_weight * CE(aux)``, a mean over the valid pixels of the global batch."""
+    """``CE(main) + aux_weight * CE(aux)``, a mean over the valid pixels of the global batch, weighted by class if asked
+    for.
+    """
 
     segmenter: nn.Module
     passes: Passes
     num_classes: int
     aux_weight: float = 0.1
+    class_weights: Tensor | None = None
+    """Weight of a pixel by its train id, float32 ``[256]``, 0 for ignored ones; None where all weigh alike."""
     needs_target: bool = False
 
     @property
@@ -40,17 +49,19 @@ class Supervised:
 
     def step(self, micro: Sequence[Pair]) -> Losses:
         """Gradients of one optimiser step, summed over its micro-batches."""
-        valid = self.passes.globally_valid(
-            (pair.source.labels for pair in micro if pair.source.labels is not None), self.num_classes
-        )
+        labels = [pair.source.labels for pair in micro if pair.source.labels is not None]
+        if self.class_weights is None:
+            valid = self.passes.globally_valid(labels, self.num_classes)
+        else:
+            valid = self.passes.globally_weighed(labels, self.class_weights)
         losses: Losses = {}
         for pair in micro:
             assert pair.source.labels is not None
             with ddp.sync_if(self.segmenter, pair is micro[-1]):
                 prediction = self.passes.forward(self.segmenter, pair.source.images)
-                loss, parts = cross_entropy(
-                    prediction, self.passes.labels(pair.source.labels), valid, (1.0, self.aux_weight), "source"
-                )
+                found = self.passes.labels(pair.source.labels)
+                weights = None if self.class_weights is None else self.class_weights[found.long()]
+                loss, parts = cross_entropy(prediction, found, valid, (1.0, self.aux_weight), "source", weights)
                 self.passes.backward(loss)
             add_losses(losses, parts)
         return losses
@@ -93,21 +104,42 @@ class OnLabels:
         ]
 
     def identity(self, stage: Stage, config: Config) -> dict[str, Any]:
-        return identity.options(config, ("data", "model", "optim"))
+        own: SupervisedConfig = getattr(config, self.name)
+        named = ("class_weights", "rare_temperature", "rare_pixels")
+        return {
+            **identity.options(config, ("data", "model", "optim")),
+            **{f"{self.name}.{name}": getattr(own, name) for name in named},
+        }
 
     def build(self, stage: Stage, kit: Kit) -> Training:
         config = kit.config
         initial = kit.weights(stage.needs.get("init", ""))
         segmenter = trained_segmenter(kit, initial, learns_aux=config.align.source_aux > 0)
-        classes = protocol(config.data.protocol).num_classes
-        step = Supervised(segmenter, passes_of(kit), classes, config.align.source_aux)
+        classes = protocol(config.data.classes).num_classes
+        weights = self._weights(kit, getattr(config, self.name).class_weights)
+        step = Supervised(segmenter, passes_of(kit), classes, config.align.source_aux, weights)
         return Training(step, segmenter_recipe(config.optim, stage.steps))
+
+    def _weights(self, kit: Kit, words: str) -> Tensor | None:
+        """By train id, ``[256]``."""
+        if words == "none":
+            return None
+        table = protocol(kit.config.data.classes)
+        pixels = kit.pixels("target" if self.on_target else "source") if words in COUNTED else None
+        by_id = torch.zeros(256, dtype=torch.float32)
+        by_id[: table.num_classes] = torch.from_numpy(agree(lambda: class_weights(words, table, pixels)))
+        return by_id.to(kit.runtime.device)
 
     def streams(self, stage: Stage, work: Work, start: int) -> Streams:
         data = work.config.data
         dataset, domain = (work.target, data.target) if self.on_target else (source_of(work, stage), data.source)
+        own: SupervisedConfig = getattr(work.config, self.name)
+        view: dict[str, Any] = {}
+        if own.rare_temperature:
+            counts = class_counts(work, dataset)[:, : protocol(data.classes).num_classes]
+            view["rare"] = agree(lambda: RareClasses.of(counts, own.rare_temperature, own.rare_pixels))
         # Initial weights see another order, so that no stage repeats it; the stages that are compared share theirs.
-        return labelled(work, dataset, domain, start, OTHER_ORDER if self.from_scratch else 0)
+        return labelled(work, dataset, domain, start, OTHER_ORDER if self.from_scratch else 0, **view)
 
     def finish(self, stage: Stage, work: Work) -> None:
         """Nothing beside scores."""

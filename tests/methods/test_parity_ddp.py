@@ -29,6 +29,7 @@ CLASSES, SIZE = 7, (48, 64)
 GUIDED = AlignConfig("maxsquare", weight=0.5, weight_aux=0.0, self_guidance=True, guidance_threshold=0.2)
 STAGES = {
     "source": None,
+    "source by class": None,
     "none": AlignConfig("none"),
     "bn": AlignConfig("bn"),
     "adaptsegnet": AlignConfig("adaptsegnet", weight=0.5, weight_aux=0.2),
@@ -103,7 +104,8 @@ def build(name: str, runtime: Runtime) -> Supervised | Adaptation:
     passes = Passes(runtime)
     wrapped = ddp.wrap(segmenter, runtime)
     if config is None:
-        return Supervised(wrapped, passes, CLASSES)
+        weights = torch.cat([torch.tensor([1, 0.01, 0.3, 0.2, 0.9, 0.05, 0.5]), torch.zeros(256 - CLASSES)])
+        return Supervised(wrapped, passes, CLASSES, class_weights=weights if name.endswith("by class") else None)
     discriminators: dict[str, nn.Module] = {
         head: ddp.wrap(Discriminator(CLASSES, ndf=8), runtime)
         for head in discriminated(config.objective, config, multi_level)

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
-import torch
-
 from esl_dist.config.teacher import TeacherConfig
-from esl_dist.data import census
 from esl_dist.data.crops import CropRule
-from esl_dist.data.dataset import Dataset
 from esl_dist.data.margins import NONE, OF_CROP, OF_ORIGINAL
 from esl_dist.data.rare_classes import RareClasses
 from esl_dist.data.upload import uploaded
-from esl_dist.distributed import collectives
-from esl_dist.distributed.in_step import in_step
 from esl_dist.engine.step import Streams
 from esl_dist.labels import protocol
+from esl_dist.methods.counting import class_counts
 from esl_dist.methods.node import Work
 from esl_dist.methods.stage import Stage
 from esl_dist.methods.streams import source_of, stream
-
-log = logging.getLogger(__name__)
 
 
 def cropped_domains(work: Work, stage: Stage, options: TeacherConfig, start: int) -> Streams:
@@ -44,7 +34,7 @@ def cropped_domains(work: Work, stage: Stage, options: TeacherConfig, start: int
     source = source_of(work, stage)
     rare = None
     if crop.temperature > 0:
-        counts = _counts(work, source)[:, : protocol(data.classes).num_classes]
+        counts = class_counts(work, source)[:, : protocol(data.classes).num_classes]
         rare = RareClasses.of(counts, crop.temperature, crop.rare_pixels)
     wanted = crop.rare_crop if rare else 0
     of_source = None if whole else CropRule(crop.size, crop.largest, wanted=wanted)
@@ -63,26 +53,3 @@ def cropped_domains(work: Work, stage: Stage, options: TeacherConfig, start: int
         second.close()
 
     return Streams(uploaded(first, device), uploaded(second, device), close)
-
-
-def _counts(work: Work, source: Dataset) -> census.Counts:
-    """Pixels of each class in each source image, counted by all ranks together, or as an earlier run counted them."""
-    data = work.config.data
-    file = census.cache_file(source, Path(data.root, data.prepared, "census")) if data.prepared else None
-    found = collectives.agree(lambda: census.read(file, len(source)))
-    everywhere = collectives.all_sum(int(found is not None)) == work.runtime.world
-    if found is not None and everywhere:
-        return found
-    log.info("counting the pixels of each class in %d source images, once", len(source))
-    counts = torch.zeros((len(source), 256), dtype=torch.int64)
-
-    def work_through() -> Generator[None, None, None]:
-        for index, row in census.counted(source, range(work.runtime.rank, len(source), work.runtime.world)):
-            counts[index] = torch.from_numpy(row)
-            yield
-
-    in_step(work_through(), lambda: work.stop.local, every=16)
-    collectives.all_reduce_(counts)
-    if work.runtime.is_main:
-        census.keep(file, counts.numpy())
-    return counts.numpy()
