@@ -28,6 +28,7 @@ from esl_dist.data.loader import Batch
 from esl_dist.data.upload import uploaded
 from esl_dist.distributed import ddp
 from esl_dist.distributed.runtime import Runtime, set_arithmetic
+from esl_dist.engine.capture import obstacle, own_stream
 from esl_dist.engine.loop import new_scaler
 from esl_dist.engine.step import Losses, Pair
 from esl_dist.engine.update import Updater
@@ -80,7 +81,8 @@ class OwnStep:
     def __init__(self, stage: str, config: Config, runtime: Runtime, pairs: Sequence[Pair]) -> None:
         planned, scaler = stage_plan(stage, config), new_scaler(runtime)
         self.stage, recipe = planned.method.build(planned, Kit(config, runtime, scaler))
-        self.updater = Updater(self.stage, recipe, config.guard, scaler)
+        why = obstacle(config.run.capture, runtime, self.stage)
+        self.updater = Updater(self.stage, recipe, config.guard, scaler, "" if why else stage)
         self.source = uploaded(cycle(pair.source for pair in pairs), runtime.device)
         self.target = uploaded(cycle(pair.target for pair in pairs if pair.target), runtime.device)
 
@@ -127,11 +129,15 @@ class OwnStep:
         objective = getattr(self.stage, "objective", None)
         watched += [(objective, "discriminator_pass", "D")] if objective else []
         watched += [(self.updater.scaler, "step", "optimiser"), (self.updater, "_agree", "agreement")]
+        device_step = self.updater.device_step
+        watched += [(device_step, "_update", "optimiser"), (device_step, "_agree", "agreement")]
+        captured, self.updater.device_step.captured = self.updater.device_step.captured, None  # a graph has no phases
         for holder, method, name in watched:
             timed(holder, method, name)
         try:
             yield times
         finally:
+            self.updater.device_step.captured = captured
             for holder, method, _ in watched:
                 delattr(holder, method)
 
@@ -182,8 +188,8 @@ def contestants(stage: str, config: Config, runtime: Runtime, precisions: Sequen
             )
         )
     for precision in precisions:
-        own = OwnStep(stage, config, dataclasses.replace(runtime, precision=precision), pairs)
         for deterministic in (True, False) if runtime.device.type == "cuda" else (True,):
+            own = OwnStep(stage, config, dataclasses.replace(runtime, precision=precision), pairs)
             name = f"esl_dist {precision}" + (", not deterministic" if not deterministic else "")
             found.append(Contestant(name, precision, deterministic, own.step, own))
     return found
@@ -194,7 +200,7 @@ def peak_mib(stage: str, words: Sequence[str], file: str | None, which: str) -> 
     a GPU the device's.
     """
     config = default_config(words, file)
-    with Runtime.start(config.run, RECORDS) as runtime:
+    with Runtime.start(config.run, RECORDS) as runtime, own_stream(runtime.device, config.run.capture != "off"):
         peak = Peak()
         kind, precision = which.split()[:2]
         set_arithmetic("not deterministic" not in which and kind != "plain", precision)
@@ -206,7 +212,7 @@ def peak_mib(stage: str, words: Sequence[str], file: str | None, which: str) -> 
                 plain.step(index, pairs[0], images)
         else:
             own = OwnStep(stage, config, dataclasses.replace(runtime, precision=precision), pairs)
-            for index in range(3):
+            for index in range(8 if runtime.device.type == "cuda" else 3):  # until its graph is captured
                 own.step(index)
         return (
             torch.cuda.max_memory_allocated(runtime.device) / (1 << 20) if runtime.device.type == "cuda" else peak.mib()
@@ -252,7 +258,7 @@ def run(
 ) -> dict[str, Any]:
     """Measure; every rank of a start by torchrun takes part, and the figures are rank 0's."""
     config = default_config(words, file)
-    with Runtime.start(config.run, RECORDS) as runtime:
+    with Runtime.start(config.run, RECORDS) as runtime, own_stream(runtime.device, config.run.capture != "off"):
         cuda = runtime.device.type == "cuda"
         measured = contestants(stage, config, runtime, precisions or (("bf16", "fp32") if cuda else ("fp32", "bf16")))
         steps, index = 20 if cuda else 1, 0

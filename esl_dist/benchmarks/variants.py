@@ -42,10 +42,12 @@ class Variant:
 VARIANTS = (
     Variant("plain fp32", precision="fp32", plain=True),
     Variant("plain tf32", precision="tf32", plain=True),
-    Variant("eager"),
-    Variant("eager norm", ("run.kernels=[norm]",)),
-    Variant("eager heads", ("run.kernels=[heads]",)),
-    Variant("eager all kernels", ("run.kernels=[norm,heads]",)),
+    Variant("eager", ("run.capture=off",)),
+    Variant("captured"),
+    Variant("captured norm", ("run.kernels=[norm]",)),
+    Variant("captured heads", ("run.kernels=[heads]",)),
+    Variant("captured all kernels", ("run.kernels=[norm,heads]",)),
+    Variant("eager all kernels", ("run.capture=off", "run.kernels=[norm,heads]")),
 )
 
 
@@ -108,7 +110,7 @@ def _measure(variant: Variant, stage: str, words: Sequence[str], runtime: Runtim
     set_arithmetic(not variant.plain, precision)
     kernels.choose(config.run.kernels if device.type == "cuda" else ())
     began = time.perf_counter()
-    with own_stream(device):
+    with own_stream(device, config.run.capture != "off"):
         step = _step(variant, stage, config, dataclasses.replace(runtime, precision=precision))
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)

@@ -49,6 +49,9 @@ class RunConfig:
     """Compile the networks with torch.compile: a slower first step, then fused kernels; needs a C++ compiler on a CPU,
     Triton on a GPU.
     """
+    capture: Literal["auto", "on", "off"] = "auto"
+    """Training steps as CUDA graphs, where the device takes a step alone; ``auto`` on one rank, ``on`` on several too.
+    """
     kernels: tuple[Literal["norm", "heads"], ...] = ()
     """Kernels of this package in place of chains of torch's, on CUDA: norm (batch norm, residual and ReLU), heads (the
     pyramid's sum of taps). They need Triton and round differently.

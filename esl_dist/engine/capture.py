@@ -19,10 +19,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from esl_dist.distributed.runtime import Runtime
+from esl_dist.engine.step import DeviceAlone
+
 log = logging.getLogger(__name__)
 
-WARM = 3
-"""Eager steps of a shape before its capture."""
+WARM, WARM_OF_RANKS = 3, 11
+"""Eager steps of a shape before its capture; DDP looks at its own first ten."""
 
 Outcome = dict[str, Tensor]
 """What a step says of itself, on the device, by name."""
@@ -55,11 +58,11 @@ class CudaGraphs:
 
 
 @contextlib.contextmanager
-def own_stream(device: torch.device) -> Iterator[None]:
+def own_stream(device: torch.device, wanted: bool = True) -> Iterator[None]:
     """Everything inside is launched on a stream that can be captured: the default stream cannot, and what DDP and
     autograd make remembers its stream.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or not wanted:
         yield
         return
     stream = torch.cuda.Stream(device)
@@ -67,6 +70,27 @@ def own_stream(device: torch.device) -> Iterator[None]:
     with torch.cuda.stream(stream):
         yield
     torch.cuda.current_stream(device).wait_stream(stream)
+
+
+def obstacle(mode: str, runtime: Runtime, train_step: object) -> str:
+    """Why steps are not to be captured, in words; empty if they are. ``mode`` is ``run.capture``."""
+    if mode == "off":
+        return "run.capture=off"
+    if runtime.device.type != "cuda":
+        return "there is no GPU"
+    if not isinstance(train_step, DeviceAlone):
+        return "this method does not say that the device can take its step alone"
+    if train_step.host_work:
+        return train_step.host_work
+    if runtime.precision == "fp16":
+        return "fp16 finds its loss scale on the host"
+    if runtime.world > 1 and mode == "auto":
+        return "not yet measured on several ranks (run.capture=on tries it)"
+    return ""
+
+
+def _alone(well: bool) -> bool:
+    return well
 
 
 class _Graph:
@@ -87,6 +111,7 @@ class Captured:
     Args:
         state: every tensor that ``work`` changes in place, for the comparison of a captured with an eager step.
         title: names the stage in what is logged.
+        agree: of several ranks, whether all are well.
     """
 
     def __init__(
@@ -96,7 +121,9 @@ class Captured:
         title: str,
         graphs: Graphs | None = None,
         warm: int = WARM,
+        agree: Callable[[bool], bool] = _alone,
     ) -> None:
+        self._agree = agree
         self._work, self._state, self._title, self._warm = work, state, title, warm
         self._graphs: Graphs = graphs or CudaGraphs()
         self._made: dict[Any, _Graph] = {}
@@ -118,17 +145,10 @@ class Captured:
 
     def _first(self, key: Any, batches: Any) -> Outcome:
         """Capture, replay, and repeat the same step eagerly: whichever is kept, one step has been made."""
-        static = _copy(batches)
-        try:
-            replay, outcome = self._graphs.capture(lambda: self._work(static))
-        except (
-            RuntimeError,
-            ValueError,
-            TypeError,
-        ) as error:  # torch's words for what cannot be captured, of many kinds
-            self._refuse(f"cannot be captured ({(str(error).splitlines() or [type(error).__name__])[0]})")
+        graph, why = self._capture(batches)
+        if not self._agree(graph is not None) or graph is None:
+            self._refuse(why or "cannot be captured on another rank")
             return self._work(batches)
-        graph = _Graph(static, replay, outcome)
         before = [tensor.clone() for tensor in self._state()]
         found = graph.run(batches)
         after = [tensor.clone() for tensor in self._state()]
@@ -136,13 +156,22 @@ class Captured:
             tensor.copy_(value)
         expected = self._work(batches)
         differing = [name for name, value in expected.items() if not _same(value, found[name])]
-        if differing or not all(_same(a, b) for a, b in zip(self._state(), after, strict=True)):
-            self._refuse(
-                f"captured does not give the bits of the eager step ({', '.join(differing) or 'weights or state'})"
-            )
-        else:
+        if not all(_same(a, b) for a, b in zip(self._state(), after, strict=True)):
+            differing.append("weights or state")
+        if self._agree(not differing):
             self._made[key] = graph
+        else:
+            what = ", ".join(differing) or "another rank's"
+            self._refuse(f"does not have the bits of the eager step when it is captured ({what})")
         return expected
+
+    def _capture(self, batches: Any) -> tuple[_Graph | None, str]:
+        """The graph, or why there is none."""
+        static = _map(batches, torch.clone)
+        try:
+            return _Graph(static, *self._graphs.capture(lambda: self._work(static))), ""
+        except (RuntimeError, ValueError, TypeError) as error:  # torch has many words for what it cannot capture
+            return None, f"cannot be captured ({(str(error).splitlines() or [type(error).__name__])[0]})"
 
     def _refuse(self, why: str) -> None:
         self.refused = why
@@ -173,10 +202,6 @@ def _tensors(tree: Any) -> list[Tensor]:
     found: list[Tensor] = []
     _map(tree, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
     return found
-
-
-def _copy(batches: Any) -> Any:
-    return _map(batches, torch.clone)
 
 
 def _fill(static: Any, batches: Any) -> None:

@@ -42,6 +42,15 @@ class Carries(Protocol):
 
 
 @runtime_checkable
+class DeviceAlone(Protocol):
+    """A step that can say whether the device takes it alone, as a captured one must be."""
+
+    @property
+    def host_work(self) -> str:
+        """What the host decides from step to step (draws, numbers, waits), in words; empty: nothing."""
+
+
+@runtime_checkable
 class Remembers(Protocol):
     """A step whose next one depends on more than its networks and its batches; both methods are called by all ranks."""
 

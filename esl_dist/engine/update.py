@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from esl_dist.config.schema import GuardConfig
 from esl_dist.distributed import collectives, ddp
+from esl_dist.engine.device_step import DeviceStep, Parts
 from esl_dist.engine.ema import Ema
 from esl_dist.engine.optim import Optimizers, Recipe, set_rate
 from esl_dist.engine.step import Carries, Losses, Pair, TrainStep
@@ -69,16 +70,18 @@ class Updater:
     """Applies a stage's gradients. State: the optimisers, the fp16 scaler, the count of refused steps and the networks
     with their average.
 
-    On a GPU the host does not wait for the verdict on a step: torch's fused optimisers read it on the device and leave
-    weights and state as they were if any rank's gradients are not finite. The host reads it in the step after, before
-    that one updates anything, so an error comes up to one step late and finds the state of its step. Other optimisers,
-    fp16 and averaged weights wait.
+    On a GPU the host does not wait for the verdict on a step: the device takes the whole step by itself
+    (``engine.device_step``), and leaves weights and state as they were if any rank's gradients are not finite. The host
+    reads the verdict in the step after; where it ends the training, no step after it is taken either, so an error comes
+    up to one step late and finds the state of its step. Optimisers that are not torch's fused ones, and fp16, wait.
     """
 
     train_step: TrainStep
     recipe: Recipe
     guard: GuardConfig
     scaler: torch.amp.GradScaler
+    capture_as: str = ""
+    """Title of the stage, if its steps are to be captured where they can be."""
     optimizers: Optimizers = field(init=False)
     ema: Ema | None = field(init=False)
     skipped_in_a_row: int = 0
@@ -93,7 +96,9 @@ class Updater:
         self._pending: Verdict | None = None
         self._device = next(parameter.device for network in trained.values() for parameter in network.parameters())
         fused = all(isinstance(o, FUSED) and o.defaults["fused"] for o in self.optimizers.values())
-        self.deferred = self._device.type == "cuda" and fused and not self.scaler.is_enabled() and self.ema is None
+        self.parts = Parts(self.train_step, self.optimizers, self.recipe.clip, self.ema)
+        self.device_step = DeviceStep(self.parts, self._device, self.guard.non_finite == "stop", self.capture_as)
+        self.deferred = self._device.type == "cuda" and fused and not self.scaler.is_enabled()
 
     def networks(self) -> nn.ModuleDict:
         """Every network by its name in a checkpoint, unwrapped: those that train and those that are carried.
@@ -118,21 +123,22 @@ class Updater:
                 refused.
         """
         set_rate(self.optimizers, self.recipe.schedule(index))
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad()  # to None, which is what torch's does without an argument and apex's takes none
+        bad = sum(len(batch.bad) for pair in micro for batch in pair if batch is not None)
+        # A fused SGD makes its first momentum without looking at the verdict, so there has to be one already.
+        if self.deferred and all(optimizer.state for optimizer in self.optimizers.values()):
+            flags, losses = self.device_step(micro, stop, bad, self.ema.share(index) if self.ema else 0.0)
+            before = self.settle()
+            self._pending = Verdict(index, losses, flags)
+            return losses, before
+        self.parts.zero()
         losses = self.train_step.step(micro)
         for optimizer in self.optimizers.values():
             self.scaler.unscale_(optimizer)
         before = self.settle()
-        flags = self._agree(stop, sum(len(batch.bad) for pair in micro for batch in pair if batch is not None))
-        self._pending = Verdict(index, losses, flags)
-        # A fused SGD makes its first momentum without looking at the verdict, so there has to be one already.
-        if self.deferred and all(optimizer.state for optimizer in self.optimizers.values()):
-            self._update(index, (flags[0] > 0).float())
-            return losses, before
+        self._pending = Verdict(index, losses, self._agree(stop, bad))
         status = self.settle()
         if status.taken:
-            self._update(index, None)
+            self._update(index)
         return losses, before.also(status)
 
     def settle(self) -> Status:
@@ -147,18 +153,11 @@ class Updater:
             self._refuse(pending.index, pending.losses)
         return status
 
-    def _update(self, index: int, refused: Tensor | None) -> None:
-        """Clip and step; where ``refused`` (0-dim, on the device) is 1, the fused optimisers change nothing."""
-        for name, norm in self.recipe.clip.items():
-            network = ddp.inner(self.train_step.networks[name])
-            nn.utils.clip_grad_norm_([p for p in network.parameters() if p.grad is not None], norm)
+    def _update(self, index: int) -> None:
+        self.parts.clip_gradients()
         with phase("optimiser"):
             for optimizer in self.optimizers.values():
-                if refused is not None:
-                    optimizer.found_inf = refused  # type: ignore[attr-defined]
                 self.scaler.step(optimizer)
-                if refused is not None:
-                    del optimizer.found_inf  # type: ignore[attr-defined]
         self.scaler.update()
         if self.ema:
             self.ema.update(index)
@@ -168,17 +167,9 @@ class Updater:
         """One small all-reduce, so that no rank steps, stops or gives up alone; a ``Verdict``'s flags, on
         the device.
         """
-        grads = [
-            p.grad
-            for network in self.train_step.networks.values()
-            for p in ddp.inner(network).parameters()
-            if p.grad is not None
-        ]
-        norms = torch._foreach_norm(grads, ord=float("inf"))
-        finite = torch.isfinite(torch.stack([n.float() for n in norms]).sum())
         own = torch.tensor([0, stop, bad], dtype=torch.int64)
         flags = own.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else own
-        flags[0] = ~finite
+        flags[0] = self.parts.not_finite()
         return collectives.all_reduce_(flags)
 
     def _refuse(self, index: int, losses: Losses) -> None:

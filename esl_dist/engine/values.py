@@ -17,15 +17,17 @@ DEPTH = 4
 
 
 class HostValues:
-    """``count`` float32 numbers, ``[count]`` on the device; element ``i`` as the 0-dim ``values[i]``, at one address
-    for good.
+    """``count`` numbers, ``[count]`` on the device; element ``i`` as the 0-dim ``values[i]``, at one address for good.
+
+    float32 on CUDA, as its fused optimisers want their rates, else float64.
     """
 
     def __init__(self, count: int, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self.all = torch.zeros(count, dtype=torch.float32, device=device)
+        dtype = torch.float32 if self._cuda else torch.float64
+        self.all = torch.zeros(count, dtype=dtype, device=device)
         self.values: tuple[Tensor, ...] = self.all.unbind()
-        self._slots = [torch.zeros(count, dtype=torch.float32, pin_memory=self._cuda) for _ in range(DEPTH)]
+        self._slots = [torch.zeros(count, dtype=dtype, pin_memory=self._cuda) for _ in range(DEPTH)]
         self._read: list[torch.cuda.Event | None] = [None] * DEPTH
         self._next = 0
 

@@ -14,6 +14,7 @@ from esl_dist.config.schema import Config
 from esl_dist.distributed import collectives
 from esl_dist.distributed.collectives import agree
 from esl_dist.engine import checkpoint
+from esl_dist.engine.capture import obstacle, own_stream
 from esl_dist.engine.loop import Loop, new_scaler
 from esl_dist.engine.update import Updater
 from esl_dist.methods import identity
@@ -118,10 +119,20 @@ class Stage:
         if runtime.is_main:
             folder.path.mkdir(parents=True, exist_ok=True)
             folder.identity.write(self._identity(work))
+        with own_stream(runtime.device, config.run.capture != "off"):
+            self._train(work)
+        agree(lambda: self._record_end(work) if runtime.is_main else None)
+        work.tracker.record(events.Stage(self.name, "done", seconds=time.monotonic() - began))
+
+    def _train(self, work: Work) -> None:
+        config, runtime, folder = work.config, work.runtime, work.run.stage(self.name)
         scaler = new_scaler(runtime)
         kit = Kit(config, runtime, scaler, work.weights, functools.partial(class_pixels, work))
         training = self.method.build(self, kit)
-        updater = Updater(training.step, training.recipe, config.guard, scaler)
+        why = obstacle(config.run.capture, runtime, training.step)
+        if why and runtime.device.type == "cuda":
+            log.info("%s: steps are not captured: %s", self.name, why)
+        updater = Updater(training.step, training.recipe, config.guard, scaler, "" if why else self.name)
         loop = Loop(
             name=self.name,
             folder=folder.path,
@@ -140,8 +151,6 @@ class Stage:
         advice = memory.training_advice(config, runtime.precision)
         with memory.explained(f"{self.name}: training", advice, history):
             loop.run()
-        agree(lambda: self._record_end(work) if runtime.is_main else None)
-        work.tracker.record(events.Stage(self.name, "done", seconds=time.monotonic() - began))
 
     def finish(self, work: Work) -> None:
         self.method.finish(self, work)

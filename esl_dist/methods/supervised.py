@@ -42,6 +42,7 @@ class Supervised:
     class_weights: Tensor | None = None
     """Weight of a pixel by its train id, float32 ``[256]``, 0 for ignored ones; None where all weigh alike."""
     needs_target: bool = False
+    host_work: str = ""
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:

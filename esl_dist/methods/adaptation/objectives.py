@@ -51,6 +51,12 @@ class Objective:
         """By head, as wrapped; at most one term has any."""
         return {head: network for term in self._adversarial() for head, network in term.discriminators.items()}
 
+    @property
+    def host_work(self) -> str:
+        """See ``engine.step.DeviceAlone``."""
+        own = [term for term in self.terms if isinstance(term, UserTerm)]
+        return f"{own[0].function.__name__} may decide on the host" if own else ""
+
     def target_loss(self, prediction: Prediction, passes: Passes) -> tuple[Tensor, Losses]:
         total, parts = prediction.zero(), Losses()
         for term in self.terms:

@@ -5,7 +5,8 @@ One step, as in ADVENT's algorithm:
 
 1. source forward: cross-entropy of both heads, backward;
 2. target forward: alignment loss with the discriminators frozen, plus - in self-training - cross-entropy on
-pseudo-labels, backward; 3. each discriminator on the detached source and target maps, backward;
+   pseudo-labels, backward;
+3. each discriminator on the detached source and target maps, backward;
 4. every optimiser steps (in ``engine/update.py``).
 
 DRSL's second head adds its losses to the backwards of 1 and 2 (``stages/modes.py``).
@@ -51,6 +52,12 @@ class Adaptation:
     self_training: SelfTraining | None = None
     modes: Modes | None = None
     needs_target: bool = True
+
+    @property
+    def host_work(self) -> str:
+        if self.modes:
+            return "DRSL's second head draws its pixels on the host"
+        return self.objective.host_work if self.objective else ""
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
