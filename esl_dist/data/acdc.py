@@ -18,6 +18,9 @@ CONDITIONS = ("fog", "night", "rain", "snow")
 SPLITS = ("train", "val", "test")
 
 
+ORIGIN = "rgb_anon_trainvaltest.zip and gt_trainval.zip of acdc.vision.ee.ethz.ch"
+
+
 def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
     """Names are ``<condition>/<sequence>/<frame>``. ``domain.labels``: one of the conditions, which names then lack;
     empty takes all four.
@@ -34,4 +37,12 @@ def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
         )
     condition = domain.labels or "*"
     labels = f"gt/{condition}/{split}" if split != "test" else ""
-    return Layout("acdc", f"rgb_anon/{condition}/{split}", labels, "*_rgb_anon", "*_gt_labelIds", encoding="cityscapes")
+    return Layout(
+        "acdc",
+        f"rgb_anon/{condition}/{split}",
+        labels,
+        "*_rgb_anon",
+        "*_gt_labelIds",
+        encoding="cityscapes",
+        origin=ORIGIN,
+    )

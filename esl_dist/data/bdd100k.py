@@ -20,6 +20,9 @@ SPLITS = ("train", "val", "test")
 _TREES = (("images/10k", "labels/sem_seg/masks", "*"), ("seg/images", "seg/labels", "*_train_id"))
 
 
+ORIGIN = "bdd100k_images_10k.zip and bdd100k_sem_seg_labels_trainval.zip of bdd-data.berkeley.edu"
+
+
 def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
     """Names are the stems.
 
@@ -31,4 +34,6 @@ def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
     above = "bdd100k/" if (root / "bdd100k").is_dir() else ""
     images, labels, name = next((tree for tree in _TREES if (root / above / tree[0]).is_dir()), _TREES[0])
     where = f"{above}{labels}/{split}" if split != "test" else ""
-    return Layout("bdd100k", f"{above}{images}/{split}", where, "*", name, encoding="cityscapes_train_ids")
+    return Layout(
+        "bdd100k", f"{above}{images}/{split}", where, "*", name, encoding="cityscapes_train_ids", origin=ORIGIN
+    )

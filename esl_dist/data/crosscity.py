@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from esl_dist.config.schema import DomainConfig
 from esl_dist.data.layout import Layout
 
+ORIGIN = "the archive of yihsinchen.github.io/segmentation_adaptation"
+
 
 def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
     """``domain.labels``: the city's folder below the root (Rome, Rio, Tokyo, Taipei); empty where the root is the
@@ -28,4 +30,6 @@ def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
         raise ValueError(f"crosscity: labels={domain.labels} is no city folder; set it to Rome, Rio, Tokyo or Taipei")
     part = known[split.lower()]
     labels = str(where / "Labels" / part) if part == "Test" else ""
-    return Layout("crosscity", str(where / "Images" / part), labels, label_name="*_eval", encoding="crosscity")
+    return Layout(
+        "crosscity", str(where / "Images" / part), labels, label_name="*_eval", encoding="crosscity", origin=ORIGIN
+    )

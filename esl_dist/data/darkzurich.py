@@ -16,6 +16,12 @@ from esl_dist.data.layout import Layout
 SPLITS = ("train", "val", "test")
 
 
+ORIGIN = (
+    "Dark_Zurich_train_anon.zip, Dark_Zurich_val_anon.zip and Dark_Zurich_test_anon.zip"
+    " of www.trace.ethz.ch/publications/2019/GCMA_UIoU"
+)
+
+
 def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
     """Names are ``<sequence>/<frame>``.
 
@@ -25,4 +31,12 @@ def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
     if split not in SPLITS:
         raise ValueError(f"darkzurich: split {split!r} is unknown; set it to train, val or test")
     labels = "gt/val/night" if split == "val" else ""
-    return Layout("darkzurich", f"rgb_anon/{split}/night", labels, "*_rgb_anon", "*_gt_labelIds", encoding="cityscapes")
+    return Layout(
+        "darkzurich",
+        f"rgb_anon/{split}/night",
+        labels,
+        "*_rgb_anon",
+        "*_gt_labelIds",
+        encoding="cityscapes",
+        origin=ORIGIN,
+    )

@@ -36,11 +36,12 @@ _OTHER_IMAGES = (
 )
 
 
-def folder(root: Path, inside: str, what: str) -> Path:
+def folder(root: Path, inside: str, what: str, origin: str = "") -> Path:
     """``root/inside`` if it is a folder.
 
     Args:
         what: whose layout this is, for the message.
+        origin: which files of the owner's it comes from, and where they are.
 
     Raises:
         ValueError: it is not there; the message says where something like it is, if anywhere near.
@@ -48,7 +49,9 @@ def folder(root: Path, inside: str, what: str) -> Path:
     wanted = root / inside
     if wanted.is_dir():
         return wanted
-    raise ValueError(f"{what}: no folder {wanted}; {_guess(root, inside)}")
+    guess = _guess(root, inside)
+    hint = f" (it comes in {origin})" if origin and not guess.startswith("did you mean") else ""
+    raise ValueError(f"{what}: no folder {wanted}; {guess}{hint}")
 
 
 def _guess(root: Path, inside: str) -> str:

@@ -16,6 +16,9 @@ from esl_dist.data.layout import Layout
 DENSITIES = ("0.02", "0.01", "0.005")
 
 
+ORIGIN = "leftImg8bit_trainvaltest_foggy.zip and gtFine_trainvaltest.zip of www.cityscapes-dataset.com"
+
+
 def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
     """Names are ``<city>/<id>``. ``domain.labels``: the density (attenuation per metre); empty takes 0.02.
 
@@ -35,4 +38,5 @@ def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
         name,
         "*_gtFine_labelIds",
         encoding="cityscapes",
+        origin=ORIGIN,
     )

@@ -40,6 +40,8 @@ class Layout:
     """Decoder of a label file."""
     split_list: str = ""
     """Name of a split that is no folder but a list ``<root>/<name>.txt``; empty for all images."""
+    origin: str = ""
+    """Which files of the owner's hold images and labels, and where they are: for who misses a folder."""
 
 
 def open_layout(
@@ -62,7 +64,7 @@ def open_layout(
         ValueError: a missing folder, no image, an image without a label, a bad list, or classes that the encoding
             cannot give.
     """
-    images = _below(root, layout.images, layout.what, layout.image_name, files.IMAGE_SUFFIXES)
+    images = _below(root, layout.images, layout, layout.image_name, files.IMAGE_SUFFIXES)
     if not images:
         ending = f"{layout.image_name}.png or .jpg" if layout.image_name != "*" else ".png or .jpg"
         raise ValueError(f"{layout.what}: no {ending} image in {root / layout.images}")
@@ -71,7 +73,7 @@ def open_layout(
     names = files.listed(list_file, images, layout.image_name) if list_file else list(images)
     label_files = None
     if labelled and layout.labels:
-        found = _below(root, layout.labels, layout.what, layout.label_name, (".png",))
+        found = _below(root, layout.labels, layout, layout.label_name, (".png",))
         label_files = files.paired(names, found, root / layout.labels, layout.what)
     meaning = meaning or _owners(layout, classes) if label_files is not None else UNLABELLED
     image_files = tuple(images[name] for name in names)
@@ -85,20 +87,19 @@ def _owners(layout: Layout, classes: Protocol) -> Meaning:
     return Meaning(lookup_table(table, legal), layout.read_ids)
 
 
-def _below(root: Path, inside: str, what: str, pattern: str, extensions: Sequence[str]) -> Mapping[str, Path]:
+def _below(root: Path, inside: str, layout: Layout, pattern: str, extensions: Sequence[str]) -> Mapping[str, Path]:
     """Files by name below ``root/inside``, or below every folder that its ``*`` stands for."""
     above, star, below = inside.partition("*")
     if not star:
-        return files.by_name(files.folder(root, inside, what), pattern, extensions)
-    base, tail = files.folder(root, above.rstrip("/"), what), below.lstrip("/")
+        return files.by_name(files.folder(root, inside, layout.what, layout.origin), pattern, extensions)
+    base, tail = files.folder(root, above.rstrip("/"), layout.what, layout.origin), below.lstrip("/")
     found: dict[str, Path] = {}
     for child in sorted(base.iterdir()):
         if (child / tail).is_dir():
-            found |= {
-                f"{child.name}/{name}": path for name, path in files.by_name(child / tail, pattern, extensions).items()
-            }
+            named = files.by_name(child / tail, pattern, extensions)
+            found |= {f"{child.name}/{name}": path for name, path in named.items()}
     if not found:
-        raise ValueError(f"{what}: no folder {root / inside} with files {pattern}{extensions[0]}; check root")
+        raise ValueError(f"{layout.what}: no folder {root / inside} with files {pattern}{extensions[0]}; check root")
     return found
 
 

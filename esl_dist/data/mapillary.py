@@ -24,6 +24,9 @@ _TREES = {
 }
 
 
+ORIGIN = "the archive of www.mapillary.com/dataset/vistas"
+
+
 def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
     """``domain.labels``: ``v1.2`` or ``v2.0``; empty takes 1.2, whose 66 labels ESL's protocol is defined on, where it
     is there.
@@ -37,7 +40,7 @@ def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
     if version not in ("", *_TREES):
         raise ValueError(f"mapillary: labels={version} is unknown; set it to v1.2 or v2.0, or leave it empty")
     if not domain.labelled or part == "testing" or not (root / part).is_dir():
-        return Layout("mapillary", f"{part}/images", encoding="mapillary")
+        return Layout("mapillary", f"{part}/images", encoding="mapillary", origin=ORIGIN)
     trees = [tree for name, some in _TREES.items() if version in ("", name) for tree in some]
     for labels, config in trees:
         if (root / config).is_file():
@@ -47,6 +50,7 @@ def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
                 f"{part}/{labels}",
                 encoding="mapillary",
                 label_names=label_names(root / config),
+                origin=ORIGIN,
             )
     raise ValueError(
         f"mapillary: none of {', '.join(config for _, config in trees)} in {root}: the names of the ids are needed "

@@ -22,6 +22,9 @@ LABEL_FOLDERS = ("GT/LABELS", "GT/CLASSES", "parsed_LABELS", "synthia_mapped_to_
 _ENCODINGS = {"": "synthia", "label_ids": "cityscapes", "train_ids": "cityscapes_train_ids"}
 
 
+ORIGIN = "SYNTHIA_RAND_CITYSCAPES.rar of synthia-dataset.net"
+
+
 def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
     """``domain.labels``: one of ``LABEL_FOLDERS``, optionally with its encoding; empty takes the only one that is
     there.
@@ -43,4 +46,12 @@ def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
         chosen = present[0] if present else LABEL_FOLDERS[0]
     if chosen not in LABEL_FOLDERS:
         raise ValueError(f"synthia: labels={domain.labels} is unknown; one of {', '.join(LABEL_FOLDERS)}")
-    return Layout("synthia", "RGB", chosen, encoding=_ENCODINGS[encoding], read_ids=decode.read_ids16, split_list=split)
+    return Layout(
+        "synthia",
+        "RGB",
+        chosen,
+        encoding=_ENCODINGS[encoding],
+        read_ids=decode.read_ids16,
+        split_list=split,
+        origin=ORIGIN,
+    )

@@ -17,6 +17,9 @@ ENCODING = Encoding(dict(enumerate(TRAIN_CLASSES)), frozenset((*range(20), 255))
 """Train ids, and 19 for what is not labelled."""
 
 
+ORIGIN = "rgb/ and ss/ of huggingface.co/datasets/UrbanSyn/UrbanSyn"
+
+
 def layout(root: Path, split: str, domain: DomainConfig) -> Layout:
     """Names are the numbers. A split other than the whole set is a list ``<root>/<split>.txt``."""
-    return Layout("urbansyn", "rgb", "ss", "rgb_*", "ss_*", ENCODING, split_list=split)
+    return Layout("urbansyn", "rgb", "ss", "rgb_*", "ss_*", ENCODING, split_list=split, origin=ORIGIN)

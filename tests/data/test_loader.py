@@ -18,7 +18,6 @@ import torch
 
 from esl_dist.config.schema import DomainConfig
 from esl_dist.data import DataError, open_dataset
-from esl_dist.data.bad_samples import Bad, BadSamples
 from esl_dist.data.dataset import Dataset, FolderDataset
 from esl_dist.data.loader import Batch, Order, TrainStream, View, inference_batches
 from esl_dist.data.sampler import index_at
@@ -351,28 +350,6 @@ def test_truncated_files_on_disk_are_replaced(tmp_path: Path) -> None:
         assert any(file in bad.reason for bad in batch.bad)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("count", [0, 1, 4, 7])
-def test_inference_reads_every_sample_once_in_batches_of_one_shape(workers: int, count: int) -> None:
-    data = Made(10)
-    wanted = [(3 * i + 1) % 10 for i in range(count)]
-    batches = list(inference_batches(data, wanted, size=SIZE, batch=3, workers=workers, with_labels=True))
-    assert [i for batch in batches for i in batch.indices] == wanted
-    for batch in batches:
-        assert batch.images.shape == (3, 3, 6, 12) and batch.images.dtype == torch.uint8 and batch.labels is not None
-        for slot, index in enumerate(batch.indices):
-            assert (batch.images[slot] == index).all()
-            assert batch.labels[slot].shape == (8, 16 + index) and (batch.labels[slot] == index).all()
-        assert not batch.images[len(batch.indices) :].any()
-    assert all(batch.labels is None for batch in inference_batches(data, wanted, size=SIZE, batch=3, workers=workers))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_inference_skips_nothing(workers: int) -> None:
-    with pytest.raises(DataError, match=r"^city/004\.png cannot be decoded$"):
-        list(inference_batches(Made(10, unreadable=frozenset({4})), range(10), size=SIZE, batch=2, workers=workers))
-
-
 def test_what_goes_to_a_worker_can_be_sent(tmp_path: Path) -> None:
     """Where workers are spawned and not forked (Python 3.14, macOS), the data set itself is sent to them."""
     for i in range(2):
@@ -392,23 +369,3 @@ class _Labels:
 
     def __getitem__(self, index: int) -> torch.Tensor:
         return torch.from_numpy(self.data.label(index))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_inference_leaves_out_what_cannot_be_read_where_it_is_asked_to(workers: int) -> None:
-    data = Made(10, unreadable=frozenset({4, 8, 9}))
-    options = {"size": SIZE, "batch": 2, "workers": workers, "with_labels": True, "leave_out": True}
-    batches = list(inference_batches(data, range(10), **options))  # type: ignore[arg-type]
-    assert [i for batch in batches for i in batch.indices] == [0, 1, 2, 3, 5, 6, 7]
-    assert [bad.name for batch in batches for bad in batch.bad] == ["city/004", "city/008", "city/009"]
-    assert (batches[2].images[0] == 5).all() and not batches[2].images[1].any() and len(batches[2].labels or ()) == 1
-
-
-def test_bad_samples_are_counted_once_each() -> None:
-    counted, first = BadSamples("target", 1), Bad(1, "a", "a.png is empty")
-    assert counted.add([first, first]) == [first] and not counted.add([first])
-    counted.check()
-    counted.add([Bad(2, "b", "b.png is missing")])
-    words = r"^target: 2 unreadable samples, data.bad_samples allows 1; the last: b\.png"
-    with pytest.raises(ValueError, match=words):
-        counted.check()

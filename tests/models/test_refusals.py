@@ -15,6 +15,7 @@ from torch import Tensor
 
 from esl_dist.config.schema import DeepLabV2Config, ModelConfig
 from esl_dist.models import DeepLabV2, Discriminator, build_segmenter, weights
+from esl_dist.models.weights.reading import read
 
 State = dict[str, Tensor]
 TINY = {"layers": (1, 1, 1, 1), "width": 8}
@@ -249,3 +250,16 @@ def test_numbers_of_old_and_new_numpy_beside_the_weights(tmp_path: Path) -> None
     (tmp_path / "old.pth").write_bytes(content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
     for name in ("new.pth", "old.pth"):
         assert weights.load(tmp_path / name, tiny()).loaded == len(state())
+
+
+@pytest.mark.parametrize(
+    ("name", "whose"),
+    [
+        ("resnet101_imagenet_coco.pth", "AdaptSegNet's initial ResNet-101"),
+        ("dinov2_vitb14_pretrain.pth", "facebookresearch/dinov2"),
+        ("mine.pth", "check model.checkpoint$"),
+    ],
+)
+def test_a_missing_file_says_whose_it_is(tmp_path: Path, name: str, whose: str) -> None:
+    with pytest.raises(ValueError, match=whose):
+        read(tmp_path / name)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from esl_dist.models.weights.origins import origin
 from esl_dist.models.weights.safetensors import SUFFIX, read_tensors
 
 PREFIXES = ("module.", "Scale.")
@@ -55,7 +56,8 @@ def read(path: str | Path) -> Stored:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ValueError(f"{path}: cannot read the checkpoint: {error.strerror}; check model.checkpoint") from None
+        hint = f"check model.checkpoint{origin(path)}"
+        raise ValueError(f"{path}: cannot read the checkpoint: {error.strerror}; {hint}") from None
     content = _unpickled(path)
     wrapped = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
     entries = content["state_dict"] if wrapped and isinstance(content, dict) else content
