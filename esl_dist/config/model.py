@@ -10,6 +10,7 @@ from typing import Any, Literal
 from esl_dist.config.bounds import PositiveInt
 from esl_dist.config.check import require
 from esl_dist.config.networks import DeepLabV2Config, EfficientNetConfig
+from esl_dist.config.transformers import DaFormerConfig, DinoV2Config
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,19 @@ class ModelConfig:
     """Which network is trained, and its discriminators."""
 
     name: str = "deeplabv2"
-    """The network, whose own options lie below its name: deeplabv2, efficientnet."""
+    """The network, whose own options lie below its name: deeplabv2, efficientnet, daformer, dinov2."""
     deeplabv2: DeepLabV2Config = field(default_factory=DeepLabV2Config)
     """DeepLab-v2 on a dilated ResNet."""
     efficientnet: EfficientNetConfig = field(default_factory=EfficientNetConfig)
     """EfficientNet-Lite with a light decoder."""
+    daformer: DaFormerConfig = field(default_factory=DaFormerConfig)
+    """A Mix Transformer with DAFormer's decoder."""
+    dinov2: DinoV2Config = field(default_factory=DinoV2Config)
+    """DINOv2 with VFM-UDA's or VFM-UDA++'s decoder."""
+    hrda: bool = False
+    """See every image at two resolutions, fused by attention (HRDA, Hoyer et al., 2022)."""
+    hrda_published: bool = False
+    """Its detail never touches the right or lower border, as in the published code."""
     checkpoint: str = ""
     """Initial weights (ImageNet+COCO ResNet-101, or any lineage's checkpoint); empty starts from the network's
     ``init``.
@@ -36,7 +45,7 @@ class ModelConfig:
     train: of the batch, source and target each its own (as the papers; at one image a rank, of that image), running
     averages kept for evaluation. frozen: the running averages of the weights that a stage starts from, neither used up
     nor moved: N ranks then equal one process exactly. sync: as train, over the batch of all ranks: the statistics
-    change with the number of ranks, and every layer waits for all (CUDA).
+    change with the number of ranks, and every layer waits for all.
     """
     discriminator_width: PositiveInt = 64
     """Channels of the first discriminator convolution (ndf)."""
@@ -46,6 +55,8 @@ class ModelConfig:
         close = difflib.get_close_matches(self.name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(known)}"
         require(self.name in known, "model.name", f"unknown network {self.name!r}; {hint}")
+        twice = self.hrda and self.multi_level
+        require(not twice, "model.hrda", f"fuses the logits of one head; set model.{self.name}.multi_level=false")
 
     @classmethod
     def networks(cls) -> tuple[str, ...]:

@@ -11,13 +11,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from esl_dist.benchmarks import ceilings, data, evaluate, extract, extract_whole, modes, projection, step, study
+from esl_dist.benchmarks import (
+    ceilings,
+    data,
+    evaluate,
+    extract,
+    extract_whole,
+    modes,
+    networks,
+    projection,
+    step,
+    study,
+)
 from esl_dist.benchmarks.common import RECORDS
 from esl_dist.config.schema import RunConfig
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.entries import cli
 
-SIMPLE = {"data": (data, 32), "extract": (extract, 60), "evaluate": (evaluate, 500), "modes": (modes, 20)}
+SIMPLE = {
+    "data": (data, 32),
+    "extract": (extract, 60),
+    "evaluate": (evaluate, 500),
+    "modes": (modes, 20),
+    "networks": (networks, 3),
+}
 """Benchmarks of one number alone, with its default."""
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from esl_dist.config.schema import Config, OptimConfig
 from esl_dist.distributed import ddp
+from esl_dist.distributed.batch_norm import synchronise
 from esl_dist.engine.optim import Adam, Poly, Recipe, Sgd
 from esl_dist.labels import protocol
 from esl_dist.methods.kit import Kit
@@ -22,7 +23,7 @@ BACKEND = "inductor"
 
 def passes_of(kit: Kit) -> Passes:
     """Forward and backward as a run wants them."""
-    return Passes(kit.runtime, kit.scaler.scale)
+    return Passes(kit.runtime, kit.scaler.scale, kit.config.run.seed)
 
 
 def starting_segmenter(config: Config, initial: Mapping[str, Any] | None) -> Segmenter:
@@ -51,9 +52,7 @@ def trained_segmenter(kit: Kit, initial: Mapping[str, Any] | None, learns_aux: b
     config = kit.config
     segmenter = starting_segmenter(config, initial)
     if config.model.bn == "sync":
-        if kit.runtime.device.type != "cuda":
-            raise ValueError("model.bn: sync needs CUDA; use train or frozen on CPU")
-        segmenter = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
+        segmenter = synchronise(segmenter, kit.runtime.device.type == "cuda")
     if not learns_aux:
         # Neither gradient nor weight decay moves a head that no loss reaches (MaxSquare without guidance).
         for parameter in segmenter.aux_parameters():

@@ -16,9 +16,14 @@ from esl_dist.data.loader import Batch
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.losses import upsample, upsampled_segmentation_loss
+from esl_dist.methods.draws import Draws
+from esl_dist.models.hrda import MultiResolution
 from esl_dist.models.mmdl import Embedded
 from esl_dist.models.segmenter import Outputs, Segmenter
 from esl_dist.monitor.profile import phase
+
+DETAIL_SHARE = 0.1
+"""Of every labelled loss, for the detail of a network of two resolutions (HRDA's lambda_d)."""
 
 
 class Pair(NamedTuple):
@@ -40,18 +45,26 @@ class Passes:
 
     runtime: Runtime
     scale_loss: Callable[[Tensor], Tensor] = lambda loss: loss
+    seed: int = 0
+    """Of what networks draw."""
 
     @phase("forward")
-    def forward(self, network: nn.Module, images_u8: Tensor, features: bool = False) -> Prediction:
+    def forward(
+        self, network: nn.Module, images_u8: Tensor, features: bool = False, draws: Draws | None = None
+    ) -> Prediction:
         """What the network says of uint8 RGB ``[n, 3, H, W]``, with the features that further heads read; through DDP
         where it is wrapped.
+
+        Args:
+            draws: what a network with dropout or stochastic depth draws from; None: from whoever called.
         """
         segmenter = ddp.inner(network)
         assert isinstance(segmenter, Segmenter)
         images = segmenter.normalisation(images_u8.to(self.runtime.device, non_blocking=True))
         like = next(segmenter.parameters())
         images = images.to(like.dtype).contiguous(memory_format=torch.channels_last)
-        with self.runtime.autocast():
+        drawing = draws.drawing(self.seed, images.device) if draws and segmenter.draws else contextlib.nullcontext()
+        with self.runtime.autocast(), drawing:
             outputs, base = network(images, features=True) if features else (network(images), None)
         return Prediction(outputs, (images.shape[2], images.shape[3]), base)
 
@@ -148,6 +161,12 @@ class Prediction:
         return found
 
 
+def heads_of(logits: Outputs) -> list[Tensor]:
+    """Every map of logits that a pass made: main, aux, and the detail of a network of two resolutions."""
+    detail = logits.detail if isinstance(logits, MultiResolution) else None
+    return [head for head in (logits.main, logits.aux, detail) if head is not None]
+
+
 def head_of(logits: Outputs, name: str) -> Tensor:
     """One head's: ``main`` or ``aux``."""
     chosen = logits.main if name == "main" else logits.aux
@@ -174,6 +193,31 @@ def cross_entropy(
         parts[f"{name}_aux"] = aux.detach()
         total = total + weights[1] * aux
     return total, parts
+
+
+def labelled_loss(
+    prediction: Prediction,
+    labels: Tensor,
+    valid: Tensor,
+    weights: tuple[float, float],
+    name: str,
+    pixel_weights: Tensor | None = None,
+) -> tuple[Tensor, Losses]:
+    """``cross_entropy``; of a network of two resolutions 0.9 of it and 0.1 of the detail's own, ``<name>_detail``
+    (HRDA).
+
+    The detail's mean is over its part of ``valid``, by area.
+    """
+    total, parts = cross_entropy(prediction, labels, valid, weights, name, pixel_weights)
+    logits = prediction.logits
+    if not isinstance(logits, MultiResolution) or logits.detail is None or logits.box is None:
+        return total, parts
+    box = logits.box
+    share = box.height * box.width / (labels.shape[1] * labels.shape[2])
+    inside = None if pixel_weights is None else box.of(pixel_weights).contiguous()
+    detail = upsampled_segmentation_loss(logits.detail, box.of(labels).contiguous(), valid * share, inside)
+    parts[f"{name}_detail"] = detail.detach()
+    return (1 - DETAIL_SHARE) * total + DETAIL_SHARE * weights[0] * detail, parts
 
 
 def add_losses(total: Losses, part: Losses) -> None:

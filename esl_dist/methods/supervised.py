@@ -20,10 +20,11 @@ from esl_dist.labels import protocol
 from esl_dist.losses.class_weights import COUNTED, class_weights
 from esl_dist.methods import identity
 from esl_dist.methods.counting import class_counts
+from esl_dist.methods.draws import Draws, step_of
 from esl_dist.methods.kit import Kit, Training
 from esl_dist.methods.networks import passes_of, segmenter_recipe, trained_segmenter
 from esl_dist.methods.node import Node, Work
-from esl_dist.methods.passes import Passes, add_losses, cross_entropy
+from esl_dist.methods.passes import Passes, add_losses, labelled_loss
 from esl_dist.methods.planning import images, last, needs, translated_mark
 from esl_dist.methods.stage import Role, Stage
 from esl_dist.methods.streams import OTHER_ORDER, labelled, source_of
@@ -56,13 +57,15 @@ class Supervised:
         else:
             valid = self.passes.globally_weighed(labels, self.class_weights)
         losses: Losses = {}
+        number = step_of(micro[0].source.positions, len(micro), self.passes.runtime.world)
         for pair in micro:
             assert pair.source.labels is not None
+            draws = Draws("source", number, pair.source.positions)
             with ddp.sync_if(self.segmenter, pair is micro[-1]):
-                prediction = self.passes.forward(self.segmenter, pair.source.images)
+                prediction = self.passes.forward(self.segmenter, pair.source.images, draws=draws)
                 found = self.passes.labels(pair.source.labels)
                 weights = None if self.class_weights is None else self.class_weights[found.long()]
-                loss, parts = cross_entropy(prediction, found, valid, (1.0, self.aux_weight), "source", weights)
+                loss, parts = labelled_loss(prediction, found, valid, (1.0, self.aux_weight), "source", weights)
                 self.passes.backward(loss)
             add_losses(losses, parts)
         return losses

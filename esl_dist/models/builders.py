@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from esl_dist.config.schema import DataConfig, DeepLabV2Config, ModelConfig
-from esl_dist.models import deeplabv2, efficientnet
+from esl_dist.models import adapter, daformer, deeplabv2, efficientnet
+from esl_dist.models.hrda import Hrda
 from esl_dist.models.normalisation import Normalisation
 from esl_dist.models.segmenter import Segmenter
 from esl_dist.models.weights.lineages import LINEAGES
@@ -19,6 +20,8 @@ Builder = Callable[[Any, int], Segmenter]
 SEGMENTERS: Mapping[str, Builder] = {
     "deeplabv2": deeplabv2.build,
     "efficientnet": efficientnet.build,
+    "daformer": daformer.build,
+    "dinov2": adapter.build,
 }
 
 
@@ -30,6 +33,8 @@ def sketch_segmenter(config: ModelConfig, num_classes: int, data: DataConfig | N
     """
     with torch.device("meta"):
         network = SEGMENTERS[config.name](config.options, num_classes)
+        if config.hrda:
+            network = Hrda(network, config.hrda_published)
     network.normalisation = _normalisation(network.normalisation, config.layout, data)
     return network.freeze_statistics() if config.bn == "frozen" else network
 

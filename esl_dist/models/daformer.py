@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esl_dist.config.transformers import DaFormerConfig
 from esl_dist.models.initial import normal, torchs_own
-from esl_dist.models.mit import MixTransformer, Shape
-from esl_dist.models.segmenter import Featured, Outputs
+from esl_dist.models.mit import SHAPES, TINY, MixTransformer, Shape
+from esl_dist.models.segmenter import Outputs
 from esl_dist.models.stochastic import ChannelDropout, number_places
+from esl_dist.models.transformer import IMAGENET, Divided, check_classes
 
 DILATIONS = (1, 6, 12, 18)
 CHANNELS = 256
@@ -22,7 +24,7 @@ DROPOUT = 0.1
 CLASSIFIER_SPREAD = 0.01
 
 
-class DaFormer(nn.Module):
+class DaFormer(Divided):
     """Logits at stride 4.
 
     Args:
@@ -38,21 +40,12 @@ class DaFormer(nn.Module):
         channels: int = CHANNELS,
     ) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"DaFormer: needs 2 or more classes, not {num_classes}")
+        check_classes("DaFormer", num_classes)
         self.num_classes, self.output_stride, self.feature_channels = num_classes, 4, shape.channels[-1]
-        self.channels = channels
+        self.channels, self.normalisation = channels, IMAGENET
         self.backbone = MixTransformer(shape, drop_path, checkpointing)
         self.decode_head = Decoder(num_classes, shape.channels, channels, Pyramid)
-        number_places(self)
-
-    def forward(self, images: Tensor, features: bool = False) -> Outputs | Featured:
-        """Images ``[N, 3, H, W]`` to logits ``[N, K, ceil(H/4), ceil(W/4)]``; with ``features`` also the encoder's last
-        map (stride 32).
-        """
-        maps = self.encode(images)
-        outputs = self.decode(maps)
-        return Featured(outputs, maps[-1]) if features else outputs
+        self.draws = number_places(self)
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """The encoder's maps at strides 4, 8, 16 and 32."""
@@ -67,10 +60,34 @@ class DaFormer(nn.Module):
         """
         return Decoder(self.num_classes, self.backbone.shape.channels, self.channels, Fusion)
 
+    def output_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """512 rows give 128."""
+        return -(-size_hw[0] // 4), -(-size_hw[1] // 4)
+
+    def feature_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """512 rows give 16."""
+        h, w = self.output_size(size_hw)
+        for _ in range(3):
+            h, w = -(-h // 2), -(-w // 2)
+        return h, w
+
+    def depth_of(self, name: str) -> int | None:
+        if not name.startswith("backbone."):
+            return None
+        part, _, rest = name.removeprefix("backbone.").partition(".")
+        stage, depths = int(part[-1]) - 1, self.backbone.shape.depths
+        block = {"b": int(rest.partition(".")[0]) if part[0] == "b" else 0, "p": 0, "n": depths[stage] - 1}[part[0]]
+        after = sum(depths[stage:]) - block - 1
+        return after + 1 if part == "patch_embed1" else after
+
     def forward_order(self) -> Iterator[nn.Parameter]:
         """The parameters as the forward comes to them."""
         yield from self.backbone.forward_order()
         yield from self.decode_head.parameters()
+
+    def describe(self) -> str:
+        name = next((name for name, shape in SHAPES.items() if shape == self.backbone.shape), "tiny")
+        return f"DAFormer: MiT-{name.upper()}, decoder of {self.channels} channels"
 
 
 class Decoder(nn.Module):
@@ -170,3 +187,9 @@ class Pyramid(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         fused: Tensor = self.bottleneck(torch.cat([branch(x) for branch in self.aspp_modules], dim=1))
         return fused
+
+
+def build(options: DaFormerConfig, num_classes: int) -> DaFormer:
+    """The network of ``model.daformer``."""
+    shape = TINY if options.encoder == "tiny" else SHAPES[options.encoder]
+    return DaFormer(num_classes, shape, options.drop_path, options.checkpointing, options.channels)

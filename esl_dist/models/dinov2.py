@@ -30,6 +30,8 @@ SHAPES: Mapping[str, Shape] = {
     "large": Shape(1024, 24, 16),
     "giant": Shape(1536, 40, 24, gated=True),
 }
+TINY = Shape(64, 4, 4)
+"""For tests; not published."""
 
 
 class DinoV2(nn.Module):

@@ -4,18 +4,24 @@ at full size, fused by attention.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esl_dist.models import stochastic
-from esl_dist.models.segmenter import Featured, Outputs
+from esl_dist.models.initial import initialise
+from esl_dist.models.segmenter import Featured, Outputs, ParameterGroup, Segmenter
+from esl_dist.models.transformer import Divided
+from esl_dist.models.vfm import LightHead
 
 Size = tuple[int, int]
+UNIT = 64
+"""What sides of images are multiples of."""
 
 
 class Box(NamedTuple):
@@ -50,53 +56,44 @@ class MultiResolution(NamedTuple):
     box: Box | None
 
 
-class Dividable(Protocol):
-    """A segmenter whose encoder and decoder can be called apart."""
-
-    num_classes: int
-    output_stride: int | float
-    feature_channels: int
-
-    def encode(self, images: Tensor) -> tuple[Tensor, ...]: ...
-    def decode(self, maps: Sequence[Tensor]) -> Outputs: ...
-    def attention_head(self) -> nn.Module: ...
-    def forward_order(self) -> Iterator[nn.Parameter]: ...
-
-
-class Hrda(nn.Module):
+class Hrda(Segmenter):
     """A segmenter seen at two resolutions: one encoder and one decoder for both, and a head on the context's features
     for the scale attention.
 
-    Images whose sides are no multiples of eight output strides (32 for DAFormer) are resized to them; crops and windows
-    are such already.
+    Images whose sides are no multiples of 64 are resized to them; crops and windows are such already.
 
     Args:
         published_box: never let a detail touch the right or lower border, as the published code, whose draw leaves the
             last corner out.
     """
 
-    def __init__(self, segmenter: Dividable, published_box: bool = False) -> None:
+    multi_level = False
+    draws = True
+
+    def __init__(self, segmenter: Segmenter, published_box: bool = False) -> None:
         super().__init__()
-        assert isinstance(segmenter, nn.Module)
-        self.num_classes, self.feature_channels, self.output_stride = (
-            segmenter.num_classes,
-            segmenter.feature_channels,
-            segmenter.output_stride,
-        )
+        assert not segmenter.multi_level, "the logits of one head are fused"
+        self.segmenter = segmenter if isinstance(segmenter, Divided) else Whole(segmenter)
+        self.num_classes, self.feature_channels = segmenter.num_classes, segmenter.feature_channels
+        self.output_stride, self.normalisation = segmenter.output_stride, segmenter.normalisation
         self.published_box = published_box
-        self.segmenter = segmenter
-        self.attention = segmenter.attention_head()
+        self.attention = self.segmenter.attention_head()
         stochastic.number_places(self)
 
-    def forward(self, images: Tensor, features: bool = False, box: Box | None = None) -> MultiResolution | Featured:
-        """Images ``[N, 3, H, W]`` to logits on the detail's grid; with ``features`` also the context's last encoder
-        map.
+    def forward(self, images: Tensor, features: bool = False, box: Box | None = None) -> Outputs | Featured:
+        """Images ``[N, 3, H, W]`` to ``MultiResolution``, whose ``main`` are logits on the detail's grid and which
+        stands for ``Outputs`` everywhere; with ``features`` also the context's last encoder map.
 
         Args:
             box: where the detail lies, its corner at multiples of ``box_step``. None: drawn while training; nine
                 details, averaged where they overlap, in eval mode and in a pass that draws nothing.
         """
-        images = fitted(images, 8 * math.ceil(self.output_stride))
+        if self.training and images.shape[2:] != fitted_size(images.shape, UNIT):
+            raise ValueError(
+                f"model.hrda: trains on sides that are multiples of {UNIT}, not {images.shape[3]}x{images.shape[2]};"
+                " set the domains' size or teacher.crop.size to such"
+            )
+        images = fitted(images, UNIT)
         size = h, w = images.shape[2], images.shape[3]
         maps = self._encode(F.interpolate(images, (h // 2, w // 2), mode="bilinear", align_corners=False))
         context = self._decode(maps)
@@ -117,28 +114,111 @@ class Hrda(nn.Module):
             fused = fuse(
                 context, within(attention, inside), padded(detail, Box(2 * inside.top, 2 * inside.left, *grid))
             )
-        out = MultiResolution(fused, None, detail, box)
-        return Featured(cast(Outputs, out), maps[-1]) if features else out
+        out = cast(Outputs, MultiResolution(fused, None, detail, box))
+        return Featured(out, maps[-1]) if features else out
+
+    def initialise(self, seed: int, how: str) -> None:
+        """The segmenter as it is alone; the attention from a seed of its own."""
+        self.segmenter.initialise(seed, how)
+        initialise(self.attention, 2 * seed + 1)
+
+    def output_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Twice the context's: that of the segmenter on the whole image, where sides are multiples of ``UNIT``."""
+        h, w = fitted_size(size_hw, UNIT)
+        rows, columns = self.segmenter.output_size((h // 2, w // 2))
+        return 2 * rows, 2 * columns
+
+    def feature_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """The context's."""
+        h, w = fitted_size(size_hw, UNIT)
+        return self.segmenter.feature_size((h // 2, w // 2))
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The segmenter's, and the attention with its decoder."""
+        found = [
+            dataclasses.replace(group, parameters=tuple((f"segmenter.{name}", p) for name, p in group.parameters))
+            for group in self.segmenter.parameter_groups()
+        ]
+        own = tuple((f"attention.{name}", p) for name, p in self.attention.named_parameters())
+        return [*found, ParameterGroup("attention", own, head=True)]
 
     def forward_order(self) -> Iterator[nn.Parameter]:
         """The parameters as the forward comes to them."""
-        yield from self._divided().forward_order()
+        yield from self.segmenter.forward_order()
         yield from self.attention.parameters()
 
+    def aux_parameters(self) -> list[nn.Parameter]:
+        return []
+
+    def describe(self) -> str:
+        return f"{self.segmenter.describe()}, at two resolutions (HRDA)"
+
     def _encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self._divided().encode(images)
+        return self.segmenter.encode(images)
 
     def _decode(self, maps: Sequence[Tensor]) -> Tensor:
-        return self._divided().decode(maps).main
+        return self.segmenter.decode(maps).main
 
-    def _divided(self) -> Dividable:
-        return cast(Dividable, self.segmenter)
+
+class Whole(Divided):
+    """Any segmenter of one head, taken as an encoder whose last map already holds the logits, at stride 8.
+
+    Networks whose grid has a cell more than the image has strides (DeepLab-v2: 33 for 256) are resized to the image's.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__()
+        self.inner = segmenter
+        self.num_classes, self.feature_channels = segmenter.num_classes, segmenter.feature_channels
+        self.output_stride, self.normalisation = segmenter.output_stride, segmenter.normalisation
+
+    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Logits and features."""
+        outputs, features = self.inner(images, features=True)
+        size = self.output_size((images.shape[2], images.shape[3]))
+        return _resized(outputs.main, size), _resized(features, size)
+
+    def decode(self, maps: Sequence[Tensor]) -> Outputs:
+        return Outputs(maps[0], None)
+
+    def attention_head(self) -> nn.Module:
+        return LightHead(self.feature_channels, self.num_classes, finer=1)
+
+    def output_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        return size_hw[0] // self.output_stride, size_hw[1] // self.output_stride
+
+    def initialise(self, seed: int, how: str) -> None:
+        self.inner.initialise(seed, how)
+
+    def depth_of(self, name: str) -> int | None:
+        raise NotImplementedError("groups are the inner network's own")
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return [
+            dataclasses.replace(group, parameters=tuple((f"inner.{name}", p) for name, p in group.parameters))
+            for group in self.inner.parameter_groups()
+        ]
+
+    def forward_order(self) -> Iterator[nn.Parameter]:
+        return self.inner.forward_order()
+
+    def describe(self) -> str:
+        return self.inner.describe()
+
+
+def fitted_size(size: Sequence[int], unit: int) -> Size:
+    """The nearest multiples of ``unit``, at least one."""
+    h, w = (max(unit, round(side / unit) * unit) for side in size[-2:])
+    return h, w
 
 
 def fitted(images: Tensor, unit: int) -> Tensor:
     """Images ``[N, 3, H, W]`` whose sides are multiples of ``unit``: themselves, or resized to the nearest ones."""
-    h, w = (max(unit, round(side / unit) * unit) for side in images.shape[2:])
-    return images if images.shape[2:] == (h, w) else F.interpolate(images, (h, w), mode="bilinear", align_corners=False)
+    return _resized(images, fitted_size(images.shape, unit))
+
+
+def _resized(x: Tensor, size: Size) -> Tensor:
+    return x if x.shape[2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
 
 
 def box_step(size: Size, grid: Size) -> Size:

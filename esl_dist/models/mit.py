@@ -38,6 +38,8 @@ SHAPES: Mapping[str, Shape] = {
     "b4": Shape((64, 128, 320, 512), (3, 8, 27, 3)),
     "b5": Shape((64, 128, 320, 512), (3, 6, 40, 3)),
 }
+TINY = Shape((8, 16, 20, 32), (1, 2, 1, 1))
+"""For tests; not published."""
 
 
 class MixTransformer(nn.Module):

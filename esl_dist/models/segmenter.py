@@ -21,7 +21,7 @@ class Outputs(NamedTuple):
 
 
 class Featured(NamedTuple):
-    """Logits, and what the main head reads: ``[N, feature_channels, h, w]`` on the grid of the main logits."""
+    """Logits, and what further heads read: ``[N, feature_channels, h, w]`` on the grid of ``feature_size``."""
 
     outputs: Outputs
     features: Tensor
@@ -65,6 +65,8 @@ class Segmenter(nn.Module, abc.ABC):
     """Channels of what the main head reads, for further heads on it."""
     normalisation: Normalisation
     """How its images are made from uint8."""
+    draws: bool = False
+    """Whether it draws anything in training: dropout, stochastic depth, where to look (``models/stochastic.py``)."""
     statistics_frozen: bool = False
     """Whether batch norm uses its running statistics in training too (``model.bn=frozen``)."""
 
@@ -87,6 +89,10 @@ class Segmenter(nn.Module, abc.ABC):
     @abc.abstractmethod
     def output_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the main logits of images of ``size_hw``."""
+
+    def feature_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the features of images of ``size_hw``: by default the main logits'."""
+        return self.output_size(size_hw)
 
     @abc.abstractmethod
     def parameter_groups(self) -> list[ParameterGroup]:

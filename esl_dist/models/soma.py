@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esl_dist.models.dinov2 import DinoV2
+from esl_dist.models.initial import truncated
 from esl_dist.models.vit import Attention, Block, Mlp
 
 RANK = 16
@@ -40,25 +41,32 @@ class LowRank(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     @classmethod
-    @torch.no_grad()
     def split(cls, layer: nn.Linear, rank: int, parts: int = 1) -> LowRank:
-        """``layer`` as a frozen and a trainable part: B = U S^1/2 and A = S^1/2 V' of the ``rank`` smallest triplets,
-        by float64.
-        """
+        """``layer`` as a frozen and a trainable part; on the meta device their shapes alone."""
         weight = layer.weight
-        made = cls(layer.in_features, layer.out_features, rank, parts, layer.bias is not None).to(
-            weight.device, weight.dtype
-        )
-        if weight.is_meta:
-            return made.to("meta")
-        u, s, vh = torch.linalg.svd(weight.double().cpu().unflatten(0, (parts, -1)), full_matrices=False)
-        root = s[:, -rank:].sqrt()
-        made.b.copy_(u[:, :, -rank:] * root[:, None])
-        made.a.copy_(root[:, :, None] * vh[:, -rank:])
-        made.residual.copy_(weight.double().cpu() - (made.b.double().cpu() @ made.a.double().cpu()).flatten(0, 1))
-        if made.bias is not None:
-            made.bias.copy_(layer.bias)
+        with torch.device(weight.device):
+            made = cls(layer.in_features, layer.out_features, rank, parts, layer.bias is not None).to(weight.dtype)
+        if not weight.is_meta:
+            made.take(weight)
+            if made.bias is not None:
+                made.bias.data.copy_(layer.bias.data)
         return made
+
+    @torch.no_grad()
+    def take(self, weight: Tensor) -> None:
+        """Become ``weight`` ``[out, in]``: B = U S^1/2 and A = S^1/2 V' of its smallest triplets, R = weight - BA."""
+        for value, own in zip(
+            split_matrix(weight, self.rank, self.parts), (self.residual, self.a, self.b), strict=True
+        ):
+            own.copy_(value)
+
+    def draw(self, generator: torch.Generator) -> None:
+        """As a linear layer is drawn, then split."""
+        weight = torch.empty_like(self.residual)
+        truncated(weight, 0.02, generator)
+        self.take(weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         low = F.linear(x, self.a.flatten(0, 1)).unflatten(-1, (self.parts, self.rank))
@@ -90,17 +98,40 @@ def adapt(vit: DinoV2, rank: int = RANK, first_block: int = FIRST_BLOCK) -> Dino
         ValueError: no such block, or gated MLPs (of the giant), whose layers the publication does not name.
     """
     if not 0 <= first_block < len(vit.blocks):
-        raise ValueError(f"model.soma.first_block={first_block}: the network has blocks 0 to {len(vit.blocks) - 1}")
+        raise ValueError(f"model.dinov2.soma_first={first_block}: the network has blocks 0 to {len(vit.blocks) - 1}")
     vit.requires_grad_(False)
     for module in vit.blocks[first_block:]:
         assert isinstance(module, Block)
         attention, mlp = module.attn, module.mlp
         if not isinstance(mlp, Mlp):
-            raise ValueError("model.soma: SoMA is not defined for gated MLPs; choose a smaller transformer than giant")
+            raise ValueError(
+                "model.dinov2.soma_rank: SoMA is not defined for gated MLPs; choose a smaller transformer than giant"
+            )
         assert isinstance(attention, Attention)
         for owner, name, parts in ((attention, "qkv", 3), (attention, "proj", 1), (mlp, "fc1", 1), (mlp, "fc2", 1)):
             setattr(owner, name, LowRank.split(getattr(owner, name), rank, parts))
     return vit
+
+
+def split_matrix(weight: Tensor, rank: int, parts: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(R, A, B) of ``weight`` ``[out, in]`` in its own type, by float64 on the CPU, so alike everywhere."""
+    wide = weight.detach().double().cpu()
+    u, s, vh = torch.linalg.svd(wide.unflatten(0, (parts, -1)), full_matrices=False)
+    root = s[:, -rank:].sqrt()
+    b, a = ((u[:, :, -rank:] * root[:, None]).to(weight.dtype), (root[:, :, None] * vh[:, -rank:]).to(weight.dtype))
+    return (wide - (b.double() @ a.double()).flatten(0, 1)).to(weight.dtype), a, b
+
+
+def take_plain(network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Replace the plain matrices among ``tensors``, a state of ``network`` before it was adapted, by what its low-rank
+    layers hold.
+    """
+    for name, layer in network.named_modules():
+        if isinstance(layer, LowRank) and (weight := tensors.pop(f"{name}.weight", None)) is not None:
+            if weight.shape != layer.residual.shape:
+                raise ValueError(f"{name} has shape {tuple(weight.shape)}, the network {tuple(layer.residual.shape)}")
+            for part, value in zip(("residual", "a", "b"), split_matrix(weight, layer.rank, layer.parts), strict=True):
+                tensors[f"{name}.{part}"] = value
 
 
 def merge(network: Network) -> Network:

@@ -88,13 +88,17 @@ def uniform(keys: Tensor, place: int, count: int) -> Tensor:
     return ((numbers >> 11) & ((1 << 53) - 1)).double() / (1 << 53)
 
 
-def number_places(network: nn.Module) -> None:
-    """Give every drawing module of ``network`` its own place, in the order of its modules."""
-    for place, module in enumerate(m for m in network.modules() if isinstance(m, _Drawing)):
+def number_places(network: nn.Module) -> bool:
+    """Give every drawing module of ``network`` its own place, in the order of its modules; whether any will draw."""
+    found = [module for module in network.modules() if isinstance(module, Drawing)]
+    for place, module in enumerate(found):
         module.place = place
+    return any(module.rate > 0 for module in found)
 
 
-class _Drawing(nn.Module):
+class Drawing(nn.Module):
+    """What draws with a ``rate``, at a ``place`` of its own in a network."""
+
     def __init__(self, rate: float) -> None:
         super().__init__()
         if not 0 <= rate < 1:
@@ -117,7 +121,7 @@ class _Drawing(nn.Module):
         return f"rate={self.rate}"
 
 
-class DropPath(_Drawing):
+class DropPath(Drawing):
     """Stochastic depth (Huang et al., 2016): an image's residual branch is dropped with probability ``rate``, else
     divided by ``1 - rate``.
     """
@@ -131,7 +135,7 @@ class DropPath(_Drawing):
         return None if kept is None else kept.view(-1, *(1,) * (x.dim() - 1))
 
 
-class ChannelDropout(_Drawing):
+class ChannelDropout(Drawing):
     """Dropout of whole channels of ``[N, C, H, W]``, as ``nn.Dropout2d``."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,16 +7,18 @@ DINOv2 and a light decoder, under the published key names.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esl_dist.models.dinov2 import DinoV2
+from esl_dist.models.dinov2 import GRID, SHAPES, DinoV2
 from esl_dist.models.initial import normal, torchs_own
 from esl_dist.models.segmenter import Featured, Outputs
+from esl_dist.models.soma import LowRank, adapt, merge
 from esl_dist.models.stochastic import ChannelDropout, number_places
+from esl_dist.models.transformer import IMAGENET, Divided, check_classes
 from esl_dist.models.vit import PATCH, Shape
 
 ENLARGED = 1.1
@@ -24,30 +26,39 @@ ENLARGED = 1.1
 CLASSIFIER_SPREAD = 0.1
 
 
-class VfmUda(nn.Module):
+class VfmUda(Divided):
     """Logits at four per patch and axis: ``[N, K, 4 rows, 4 columns]``, which for 1024x1024 is 320x320.
 
     Args:
         drop_path: stochastic depth of the last block; the publication's is 0.
         grid: rows and columns of the encoder's stored positions.
+        soma: rank and first block of SoMA: the encoder is frozen but for its least used directions.
     """
 
-    output_stride = PATCH / ENLARGED / 4
+    output_stride = 3
 
     def __init__(
-        self, num_classes: int, shape: Shape, drop_path: float = 0.0, checkpointing: bool = False, grid: int = 37
+        self,
+        num_classes: int,
+        shape: Shape,
+        drop_path: float = 0.0,
+        checkpointing: bool = False,
+        grid: int = GRID,
+        soma: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"VfmUda: needs 2 or more classes, not {num_classes}")
-        self.num_classes, self.feature_channels = num_classes, shape.dim
+        check_classes("VfmUda", num_classes)
+        self.num_classes, self.feature_channels, self.normalisation = num_classes, shape.dim, IMAGENET
         self.encoder = DinoV2(shape, drop_path=drop_path, checkpointing=checkpointing, grid=grid)
+        if soma is not None:
+            adapt(self.encoder, *soma)
         self.upscale = upscale(shape.dim)
         self.out = nn.Conv2d(shape.dim // 4, num_classes, 1, bias=False)
-        number_places(self)
+        self.draws = number_places(self)
 
     def forward(self, images: Tensor, features: bool = False, mask: Tensor | None = None) -> Outputs | Featured:
-        """Images ``[N, 3, H, W]`` to logits; with ``features`` also the normed patch tokens ``[N, C, rows, columns]``.
+        """Normalised images ``[N, 3, H, W]`` to logits; with ``features`` also the normed patches ``[N, C, rows,
+        columns]``.
 
         Args:
             mask: bool ``[N, rows, columns]`` of ``patch_grid``: patches that DINOv2's mask token replaces.
@@ -70,8 +81,19 @@ class VfmUda(nn.Module):
         return Outputs(self.out(self.upscale(maps[0])), None)
 
     def attention_head(self) -> nn.Module:
-        """HRDA's head for scale attention on this network's map."""
         return LightHead(self.feature_channels, self.num_classes)
+
+    def output_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """1024 rows give 320."""
+        rows, columns = self.patch_grid(*size_hw)
+        return 4 * rows, 4 * columns
+
+    def feature_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """1024 rows give 80."""
+        return self.patch_grid(*size_hw)
+
+    def depth_of(self, name: str) -> int | None:
+        return depth_in(name, self.encoder.shape.depth, ())
 
     def forward_order(self) -> Iterator[nn.Parameter]:
         """The parameters as the forward comes to them."""
@@ -79,11 +101,34 @@ class VfmUda(nn.Module):
         yield from self.upscale.parameters()
         yield from self.out.parameters()
 
+    def plainly(self) -> Self:
+        """Low-rank layers become one matrix each."""
+        return merge(self)
+
+    def describe(self) -> str:
+        return f"VFM-UDA: {size_of(self.encoder)}, light decoder"
+
     def draw(self, generator: torch.Generator) -> None:
         for module in self.upscale:
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 torchs_own(module, generator)
         normal(self.out.weight, CLASSIFIER_SPREAD, generator)
+
+
+def depth_in(name: str, blocks: int, decoder: tuple[str, ...]) -> int | None:
+    """``Divided.depth_of`` for an ``encoder`` of DINOv2, of which ``decoder`` are prefixes of what was added to it."""
+    own = name.removeprefix("encoder.")
+    if own == name or own.startswith(decoder or "\0"):
+        return None
+    return blocks - 1 - int(own.split(".")[1]) if own.startswith("blocks.") else blocks
+
+
+def size_of(encoder: DinoV2) -> str:
+    """The encoder in words."""
+    name = next((f"ViT-{name[0].upper()}" for name, shape in SHAPES.items() if shape == encoder.shape), "ViT-tiny")
+    trained = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+    adapted = any(isinstance(module, LowRank) for module in encoder.modules())
+    return f"DINOv2 {name}" + (f", frozen but for {trained:,} low-rank parameters (SoMA)" if adapted else "")
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -110,15 +155,17 @@ def upscale(dim: int) -> nn.Sequential:
 
 
 class LightHead(nn.Module):
-    """One of the maps to logits four times as fine: 1x1 convolution, batch norm, ReLU, channel dropout, 1x1
+    """One of the maps to logits ``finer`` times as fine: 1x1 convolution, batch norm, ReLU, channel dropout, 1x1
     convolution, bilinear.
 
     HRDA's attention head on a vision transformer; not published.
     """
 
-    def __init__(self, channels_in: int, num_classes: int, level: int = -1, channels: int = 256) -> None:
+    def __init__(
+        self, channels_in: int, num_classes: int, level: int = -1, finer: int = 4, channels: int = 256
+    ) -> None:
         super().__init__()
-        self.level = level
+        self.level, self.finer = level, finer
         self.conv = nn.Conv2d(channels_in, channels, 1, bias=False)
         self.bn = nn.BatchNorm2d(channels)
         self.dropout = ChannelDropout(0.1)
@@ -126,7 +173,7 @@ class LightHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         logits = self.conv_seg(self.dropout(F.relu(self.bn(self.conv(maps[self.level])))))
-        return F.interpolate(logits, scale_factor=4.0, mode="bilinear", align_corners=False)
+        return F.interpolate(logits, scale_factor=float(self.finer), mode="bilinear", align_corners=False)
 
     def draw(self, generator: torch.Generator) -> None:
         normal(self.conv_seg.weight, 0.01, generator)

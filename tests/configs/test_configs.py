@@ -15,8 +15,9 @@ from PIL import Image
 from esl_dist.config.load import configs_dir, flat, load_config
 from esl_dist.config.schema import Config
 from esl_dist.entries import train
-from esl_dist.methods.plan import plan
+from esl_dist.methods.plan import stages
 from tests.configs import disks
+from tests.configs.test_transformers import EXPERIMENTS as TRANSFORMERS
 
 ESL_ROWS = ["align", "selftrain-ssl", "selftrain-esl"]
 CROSSCITY_ROWS = ["source", "align-maxsquare", "align-iw_maxsquare"]
@@ -81,7 +82,7 @@ def test_every_experiment_has_its_file_and_every_file_is_known() -> None:
         if not p.name.startswith("_")
     }
     pairs = {name for name in shipped if "/" in name and not name.startswith("sweeps/")}
-    assert pairs == set(EXPERIMENTS)
+    assert pairs == set(EXPERIMENTS) | set(TRANSFORMERS)
     assert {name for name in shipped if "/" not in name} >= set(OTHERS)
 
 
@@ -95,13 +96,13 @@ def test_header_is_complete(name: str) -> None:
     number = r"\d+(\.\d+)?"
     assert re.fullmatch(rf"not yet measured|{number} .*", field(name, "Hours"))
     assert re.fullmatch(r"not yet measured|mIoU % .*", field(name, "Ours"))
-    assert EXPERIMENTS[name] == [stage.folder for stage in plan(config) if stage.kind != "translate"]
+    assert EXPERIMENTS[name] == [stage.name for stage in stages(config) if stage.scored]
     if name in CLAIMED:
         assert CLAIMED[name] in field(name, "Published")
         return
     published = re.findall(r"([a-z][a-z0-9_-]+) (\d\d\.\d)(?: \((\d\d\.\d)\))?(?:,|$)", field(name, "Published"))
     assert [stage for stage, *_ in published] == EXPERIMENTS[name]
-    assert all(bool(star) == (config.data.protocol == "16") for *_, star in published)
+    assert all(bool(star) == (config.data.classes == "16") for *_, star in published)
 
 
 def test_rows_of_the_threshold_study_are_runs_of_their_own() -> None:
@@ -299,12 +300,12 @@ def dry_run(name: str, root: Path, run: Path, *more: str) -> Config:
     words = [*shrunk(shipped, root, run), *more]
     assert train.main(["--config", f"{name}.yaml", *words]) == 0
     config = load_config(f"{name}.yaml", words)
-    for stage in plan(config):
-        assert json.loads((run / stage.folder / "done.json").read_text())["step"] == 2
-        if config.eval.split and stage.kind != "translate":
-            metrics = json.loads((run / stage.folder / f"metrics-{config.eval.bn_statistics[0]}.json").read_text())
+    for stage in stages(config):
+        assert json.loads((run / stage.name / "done.json").read_text())["step"] == 2
+        if config.eval.split and stage.scored:
+            metrics = json.loads((run / stage.name / f"metrics-{config.eval.bn_statistics[0]}.json").read_text())
             assert metrics["classes"] == f"{len(metrics['iou'])}-class network" and metrics["at"] == config.eval.at
-            assert ("miou_star" in metrics) == (config.data.protocol == "16")
+            assert ("miou_star" in metrics) == (config.data.classes == "16")
         if stage.labels:
             assert (run / "pseudo_labels" / stage.labels / "thresholds.json").is_file()
     return config

@@ -59,4 +59,4 @@ def _modes(kit: Kit, segmenter: nn.Module, passes: Passes, learns_target: bool) 
     head = build_mode_head(config.mmdl, base, config.run.seed + 3)
     wrapped = ddp.wrap(kit.runtime.place(head), kit.runtime)
     classes = protocol(config.data.protocol).classes
-    return Modes(wrapped, config.mmdl, passes, classes, config.run.seed, base.output_size, learns_target)
+    return Modes(wrapped, config.mmdl, passes, classes, config.run.seed, base.feature_size, learns_target)

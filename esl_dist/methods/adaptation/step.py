@@ -28,7 +28,8 @@ from esl_dist.distributed import ddp
 from esl_dist.engine.step import Losses, Pair
 from esl_dist.methods.adaptation.modes import Drawn, Modes
 from esl_dist.methods.adaptation.objectives import Objective
-from esl_dist.methods.passes import Passes, Prediction, add_losses, cross_entropy
+from esl_dist.methods.draws import Draws, step_of
+from esl_dist.methods.passes import Passes, Prediction, add_losses, heads_of, labelled_loss
 from esl_dist.monitor.profile import phase
 
 
@@ -52,6 +53,8 @@ class Adaptation:
     self_training: SelfTraining | None = None
     modes: Modes | None = None
     needs_target: bool = True
+    _number: int = 0
+    """Of the step under way."""
 
     @property
     def host_work(self) -> str:
@@ -81,6 +84,7 @@ class Adaptation:
                 (t.labels for t in targets if t.labels is not None), self.num_classes, (t.weights for t in targets)
             )
         drawn = self.modes.draw(micro) if self.modes else [None] * len(micro)
+        self._number = step_of(micro[0].source.positions, len(micro), self.passes.runtime.world)
         losses: Losses = {}
         for pair, pixels in zip(micro, drawn, strict=True):
             add_losses(losses, self._micro_step(pair, valid_s, valid_t, pixels, 1 / len(micro), pair is micro[-1]))
@@ -96,8 +100,9 @@ class Adaptation:
         learns_target = self.objective is not None or self.self_training is not None or uses_modes
 
         with ddp.sync_if(self.segmenter, last and not learns_target), self._sync_modes_if(last, on_target=False):
-            source = self.passes.forward(self.segmenter, pair.source.images, features=self.modes is not None)
-            loss, losses = cross_entropy(
+            draws = Draws("source", self._number, pair.source.positions)
+            source = self.passes.forward(self.segmenter, pair.source.images, self.modes is not None, draws)
+            loss, losses = labelled_loss(
                 source, self.passes.labels(pair.source.labels), valid_s, (1.0, self.source_aux), "source"
             )
             if self.modes and drawn:
@@ -109,7 +114,8 @@ class Adaptation:
 
         if not learns_target:
             with torch.no_grad():  # the control: target batches move the batch-norm statistics and nothing else
-                self.passes.forward(ddp.inner(self.segmenter), pair.target.images)
+                draws = Draws("target", self._number, pair.target.positions)
+                self.passes.forward(ddp.inner(self.segmenter), pair.target.images, draws=draws)
             return losses
 
         with ddp.sync_if(self.segmenter, last), self._sync_modes_if(last, on_target=True):
@@ -128,7 +134,8 @@ class Adaptation:
     def _target_pass(
         self, batch: Batch, valid: Tensor | None, drawn: Drawn | None, share: float
     ) -> tuple[Prediction, Tensor, Losses]:
-        target = self.passes.forward(self.segmenter, batch.images, features=drawn is not None)
+        draws = Draws("target", self._number, batch.positions)
+        target = self.passes.forward(self.segmenter, batch.images, drawn is not None, draws)
         total = target.zero()
         losses: Losses = {}
         if self.objective:
@@ -138,7 +145,7 @@ class Adaptation:
         if self.self_training:
             assert batch.labels is not None and valid is not None
             weights = (self.self_training.weight, self.self_training.weight_aux)
-            loss, parts = cross_entropy(
+            loss, parts = labelled_loss(
                 target, self.passes.labels(batch.labels), valid, weights, "target", self.passes.weights(batch.weights)
             )
             total = total + loss
@@ -148,7 +155,7 @@ class Adaptation:
             total = total + loss
             losses.update(parts)
         # DDP must see every parameter in the pass that it all-reduces, also a head that no term above looks at.
-        return target, total + 0.0 * sum(head[..., 0, 0].sum() for head in target.logits if head is not None), losses
+        return target, total + 0.0 * sum(head[..., 0, 0].sum() for head in heads_of(target.logits)), losses
 
     def _sync_modes_if(self, last: bool, on_target: bool) -> contextlib.AbstractContextManager[object]:
         """The second head's gradients are all-reduced in the last pass in which it learns."""

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from esl_dist.models.adapter.segmenter import VfmUdaPlus
+from esl_dist.models.adapter.segmenter import VfmUdaPlus, build
 
-__all__ = ["VfmUdaPlus"]
+__all__ = ["VfmUdaPlus", "build"]

@@ -10,55 +10,68 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esl_dist.config.transformers import DinoV2Config
 from esl_dist.models.adapter.interaction import Geometry, Interaction, SpatialPrior, as_map, norm, tokens
 from esl_dist.models.adapter.pyramid import PyramidHead
-from esl_dist.models.dinov2 import DinoV2, patch_grid
+from esl_dist.models.dinov2 import GRID, SHAPES, TINY, DinoV2, patch_grid
 from esl_dist.models.initial import normal
-from esl_dist.models.segmenter import Featured, Outputs
+from esl_dist.models.segmenter import Outputs
 from esl_dist.models.stochastic import number_places
-from esl_dist.models.vfm import ENLARGED, LightHead
+from esl_dist.models.transformer import IMAGENET, Divided, check_classes
+from esl_dist.models.vfm import ENLARGED, LightHead, VfmUda, depth_in, size_of
 from esl_dist.models.vit import Shape
 
 UNIT = 224
 """Sides of the enlarged image are multiples of it: of 14 for the patches and of 32 for the coarsest map."""
 QUARTERS = 4
 CLASSIFIER_SPREAD = 0.1
+ADDED = ("level_embed", "spm.", "interactions.", "up.", "norm1.", "norm2.", "norm3.", "norm4.")
+"""What the adapter adds to the encoder's parameters: they learn as the decoder does."""
 
 
-class VfmUdaPlus(nn.Module):
+class VfmUdaPlus(Divided):
     """Logits at a quarter of the enlarged image's side: 280x280 for 1024x1024, which is enlarged to 1120x1120."""
 
-    output_stride = 4 / ENLARGED
+    output_stride = 4
 
     def __init__(
-        self, num_classes: int, shape: Shape, drop_path: float = 0.0, checkpointing: bool = False, grid: int = 37
+        self, num_classes: int, shape: Shape, drop_path: float = 0.0, checkpointing: bool = False, grid: int = GRID
     ) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"VfmUdaPlus: needs 2 or more classes, not {num_classes}")
-        self.num_classes, self.feature_channels = num_classes, shape.dim
+        check_classes("VfmUdaPlus", num_classes)
+        self.num_classes, self.feature_channels, self.normalisation = num_classes, shape.dim, IMAGENET
         self.encoder = AdaptedViT(shape, drop_path=drop_path, checkpointing=checkpointing, grid=grid)
         self.upscale = PyramidHead(shape.dim)
         self.out = nn.Conv2d(shape.dim // 8, num_classes, 1, bias=False)
-        number_places(self)
-
-    def forward(self, images: Tensor, features: bool = False) -> Outputs | Featured:
-        """Images ``[N, 3, H, W]`` to logits; with ``features`` also the coarsest map (stride 32)."""
-        maps = self.encode(images)
-        outputs = self.decode(maps)
-        return Featured(outputs, maps[-1]) if features else outputs
+        self.draws = number_places(self)
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Maps of C channels at strides 4, 8, 16 and 32 of the enlarged image."""
-        h, w = (max(1, round(side * ENLARGED / UNIT)) * UNIT for side in images.shape[2:])
-        return self.encoder.pyramid(F.interpolate(images, (h, w), mode="bilinear", align_corners=False))
+        enlarged = F.interpolate(images, enlarged_size(images.shape), mode="bilinear", align_corners=False)
+        return self.encoder.pyramid(enlarged)
 
     def decode(self, maps: Sequence[Tensor]) -> Outputs:
         return Outputs(self.out(self.upscale(maps)), None)
 
     def attention_head(self) -> nn.Module:
-        """HRDA's head for scale attention: on the map at stride 16."""
+        """On the map at stride 16."""
         return LightHead(self.feature_channels, self.num_classes, level=2)
+
+    def output_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """1024 rows give 280."""
+        h, w = enlarged_size(size_hw)
+        return h // 4, w // 4
+
+    def feature_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """1024 rows give 35."""
+        h, w = enlarged_size(size_hw)
+        return h // 32, w // 32
+
+    def depth_of(self, name: str) -> int | None:
+        return depth_in(name, self.encoder.shape.depth, ADDED)
+
+    def describe(self) -> str:
+        return f"VFM-UDA++: {size_of(self.encoder)} with a ViT-Adapter, pyramid head"
 
     def forward_order(self) -> Iterator[nn.Parameter]:
         """The parameters as the forward comes to them."""
@@ -75,7 +88,7 @@ class AdaptedViT(DinoV2):
     last norm, as published.
     """
 
-    def __init__(self, shape: Shape, drop_path: float = 0.0, checkpointing: bool = False, grid: int = 37) -> None:
+    def __init__(self, shape: Shape, drop_path: float = 0.0, checkpointing: bool = False, grid: int = GRID) -> None:
         super().__init__(shape, drop_path=drop_path, checkpointing=checkpointing, grid=grid)
         if shape.depth % QUARTERS or shape.dim % 64:
             raise ValueError(
@@ -136,5 +149,20 @@ class AdaptedViT(DinoV2):
         normal(self.level_embed, 1.0, generator)
 
 
+def enlarged_size(shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns that an image of ``[..., H, W]`` is resized to: 1.1 times its own, to the nearest ``UNIT``."""
+    h, w = (max(1, round(side * ENLARGED / UNIT)) * UNIT for side in shape[-2:])
+    return h, w
+
+
 def _resized(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, like.shape[2:], mode="bilinear", align_corners=False)
+
+
+def build(options: DinoV2Config, num_classes: int) -> VfmUda | VfmUdaPlus:
+    """The network of ``model.dinov2``."""
+    shape, grid = (TINY, 5) if options.encoder == "tiny" else (SHAPES[options.encoder], GRID)
+    if options.decoder == "pyramid":
+        return VfmUdaPlus(num_classes, shape, options.drop_path, options.checkpointing, grid)
+    soma = (options.soma_rank, options.soma_first) if options.soma_rank else None
+    return VfmUda(num_classes, shape, options.drop_path, options.checkpointing, grid, soma)

@@ -14,6 +14,7 @@ from torch import nn
 
 from esl_dist.models.deeplabv2 import DeepLabV2
 from esl_dist.models.discriminator import Discriminator
+from esl_dist.models.hrda import Hrda, Whole
 from esl_dist.models.segmenter import Segmenter
 from esl_dist.models.weights.discriminator import load_discriminator
 from esl_dist.models.weights.exporting import export
@@ -49,6 +50,8 @@ def load(path: str | Path, model: nn.Module, layout: str = "auto", branches: int
     if branches not in (None, 2, 4):
         raise ValueError(f"branches: 2 or 4, not {branches}")
     stored = read(path)
+    if isinstance(model, Hrda) and isinstance(model.segmenter, Whole) and not stored.own:
+        return load(path, model.segmenter.inner, layout, branches)  # nobody publishes these at two resolutions
     if isinstance(model, Discriminator):
         report = load_discriminator(stored, model)
     elif isinstance(model, DeepLabV2):

@@ -15,9 +15,11 @@ from esl_dist.models.daformer import DaFormer
 from esl_dist.models.dinov2 import DinoV2
 from esl_dist.models.hrda import Hrda
 from esl_dist.models.mit import MixTransformer
+from esl_dist.models.soma import take_plain
+from esl_dist.models.transformer import IMAGENET
 from esl_dist.models.vfm import VfmUda
 from esl_dist.models.weights.encoders import DINOV2, MIT, State, Tensors, recognise
-from esl_dist.models.weights.lineages import IMAGENET, LoadReport
+from esl_dist.models.weights.lineages import LoadReport
 from esl_dist.models.weights.reading import Stored, refuse_not_finite
 
 ENCODERS = {DaFormer: "backbone.", VfmUda: "encoder.", VfmUdaPlus: "encoder.", DinoV2: "", MixTransformer: ""}
@@ -53,6 +55,10 @@ def load_network(stored: Stored, model: nn.Module) -> LoadReport:
         raise ValueError(
             f"{stored.path}: is not {wanted} (its keys begin {few}); see docs/how-to/weights.md for files that are"
         )
+    try:
+        take_plain(model, content.tensors)
+    except ValueError as error:
+        raise ValueError(f"{stored.path}: {error}; another size") from None
     absent = _check(stored, content, model)
     refuse_not_finite(stored.path, content.tensors)
     state = model.state_dict()
@@ -131,7 +137,7 @@ def _mmseg(stored: Stored) -> Iterator[Content]:
     """DAFormer's files: an adaptation method around the network (``model.``), or the network alone."""
     tensors, dropped = _under(stored.tensors, "model.")
     if "decode_head.head.conv_seg.weight" in tensors:
-        raise ValueError(f"{stored.path}: is a network of two resolutions; set model.hrda.enabled=true")
+        raise ValueError(f"{stored.path}: is a network of two resolutions; set model.hrda=true")
     if "decode_head.conv_seg.weight" in tensors and "backbone.patch_embed1.proj.weight" in tensors:
         yield Content("daformer", tensors, dropped)
 

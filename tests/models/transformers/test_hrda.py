@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from esl_dist.models import stochastic
+from esl_dist.config.load import load_config
+from esl_dist.models import build_segmenter, stochastic, weights
 from esl_dist.models.hrda import Box, averaged, box_step, draw_box, fitted, fuse, padded, within
 from tests.models.transformers.common import CLASSES, built, images
 
@@ -56,19 +59,19 @@ def test_training_sees_one_detail_and_inference_nine(name: str) -> None:
     encode = network.segmenter.encode
     network.segmenter.encode = lambda x: sizes.append(tuple(x.shape)) or encode(x)
     with torch.no_grad():
-        whole = network(images(2, 96, 128))
-        assert sizes == [(2, 3, 48, 64), (18, 3, 48, 64)] and whole.detail is None and whole.box is None
+        whole = network(images(2, 128, 192))
+        assert sizes == [(2, 3, 64, 96), (18, 3, 64, 96)] and whole.detail is None and whole.box is None
         sizes.clear()
         network.train()
         with stochastic.drawing(torch.tensor([1, 2]), 5):
-            trained = network(images(2, 96, 128))
-        assert sizes == [(2, 3, 48, 64)] * 2
-        assert trained.detail.shape[2:] == tuple(side // 2 for side in trained.main.shape[2:]) and trained.box[2:] == (
-            48,
-            64,
-        )
+            trained = network(images(2, 128, 192))
+        assert sizes == [(2, 3, 64, 96)] * 2
+        assert trained.detail.shape[2:] == tuple(side // 2 for side in trained.main.shape[2:])
+        assert trained.box[2:] == (64, 96)
         with stochastic.still():
-            assert network(images(2, 96, 128)).detail is None, "a teacher's pass slides, whatever mode its norms are in"
+            assert network(images(2, 128, 192)).detail is None, (
+                "a teacher's pass slides, whatever mode its norms are in"
+            )
 
 
 def test_fusion_of_a_box_is_fusion_of_its_parts() -> None:
@@ -89,11 +92,45 @@ def test_box_between_cells_is_refused() -> None:
 
 
 def test_odd_sizes_are_resized() -> None:
-    assert fitted(images(1, 64, 96), 32).shape == (1, 3, 64, 96) and fitted(images(1, 70, 110), 32).shape == (
-        1,
-        3,
-        64,
-        96,
-    )
+    assert fitted(images(1, 64, 128), 32).shape == fitted(images(1, 70, 120), 32).shape == (1, 3, 64, 128)
+    network = built("hrda-daformer")
     with torch.no_grad():
-        assert built("hrda-daformer")(images(1, 70, 110)).main.shape == (1, CLASSES, 16, 24)
+        assert network(images(1, 70, 110)).main.shape == (1, CLASSES, *network.output_size((70, 110)))
+        with pytest.raises(ValueError, match="multiples of 64, not 110x70"):
+            network.train()(images(1, 70, 110))
+
+
+def test_a_segmenter_is_not_another_one_inside() -> None:
+    """Its weights are those of the same seed alone, so that a source-only row tells the two resolutions apart."""
+    alone, inside = built("daformer").state_dict(), built("hrda-daformer").segmenter.state_dict()
+    assert all(torch.equal(alone[key], inside[key]) for key in alone)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("deeplabv2", {"layers": [1, 1, 1, 1], "width": 8}), ("efficientnet", {})]
+)
+def test_any_segmenter(name: str, options: dict[str, object], tmp_path: Path) -> None:
+    """Of one head; what is published for it alone loads into it."""
+    own = {"multi_level": False, "init": "kaiming", **options}
+    words = ["model.hrda=true", f"model.name={name}", *(f"model.{name}.{key}={value}" for key, value in own.items())]
+    network = build_segmenter(load_config("streets.yaml", words).model, CLASSES, 1)
+    assert network.describe().endswith("at two resolutions (HRDA)")
+    network.train()
+    out = network(images())
+    assert out.main.shape == (2, CLASSES, *network.output_size((64, 128))) == (2, CLASSES, 8, 16)
+    (out.main.square().sum() + out.detail.sum()).backward()
+    grouped = [p for group in network.parameter_groups() for _, p in group.parameters]
+    assert all(p.grad is not None for p in grouped)
+    assert {id(p) for p in grouped} == {id(p) for p in network.parameters() if p.requires_grad}
+    with torch.no_grad():
+        assert network.eval()(images()).main.shape == out.main.shape
+    alone = network.segmenter.inner
+    state = {key: torch.full_like(value, 0.5) for key, value in alone.state_dict().items()}
+    torch.save(state, tmp_path / "alone.pth")
+    weights.load(tmp_path / "alone.pth", network, "advent" if name == "deeplabv2" else "auto")
+    assert all((value == 0.5).all() for value in alone.state_dict().values() if value.is_floating_point())
+
+
+def test_two_heads_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"model.hrda: .*model.deeplabv2.multi_level=false"):
+        load_config("streets.yaml", ["model.hrda=true", "model.name=deeplabv2"])

@@ -4,9 +4,12 @@ a difference.
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
+from esl_dist.engine.adamw import AdamW
 from esl_dist.models import dinov2, mit, stochastic
 from esl_dist.models.adapter import VfmUdaPlus
 from esl_dist.models.daformer import DaFormer
@@ -208,3 +211,63 @@ def test_impossible_networks_and_images_are_refused() -> None:
     for kind, shape in ((DaFormer, mit.SHAPES["b0"]), (VfmUda, VIT), (VfmUdaPlus, VIT)):
         with pytest.raises(ValueError, match="2 or more classes"), torch.device("meta"):
             kind(1, shape)
+
+
+def depths(network: torch.nn.Module) -> dict[str, int | None]:
+    """Of every parameter; None: the decoder's."""
+    return {name: None if g.head else g.depth for g in network.parameter_groups() for name, _ in g.parameters}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_is_in_one_group(name: str) -> None:
+    network = built(name)
+    grouped = [parameter for group in network.parameter_groups() for _, parameter in group.parameters]
+    assert len({id(p) for p in grouped}) == len(grouped) == len(list(network.parameters()))
+    named = dict(network.named_parameters())
+    assert all(named[key] is p for group in network.parameter_groups() for key, p in group.parameters)
+
+
+def test_rates_of_vfm_uda() -> None:
+    """Golden check 8: base 5e-5, 8 images: 1.4142e-4 decoder, a tenth for the last block, 0.9 less for every block."""
+    with torch.device("meta"):
+        network = VfmUdaPlus(19, dinov2.SHAPES["large"])
+    depth, base = depths(network), 5e-5 * math.sqrt(8)
+    recipe = AdamW(base / 10, head_lr=10, layer_decay=0.9, no_decay=(), backend="foreach").build(network)
+    rates = {id(p): group["lr"] for group in recipe.param_groups for p in group["params"]}
+    named = dict(network.named_parameters())
+
+    def rate(name: str) -> float:
+        return rates[id(named[name])]
+
+    assert (
+        rate("out.weight")
+        == rate("encoder.spm.fc1.weight")
+        == rate("encoder.norm2.bias")
+        == pytest.approx(1.4142e-4, rel=1e-4)
+    )
+    assert rate("encoder.blocks.23.attn.qkv.weight") == pytest.approx(1.4142e-5, rel=1e-4)
+    assert rate("encoder.blocks.0.ls1.gamma") == pytest.approx(1.4142e-5 * 0.9**23, rel=1e-4)
+    for name in ("patch_embed.proj.weight", "pos_embed", "cls_token"):
+        assert rate(f"encoder.{name}") == pytest.approx(1.4142e-5 * 0.9**24, rel=1e-4)
+    assert depth["encoder.blocks.20.norm1.weight"] == 3 and depth["encoder.level_embed"] is None
+    assert depths(VfmUda(5, VIT))["encoder.norm.weight"] == 4, "with the stem, as published"
+    assert {group["weight_decay"] for group in recipe.param_groups} == {0.01}
+
+
+def test_depths_of_a_mix_transformer() -> None:
+    depth = depths(built("daformer"))  # 1, 2, 1 and 1 blocks
+    assert [depth[f"backbone.block{i}.0.norm1.weight"] for i in (1, 2, 3, 4)] == [4, 3, 1, 0]
+    assert depth["backbone.block2.1.norm1.weight"] == 2 and depth["backbone.patch_embed1.proj.weight"] == 5
+    assert depth["backbone.patch_embed3.norm.bias"] == 1 and depth["backbone.norm2.weight"] == 2
+    assert depth["decode_head.conv_seg.bias"] is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("h", "w"), [(64, 128), (100, 190), (224, 224)])
+def test_output_size(name: str, h: int, w: int) -> None:
+    network = built(name)
+    with torch.no_grad():
+        said = network(images(1, h, w), features=True)
+    assert said.outputs.main.shape[2:] == network.output_size((h, w))
+    assert said.features.shape[1:] == (network.feature_channels, *network.feature_size((h, w)))
+    assert network.describe() and network.normalisation.order == "rgb" and not network.multi_level

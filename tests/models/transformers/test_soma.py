@@ -4,14 +4,17 @@ check 10).
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from esl_dist.models import dinov2
+from esl_dist.models import dinov2, weights
 from esl_dist.models.dinov2 import DinoV2
 from esl_dist.models.soma import LowRank, adapt, merge
-from tests.models.transformers.common import built, images
+from esl_dist.models.vfm import VfmUda
+from tests.models.transformers.common import CLASSES, VIT, built, images
 
 
 def test_trained_parameters_of_vit_large() -> None:
@@ -29,6 +32,34 @@ def adapted() -> nn.Module:
     network = built("vfm_uda")
     adapt(network.encoder, rank=4, first_block=1)
     return network
+
+
+def test_a_plain_file_loads_into_an_adapted_network(tmp_path: Path) -> None:
+    """DINOv2's weights, or a network trained whole; the function is the file's."""
+    plain = built("vfm_uda", seed=8)
+    with torch.device("meta"):
+        empty = VfmUda(CLASSES, VIT, grid=5, soma=(4, 1))
+    network = empty.to_empty(device="cpu").eval()
+    network.initialise(3, "random")
+    assert all(value.isfinite().all() for value in network.state_dict().values())
+    torch.save({f"network.{k}": v for k, v in plain.state_dict().items()}, tmp_path / "whole.ckpt")
+    weights.load(tmp_path / "whole.ckpt", network)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images()).main, plain(images()).main, rtol=1e-5, atol=1e-5)
+    part, file = plain.encoder.state_dict(), tmp_path / "vit.pth"
+    torch.save(part, file)
+    assert weights.load(file, network).layout == "dinov2"
+    part["blocks.2.attn.qkv.weight"] = torch.zeros(64, 64)
+    torch.save(part, file)
+    with pytest.raises(ValueError, match=r"blocks\.2\.attn\.qkv has shape .*another size"):
+        weights.load(file, network)
+
+
+def test_only_what_learns_is_in_the_groups(adapted: nn.Module) -> None:
+    names = [name for group in adapted.parameter_groups() for name, _ in group.parameters]
+    assert {name for name, p in adapted.named_parameters() if p.requires_grad} == set(names)
+    assert not any("residual" in name or "blocks.0" in name for name in names)
+    assert "low-rank parameters" in adapted.describe()
 
 
 def test_function_is_unchanged_at_the_start(adapted: nn.Module) -> None:
@@ -76,7 +107,7 @@ def test_the_smallest_triplets_learn_each_matrix_by_itself() -> None:
 
 def test_what_cannot_be_adapted_is_refused() -> None:
     with torch.device("meta"):
-        with pytest.raises(ValueError, match="first_block=12"):
+        with pytest.raises(ValueError, match="soma_first=12"):
             adapt(DinoV2(dinov2.SHAPES["base"]), first_block=12)
         with pytest.raises(ValueError, match="gated"):
             adapt(DinoV2(dinov2.SHAPES["giant"]))
