@@ -40,7 +40,10 @@ def pooled_labels(labels: Tensor, size_hw: tuple[int, int], num_classes: int, sh
 
 def positions_of(pooled: Tensor, classes: Sequence[int]) -> Tensor:
     """bool ``[n, h, w]``: cells of ``pooled_labels`` that show one of ``classes``."""
-    return torch.stack([pooled == c for c in classes]).any(0)
+    found = torch.zeros_like(pooled, dtype=torch.bool)
+    for c in classes:
+        found |= pooled == c
+    return found
 
 
 def thing_distance(features: Tensor, reference: Tensor, where: Tensor, count: Tensor | float) -> Tensor:

@@ -177,7 +177,7 @@ def head_of(logits: Outputs, name: str) -> Tensor:
 def cross_entropy(
     prediction: Prediction,
     labels: Tensor,
-    valid: Tensor,
+    valid: Tensor | float,
     weights: tuple[float, float],
     name: str,
     pixel_weights: Tensor | None = None,

@@ -149,7 +149,8 @@ class Mask:
         positions = moment.target.positions
         images, labels, weights = student.passes.labels(moment.target.images), moment.guess, moment.weight
         if self.images == "both":
-            of_source = torch.tensor([position % 2 == 0 for position in positions], device=images.device)[:, None, None]
+            even = torch.tensor([position % 2 == 0 for position in positions])
+            of_source = even.to(images.device, non_blocking=True)[:, None, None]
             images = torch.where(of_source[:, None], student.passes.labels(moment.source.images), images)
             labels = torch.where(of_source, moment.truth, labels)
             weights = torch.where(of_source, 1.0, weights)

@@ -101,7 +101,7 @@ def _one(image: Tensor, own: Look, colours: str) -> Tensor:
 
 
 def _grey(image: Tensor) -> Tensor:
-    return (image * image.new_tensor(GREY).view(3, 1, 1)).sum(dim=0, keepdim=True)
+    return (GREY[0] * image[0] + GREY[1] * image[1] + GREY[2] * image[2])[None]
 
 
 def turn_hue(image: Tensor, turns: float) -> Tensor:

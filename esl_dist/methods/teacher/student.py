@@ -65,8 +65,7 @@ class Student:
         With a close look at a part: ``(1 - d) CE(fused) + d CE(detail)``, the second over the part (its total in
         proportion to its area).
         """
-        divisor = self._number(total)
-        loss, parts = cross_entropy(said, labels, divisor, (1.0, self.aux_weight), name, weights)
+        loss, parts = cross_entropy(said, labels, total, (1.0, self.aux_weight), name, weights)
         close = said.logits
         if not isinstance(close, MultiResolution) or close.detail is None or close.box is None:
             return weight * loss, parts
@@ -75,7 +74,7 @@ class Student:
         share = box.height * box.width / (labels.shape[1] * labels.shape[2])
         inside = None if weights is None else box.of(weights).contiguous()
         detail, named = cross_entropy(
-            part, box.of(labels).contiguous(), divisor * share, (1.0, 0.0), f"{name}_detail", inside
+            part, box.of(labels).contiguous(), total * share, (1.0, 0.0), f"{name}_detail", inside
         )
         of_detail = self.detail_weight * (1.0 if self.parity else weight)
         return (1 - self.detail_weight) * weight * loss + of_detail * detail, parts | named
@@ -99,9 +98,4 @@ class Student:
         network = ddp.inner(self.segmenter)
         assert isinstance(network, Segmenter)
         mean_bgr = network.normalisation.in_bgr().mean
-        return torch.tensor(mean_bgr[::-1], dtype=torch.float32, device=self.passes.runtime.device)
-
-    def _number(self, total: Tensor | float) -> Tensor:
-        if isinstance(total, Tensor):
-            return total
-        return torch.tensor(total, dtype=torch.float64, device=self.passes.runtime.device)
+        return torch.tensor(mean_bgr[::-1]).to(self.passes.runtime.device, non_blocking=True)

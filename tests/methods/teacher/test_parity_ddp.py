@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.nn.parallel import DistributedDataParallel
 
 from esl_dist.config.teacher import MaskConfig, MixConfig, SelectConfig, TeacherConfig, TeacherLabelsConfig
 from esl_dist.distributed import ddp
@@ -39,11 +41,26 @@ def flat(moment: Moment, student: Student) -> Tensor:
     return ((1 - top) * moment.weight).sum() / moment.known.pixels
 
 
+def count_reductions(network: nn.Module) -> list[int]:
+    """Grows by one with every all-reduce of (a bucket of) gradients; the small network has one bucket."""
+    reduced: list[int] = []
+    if isinstance(network, DistributedDataParallel):
+
+        def counting(world, bucket):  # type: ignore[no-untyped-def] # torch compares annotations with types, not names
+            reduced.append(bucket.buffer().numel())
+            return default_hooks.allreduce_hook(None, bucket)
+
+        network.register_comm_hook(runtime().world, counting)
+    return reduced
+
+
 def gradients_of(name: str, own: list[list[int]], total: int) -> dict[str, Tensor]:
     """Of the second of two steps, when the teacher is half its old self, with the step's figures."""
     method, options = CASES[name]
     step = build(method, options, total)
+    reduced = count_reductions(step.student.segmenter)
     step.step([pair(indices, 0, total) for indices in own])
+    assert len(reduced) == (runtime().world > 1), f"{name}: {len(reduced)} all-reduces of gradients in a step"
     disturb(step, 7)
     step.student.segmenter.zero_grad(set_to_none=True)
     figures = step.step([pair(indices, 1, total) for indices in own])
