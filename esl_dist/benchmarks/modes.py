@@ -38,7 +38,7 @@ def run(steps: int = 20) -> dict[str, Any]:
     learners = [_learner(config) for config in (plain, dataclasses.replace(plain, mmdl=head))]
     seconds: list[list[float]] = [[], []]
     for number in range(WARM_UP + steps):
-        pair = Pair(_batch(2 * number), _batch(2 * number + 1))
+        pair = Pair(noise(2 * number), noise(2 * number + 1))
         for (stage, optimizers), taken in zip(learners, seconds, strict=True):
             began = time.process_time()
             _step(stage, optimizers, pair)
@@ -79,7 +79,7 @@ def _step(stage: Adaptation, optimizers: Optimizers, pair: Pair) -> None:
         optimizer.step()
 
 
-def _batch(position: int) -> Batch:
+def noise(position: int) -> Batch:
     """Two noise images with labels in blocks, a tenth of them without a class."""
     generator = torch.Generator().manual_seed(position)
     images = torch.randint(0, 256, (2, 3, *SIZE), generator=generator, dtype=torch.uint8)

@@ -1,5 +1,5 @@
 """Benchmarks beside what they beat, in one run: ``python -m esl_dist.bench --what
-step|allreduce|data|extract|extract-whole|evaluate|modes|study [--out FILE]``.
+step|allreduce|data|extract|extract-whole|evaluate|modes|study|teacher [--out FILE]``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from esl_dist.benchmarks import (
     projection,
     step,
     study,
+    teacher,
 )
 from esl_dist.benchmarks.common import RECORDS
 from esl_dist.config.schema import RunConfig
@@ -34,6 +35,7 @@ SIMPLE = {
     "evaluate": (evaluate, 500),
     "modes": (modes, 20),
     "networks": (networks, 3),
+    "teacher": (teacher, 10),
 }
 """Benchmarks of one number alone, with its default."""
 
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--images",
         type=int,
-        help="images (of modes: steps, of study: trials) to measure on (default: as in the README)",
+        help="images (of modes and teacher: steps, of study: trials) to measure on (default: as in the README)",
     )
     parser.add_argument("--ranks", type=int, default=2, help="processes of extract-whole, ranks of study")
     parser.add_argument("--stage", default="align", choices=step.STAGES, help="whose step")
