@@ -8,6 +8,7 @@ road. A few files, spread over the set, are enough to see it.
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 
@@ -17,8 +18,11 @@ from numpy.typing import NDArray
 from esl_dist.config.schema import Config, DataConfig
 from esl_dist.data.dataset import DataError, Dataset, EncodingError, FolderDataset
 from esl_dist.data.prepared import PreparedDataset
+from esl_dist.data.reading import refuse_known
 from esl_dist.data.sampler import index_at
 from esl_dist.labels import IGNORE, TRAIN_CLASSES, protocol
+
+log = logging.getLogger(__name__)
 
 FILES, SECONDS = 12, 0.4
 """Label files that are looked at, and when no further one is begun (three are always looked at)."""
@@ -88,12 +92,17 @@ def look(dataset: Dataset, data: DataConfig, domain: str) -> None:
 
 
 def look_first(config: Config, source: Dataset, target: Dataset, scored: Dataset | None) -> None:
-    """``look`` at every set whose labels a run learns from or is scored on."""
+    """``look`` at every set whose labels a run learns from or is scored on, and at what an earlier reading of all files
+    found (see ``reading``).
+    """
     look(source, config.data, "source")
     if any(word.partition(":")[0] == "oracle" for word in config.run.stages):
         look(target, config.data, "target")
     if scored is not None:
         look(scored, config.data, "target")
+    for what, dataset in (("source", source), ("target", target), ("scored images", scored)):
+        for bad in () if dataset is None else refuse_known(dataset, config.data, what):
+            log.warning("%s: cannot be read: %s", what, bad.reason)
 
 
 def sample(dataset: FolderDataset, files: int = FILES, seconds: float = SECONDS) -> Sample:

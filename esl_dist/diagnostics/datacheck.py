@@ -57,13 +57,7 @@ def check(config: Config, seconds: float = 12.0) -> list[Check]:
     Contact sheets go to ``data_check/<set>.png`` in the run folder.
     """
     data, found = config.data, list[Check]()
-    sets: list[tuple[str, DomainConfig, str]] = [
-        ("source", data.source, data.source.split),
-        ("target", data.target, data.target.split),
-    ]
-    if config.eval.split and data.target.labelled and config.eval.split != data.target.split:
-        sets.append(("scored", data.target, config.eval.split))
-    for name, domain, split in sets:
+    for name, domain, split in sets_of(config):
         try:
             opened = open_dataset(domain, data.root, data.protocol, split=split)
         except ValueError as error:
@@ -95,6 +89,15 @@ def check(config: Config, seconds: float = 12.0) -> list[Check]:
             seconds,
         )
     return found
+
+
+def sets_of(config: Config) -> list[tuple[str, DomainConfig, str]]:
+    """Name, domain and split of every set that a configuration reads."""
+    data = config.data
+    sets = [("source", data.source, data.source.split), ("target", data.target, data.target.split)]
+    if config.eval.split and data.target.labelled and config.eval.split != data.target.split:
+        sets.append(("scored", data.target, config.eval.split))
+    return sets
 
 
 def check_set(

@@ -12,6 +12,7 @@ from esl_dist.config import load
 from esl_dist.config.schema import Config
 from esl_dist.diagnostics import datacheck, group, machine, numerics, storage, tracker
 from esl_dist.diagnostics.check import Check, Probe, run
+from esl_dist.diagnostics.fullread import read_everything
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import die_with_parent
 from esl_dist.entries import cli
@@ -46,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print a line per check; 1 if something is broken."""
     parser = cli.parser("doctor", "Check this machine, or all machines of a torchrun start, in under a minute.")
     parser.add_argument("--data", metavar="CONFIG", help="as --config, and look into its data set folders too")
+    parser.add_argument("--read-all", action="store_true", help="with --data: read every file, however long it takes")
     arguments = parser.parse_intermixed_args(argv)
+    if arguments.read_all and not arguments.data:
+        raise ValueError("--read-all: needs --data CONFIG, whose files are read")
     if arguments.data and arguments.config:
         raise ValueError("--data: names the configuration too; leave --config out")
     arguments.config = arguments.data or arguments.config
@@ -63,4 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         setup_logging(runtime.is_main, None)
         probes = (*PROBES, datasets) if arguments.data else PROBES
         well = run(probes, config, runtime, lambda text: print(text, flush=True) if runtime.is_main else None)
+        main_rank = runtime.is_main
+    # With no group up: no rank waits for another's reading.
+    if arguments.read_all and main_rank:
+        for found in read_everything(config, lambda text: print(text, flush=True)):
+            print(found, flush=True)
+            well = well and found.status != "broken"
     return 0 if well else 1
