@@ -19,7 +19,7 @@ from esl_dist.methods.node import Node, Work
 from esl_dist.monitor import memory
 from esl_dist.pseudo_labels.sets.agreement import agreement
 from esl_dist.pseudo_labels.sets.label_sets import LabelSet
-from esl_dist.runs import RunFolder
+from esl_dist.runs import RunFolder, events
 from esl_dist.runs.content import LabelsMade, MadeSet
 from esl_dist.runs.folders import TeacherFolder
 
@@ -136,18 +136,18 @@ class Labels:
         total = sum(entry["count"] for entry in made.thresholds["classes"])
         before = self.before.get(name)
         shared = agreement(work.run.labels.set(before).path, made.out, work.target.names) if before else {}
-        work.tracker.event(
-            "labels",
-            set=name,
-            rule=made.rule,
-            stage=self.teacher,
-            round=self.round,
-            coverage=kept / max(total, 1),
-            pixels=total,
-            labels=made.thresholds["labels"] + made.thresholds.get("weights", ""),
-            network="not run" if from_spool else "run",
+        event = events.Labels(
+            name,
+            made.rule,
+            self.teacher,
+            self.round,
+            kept / max(total, 1),
+            total,
+            made.thresholds["labels"] + made.thresholds.get("weights", ""),
+            "not run" if from_spool else "run",
             **shared,
         )
+        work.tracker.record(event)
 
     def _folder(self, work: Work) -> TeacherFolder:
         return work.run.labels.of(self.teacher)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from esl_dist.config.schema import TrackingConfig
-from esl_dist.runs import RunFolder, lines
+from esl_dist.runs import RunFolder
 from esl_dist.runs.events import Eval, Event, Stage, Train
 from esl_dist.tracking.console import Progress, duration
 from esl_dist.tracking.jsonl import MetricsLog
@@ -56,12 +55,6 @@ class Tracker:
                 self._log.sync()
                 if event.status == "done":
                     log.info("%s: done in %s", event.stage, duration(event.seconds or 0))
-
-    def event(self, event: str, **fields: Any) -> None:
-        """``record`` of the event that has these fields."""
-        found = lines.parse(lines.encode({"event": event, **fields}))
-        assert found.event is not None, found.damage
-        self.record(found.event)
 
     def truncate(self, stage: str, step: int) -> None:
         """A resume goes on from ``step``: drop the lines of ``stage`` beyond it, so that every step appears once."""

@@ -21,6 +21,7 @@ from esl_dist.methods import Stage, scoring
 from esl_dist.methods.node import Work
 from esl_dist.metrics import evaluate
 from esl_dist.reporting.record import read_run
+from esl_dist.runs.events import Eval
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_STAGE = [
@@ -57,7 +58,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, values: dict[int, float], stop_at:
     def evaluated(stage: Stage, predictor: object, kind: str, step: int, work: Work) -> SimpleNamespace:
         if step == stop_at:
             raise RuntimeError("killed")
-        work.tracker.event("eval", stage=stage.name, step=step, bn_statistics=kind, miou=values[step], iou={})
+        work.tracker.record(Eval(stage.name, step, bn_statistics=kind, miou=values[step]))
         return SimpleNamespace(miou=values[step])
 
     monkeypatch.setattr(scoring, "_evaluate", evaluated)

@@ -105,12 +105,17 @@ def test_a_server_that_dies_and_comes_back(
 
 
 def test_the_mirror_ends_with_a_killed_trainer(tmp_path: Path, server: MlflowServer) -> None:
-    program = (
-        "import sys, time, os; from pathlib import Path; from esl_dist.config.schema import TrackingConfig; from"
-        " esl_dist.tracking import Tracker\nt = Tracker(Path(sys.argv[1]), TrackingConfig(uri=sys.argv[2]), 'r', {},"
-        " True)\nprint(t._mirror._process.pid, flush=True); t.event('train', stage='source', step=1, **{'loss/seg':"
-        " 1.0}); time.sleep(60)"
-    )
+    program = """
+import sys, time
+from pathlib import Path
+from esl_dist.config.schema import TrackingConfig
+from esl_dist.runs.events import Train
+from esl_dist.tracking import Tracker
+t = Tracker(Path(sys.argv[1]), TrackingConfig(uri=sys.argv[2]), "r", {}, True)
+print(t._mirror._process.pid, flush=True)
+t.record(Train("source", 1, figures={"loss/seg": 1.0}))
+time.sleep(60)
+"""
     child = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path / "run"), server.uri],
         stdout=subprocess.PIPE,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
-from esl_dist.atomic import write_json
 from esl_dist.data.dataset import DataError, EncodingError
 from esl_dist.data.prepared import shard
 from esl_dist.data.prepared.shard import DamagedError, Sample
 from esl_dist.data.prepared.wanted import MANIFEST, Entry, Wanted
 from esl_dist.data.transforms import fit_image, fit_label
+from esl_dist.runs import Record
 
 
 class Prepared(NamedTuple):
@@ -106,34 +105,37 @@ def _sample(wanted: Wanted, index: int) -> Sample:
 
 def publish(wanted: Wanted, per_file: int, entries: Sequence[Entry]) -> None:
     """Write the manifest that makes the folder's files count: whole or not at all."""
-    content = {
+    content: Manifest = {
         "settings": wanted.settings,
         "images_per_file": per_file,
         "bytes": sum(entry["bytes"] for entry in entries),
         "files": list(entries),
     }
-    write_json(wanted.folder / MANIFEST, content)
+    _record(wanted.folder).write(content)
     for left in set(wanted.folder.glob("[0-9]*.h5")) - {wanted.folder / entry["file"] for entry in entries}:
         left.unlink()  # of a longer list, or of files that held fewer images
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """A folder's manifest, None where there is none or it cannot be read."""
-    try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    whole = (
-        isinstance(content, dict)
-        and isinstance(content.get("settings"), dict)
-        and isinstance(content.get("files"), list)
-        and isinstance(content.get("images_per_file"), int)
-        and content["images_per_file"] > 0
-    )
-    return content if whole else None
+class Manifest(TypedDict):
+    """``manifest.json``."""
+
+    settings: dict[str, Any]
+    images_per_file: int
+    bytes: int
+    files: list[Entry]
 
 
-def other_settings(manifest: Mapping[str, Any], wanted: Wanted) -> str:
+def read_manifest(folder: Path) -> Manifest | None:
+    """A folder's manifest, None where there is none or, with a warning, where it is damaged."""
+    content = _record(folder).recall()
+    return content if content is not None and content["images_per_file"] > 0 else None
+
+
+def _record(folder: Path) -> Record[Manifest]:
+    return Record(folder / MANIFEST, Manifest, "prepare that data again, its files are kept where they are whole")
+
+
+def other_settings(manifest: Manifest, wanted: Wanted) -> str:
     """The first setting in which prepared data differs from what is wanted; empty where all agree."""
     there = manifest["settings"]
     differing = next((key for key in wanted.settings | there if there.get(key) != wanted.settings.get(key)), None)

@@ -2,8 +2,9 @@
 
 ``/image [n, 3, H, W]`` is stored as it is (photographs hardly shrink), ``/label [n, H, W]`` by gzip. ``/checksum [n,
 2]`` holds the Adler-32 of both, compared at every read; ``/problems`` says, as JSON, why an image or a label could not
-be read when the file was made. A file appears whole or not at all: written aside, forced to the disk, renamed (default
-libver: with ``latest`` a killed file never opens again).
+be read when the file was made. A file appears whole or not at all: written aside, forced to the disk, renamed. Its own
+bookkeeping has checksums (``libver`` v110): in HDF5's oldest format, its default, a flipped bit can keep the library in
+a loop for ever.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from esl_dist import atomic
 from esl_dist.data.decode import DataError
+from esl_dist.runs import hdf5
 
 Pixels = NDArray[np.uint8]
 What = Literal["image", "label"]
@@ -58,7 +60,7 @@ def write(path: Path, key: dict[str, Any], samples: Iterable[Sample], count: int
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     checksums, problems = np.zeros((count, 2), np.uint32), {}
     try:
-        with h5py.File(aside, "w") as file:
+        with h5py.File(aside, "w", libver=("v110", "v110")) as file:
             file.attrs["key"] = json.dumps(key, sort_keys=True)
             for row, sample in enumerate(samples):
                 _put(file, "image", row, count, sample.image)
@@ -68,8 +70,10 @@ def write(path: Path, key: dict[str, Any], samples: Iterable[Sample], count: int
                     checksums[row, 1] = zlib.adler32(sample.label.data)
                 if any(sample.problems):
                     problems[str(row)] = sample.problems
+            told = json.dumps(problems).encode()
             file["checksum"] = checksums
-            file["problems"] = np.frombuffer(json.dumps(problems).encode(), np.uint8)
+            file["problems"] = np.frombuffer(told, np.uint8)
+            file.attrs["index_sha256"] = _index_sha256(file.attrs["key"], checksums, told)
         with open(aside, "rb") as written:
             atomic.sync_file(written.fileno())
         atomic.rename(aside, path)
@@ -87,6 +91,11 @@ def _put(file: h5py.File, what: What, row: int, count: int, pixels: Pixels) -> N
     file[what].write_direct(pixels, dest_sel=np.s_[row])
 
 
+def _index_sha256(key: str, checksum: NDArray[np.uint32], problems: bytes) -> str:
+    """Of what says what the pixels are."""
+    return hashlib.sha256(b"\0".join((key.encode(), checksum.tobytes(), problems))).hexdigest()
+
+
 class _Open:
     """A file that is being read."""
 
@@ -94,10 +103,17 @@ class _Open:
         # Published files never change: no lock is needed, and not every file system has them. A chunk is read once: no
         # cache either.
         self.file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
-        self.key: dict[str, Any] = json.loads(self.file.attrs["key"])
+        hdf5.refuse_links(self.file)
+        key = hdf5.text(self.file, "key")
+        self.checksum: NDArray[np.uint32] = hdf5.array(self.file, "checksum", np.uint32, 2)
+        problems = hdf5.array(self.file, "problems", np.uint8, 1).tobytes()
+        recorded = self.file.attrs.get("index_sha256")  # files of releases before 0.2 have none
+        if recorded is not None and recorded != _index_sha256(key, self.checksum, problems):
+            raise ValueError("its index is not what was written")
+        self.key: dict[str, Any] = hdf5.json_of(key, dict[str, Any], "key")
+        told = hdf5.json_of(problems, dict[str, list[str]], "problems")
+        self.problems = {row: (image, label) for row, (image, label) in told.items()}
         self.pixels = {what: self.file[what] for what in _COLUMN if what in self.file}
-        self.checksum: NDArray[np.uint32] = self.file["checksum"][()]
-        self.problems: dict[str, tuple[str, str]] = json.loads(self.file["problems"][()].tobytes())
 
     def read(self, row: int, what: What) -> Pixels:
         stored = self.pixels[what]
@@ -127,7 +143,9 @@ def read(path: Path, row: int, what: What) -> Pixels:
         if problem:
             raise DataError(problem)
         return shard.read(row, what)
-    except (OSError, KeyError, RuntimeError, TypeError, json.JSONDecodeError) as error:
+    except DataError:
+        raise
+    except hdf5.FAULTS as error:
         raise DamagedError(f"{path.name} is damaged ({_one_line(error)})") from None
 
 
@@ -157,7 +175,7 @@ def check(path: Path, key: dict[str, Any]) -> Found:
                         shard.read(row, what)
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, KeyError, RuntimeError, TypeError, json.JSONDecodeError) as error:
+    except hdf5.FAULTS as error:
         raise DamagedError(f"{path.name} is damaged ({_one_line(error)})") from None
     return Found(digest, path.stat().st_size, [image or label for image, label in shard.problems.values()])
 

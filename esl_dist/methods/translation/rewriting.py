@@ -5,11 +5,10 @@ set's own labels.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from esl_dist.atomic import write_bytes, write_json
+from esl_dist.atomic import write_bytes
 from esl_dist.config.schema import TranslateConfig
 from esl_dist.config.translation import STRIDE
 from esl_dist.data.dataset import Dataset, FolderDataset
@@ -29,6 +28,7 @@ from esl_dist.distributed.in_step import Stop, in_step, never
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.models import build_translation
 from esl_dist.models.weights.reading import read, refuse_not_finite
+from esl_dist.runs import Record
 from esl_dist.runs.content import Colours
 
 Picture = NDArray[np.uint8]
@@ -108,7 +108,7 @@ def rewrite(
     if broadcast_json(not missing and len(known) == len(names)):
         return
     if translate.runtime.is_main:
-        write_json(manifest, {"made_with": made_with, "files": known})
+        _record(manifest).write({"made_with": made_with, "files": known})
         for file in (path for path in root.iterdir() if path.is_file()):
             _link(out / file.name, file)  # lists and the set's own configuration
     barrier()
@@ -128,7 +128,7 @@ def rewrite(
     parts = gather_json({names[index]: _digest(out / names[index]) for index in mine})
     if translate.runtime.is_main:
         files = {name: entry for part in parts for name, entry in part.items()}
-        write_json(manifest, {"made_with": made_with, "files": {name: files[name] for name in names}})
+        _record(manifest).write({"made_with": made_with, "files": {name: files[name] for name in names}})
     barrier()
 
 
@@ -165,8 +165,20 @@ def colour_statistics(dataset: Dataset) -> Colours:
     return {"mean": mean.tolist(), "std": np.sqrt(squares / count - np.square(mean)).tolist()}
 
 
+class Rewritten(TypedDict):
+    """``<out>.json``."""
+
+    made_with: dict[str, Any]
+    files: dict[str, list[str | int]]
+    """Name -> SHA-256 and size in bytes."""
+
+
 def _manifest(out: Path) -> Path:
     return out.with_name(f"{out.name}.json")
+
+
+def _record(manifest: Path) -> Record[Rewritten]:
+    return Record(manifest, Rewritten, "delete it and the same command makes sure of every image again")
 
 
 def _made_with(dataset: Dataset, root: Path, generator_sha256: str, width: int) -> dict[str, Any]:
@@ -178,19 +190,18 @@ def _made_with(dataset: Dataset, root: Path, generator_sha256: str, width: int) 
     }
 
 
-def _known(manifest: Path, made_with: Mapping[str, Any]) -> dict[str, Any]:
+def _known(manifest: Path, made_with: Mapping[str, Any]) -> dict[str, list[str | int]]:
     """The finished files of an earlier call."""
     if not manifest.is_file():
         return {}
-    content = json.loads(manifest.read_text())
+    content = _record(manifest).read()
     for key, value in made_with.items():
         if content["made_with"].get(key) != value:
             raise ValueError(
                 f"{manifest}: was made with {key}={content['made_with'].get(key)}, now it is {value}; delete it and its"
                 " folder to translate anew"
             )
-    files: dict[str, Any] = content["files"]
-    return files
+    return content["files"]
 
 
 def _placed(dataset: FolderDataset, root: Path, index: int) -> Path:

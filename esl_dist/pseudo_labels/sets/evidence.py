@@ -16,6 +16,7 @@ import numpy as np
 
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.labels import IGNORE
+from esl_dist.labels.overlap import PARTS, Overlap
 from esl_dist.pseudo_labels.scores.keys import at_least, at_most, count_high, high_bins, scores
 from esl_dist.pseudo_labels.scores.kinds import Kind, small_is_sure
 from esl_dist.pseudo_labels.scores.scored import Scored
@@ -47,14 +48,14 @@ class Evidence:
     judged_set: np.ndarray = field(init=False)
     """Per label set and class: kept pixels that have ground truth; ``wrong_set``: those of another class."""
     wrong_set: np.ndarray = field(init=False)
-    overlap: np.ndarray = field(init=False)
-    """Pixels that ESL and SSL both keep, only ESL, only SSL, none of them."""
+    overlap: Overlap = field(init=False)
+    """Of ESL and SSL, where both are made."""
     judged: dict[Kind, np.ndarray] = field(init=False)
     right: dict[Kind, np.ndarray] = field(init=False)
 
     def __post_init__(self) -> None:
         self.judged_set, self.wrong_set = (np.zeros((len(self.rules), self.num_classes), np.int64) for _ in range(2))
-        self.overlap = np.zeros(4, np.int64)
+        self.overlap = Overlap("esl", "ssl")
         self.judged, self.right = (
             {kind: np.zeros((self.num_classes, high_bins(kind)), np.int64) for kind in self.kinds} for _ in range(2)
         )
@@ -62,9 +63,8 @@ class Evidence:
     def add(self, image: Scored, labels: Sequence[np.ndarray], truth: np.ndarray | None) -> None:
         """Count one image: the label map of every set, and the ground truth where there is some."""
         if "esl" in self.rules and "ssl" in self.rules:
-            esl, ssl = (labels[self.rules.index(rule)] != IGNORE for rule in ("esl", "ssl"))
-            both, one, two = np.count_nonzero(esl & ssl), np.count_nonzero(esl), np.count_nonzero(ssl)
-            self.overlap += [both, one - both, two - both, esl.size - one - two + both]
+            esl, ssl = (labels[self.rules.index(rule)] for rule in ("esl", "ssl"))
+            self.overlap.add(esl, ssl, truth)
         if truth is None:
             return
         known = truth != IGNORE
@@ -79,7 +79,13 @@ class Evidence:
             count_high(self.right[kind], image.label[right], key[right])
 
     def sum_over_ranks(self) -> None:
-        for counts in (self.judged_set, self.wrong_set, self.overlap, *self.judged.values(), *self.right.values()):
+        for counts in (
+            self.judged_set,
+            self.wrong_set,
+            self.overlap.counts,
+            *self.judged.values(),
+            *self.right.values(),
+        ):
             sum_over_ranks(counts)
 
 
@@ -168,7 +174,7 @@ def summary(
                 "classes": classes,
             }
         )
-    both, first, second, none = (int(n) for n in evidence.overlap)
+    both, first, second, none = (evidence.overlap.pixels(part) for part in PARTS)
     by_kind = {kind: PseudoLabelConfig(rule="median", confidence=kind, rank=settings[0].rank) for kind in high}
     return {
         "images": contents[0]["images"],
@@ -177,7 +183,7 @@ def summary(
         "ground_truth": truth,
         "sets": sets,
         "agreement": {"both": both, "esl only": first, "ssl only": second, "neither": none}
-        if evidence.overlap.sum()
+        if evidence.overlap.counts.any()
         else None,
         "curves": {kind: curve(kind, counts, by_kind[kind], evidence) for kind, counts in high.items()},
         "reliability": {kind: reliability(kind, evidence) for kind in high} if truth else None,
