@@ -29,8 +29,6 @@ class ModelConfig:
     """DINOv2 with VFM-UDA's or VFM-UDA++'s decoder."""
     hrda: bool = False
     """See every image at two resolutions, fused by attention (HRDA, Hoyer et al., 2022)."""
-    hrda_published: bool = False
-    """Its detail never touches the right or lower border, as in the published code."""
     checkpoint: str = ""
     """Initial weights (ImageNet+COCO ResNet-101, or any lineage's checkpoint); empty starts from the network's
     ``init``.

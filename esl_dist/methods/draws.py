@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from esl_dist.data.sampler import hashes
+from esl_dist.distributed import ddp
 from esl_dist.models import stochastic
 
 
@@ -33,6 +35,12 @@ class Draws(NamedTuple):
         keys = np.concatenate([hashes(own, position, 1) for position in self.positions]).view(np.int64)
         common = int(hashes(own + (1 << 31), self.step, 1)[0] >> np.uint64(2))
         return stochastic.drawing(torch.from_numpy(keys).to(device, non_blocking=True), common)
+
+
+def on_the_host(network: nn.Module) -> str:
+    """Why a step with this network needs the host (see ``engine.step.DeviceAlone``); empty where it does not."""
+    drawn = getattr(ddp.inner(network), "draws", False)
+    return "the network draws from the positions of its images, which the host has" if drawn else ""
 
 
 def step_of(positions: Sequence[int], micro_batches: int, world: int) -> int:

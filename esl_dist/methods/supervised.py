@@ -20,7 +20,7 @@ from esl_dist.labels import protocol
 from esl_dist.losses.class_weights import COUNTED, class_weights
 from esl_dist.methods import identity
 from esl_dist.methods.counting import class_counts
-from esl_dist.methods.draws import Draws, step_of
+from esl_dist.methods.draws import Draws, on_the_host, step_of
 from esl_dist.methods.kit import Kit, Training
 from esl_dist.methods.networks import passes_of, segmenter_recipe, trained_segmenter
 from esl_dist.methods.node import Node, Work
@@ -43,7 +43,10 @@ class Supervised:
     class_weights: Tensor | None = None
     """Weight of a pixel by its train id, float32 ``[256]``, 0 for ignored ones; None where all weigh alike."""
     needs_target: bool = False
-    host_work: str = ""
+
+    @property
+    def host_work(self) -> str:
+        return on_the_host(self.segmenter)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:

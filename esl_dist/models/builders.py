@@ -34,7 +34,7 @@ def sketch_segmenter(config: ModelConfig, num_classes: int, data: DataConfig | N
     with torch.device("meta"):
         network = SEGMENTERS[config.name](config.options, num_classes)
         if config.hrda:
-            network = Hrda(network, config.hrda_published)
+            network = Hrda(network)
     network.normalisation = _normalisation(network.normalisation, config.layout, data)
     return network.freeze_statistics() if config.bn == "frozen" else network
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from esl_dist.config.transformers import DaFormerConfig
 from esl_dist.models.initial import normal, torchs_own
 from esl_dist.models.mit import SHAPES, TINY, MixTransformer, Shape
+from esl_dist.models.resize import resized
 from esl_dist.models.segmenter import Outputs
 from esl_dist.models.stochastic import ChannelDropout, number_places
 from esl_dist.models.transformer import IMAGENET, Divided, check_classes
@@ -105,10 +106,10 @@ class Decoder(nn.Module):
         self.conv_seg = nn.Conv2d(channels, num_classes, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        size = maps[0].shape[2:]
+        size = (maps[0].shape[2], maps[0].shape[3])
         embedded = [embed(x) for embed, x in zip(self.embed_layers.values(), maps, strict=True)]
-        resized = [embedded[0], *(F.interpolate(x, size, mode="bilinear", align_corners=False) for x in embedded[1:])]
-        logits: Tensor = self.conv_seg(self.dropout(self.fuse_layer(torch.cat(resized, dim=1))))
+        alike = [embedded[0], *(resized(x, size) for x in embedded[1:])]
+        logits: Tensor = self.conv_seg(self.dropout(self.fuse_layer(torch.cat(alike, dim=1))))
         return logits
 
     def draw(self, generator: torch.Generator) -> None:

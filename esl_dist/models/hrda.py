@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from esl_dist.models import stochastic
 from esl_dist.models.initial import initialise
+from esl_dist.models.resize import Size, resized
 from esl_dist.models.segmenter import Featured, Outputs, ParameterGroup, Segmenter
 from esl_dist.models.transformer import Divided
 from esl_dist.models.vfm import LightHead
 
-Size = tuple[int, int]
 UNIT = 64
 """What sides of images are multiples of."""
 
@@ -95,7 +95,7 @@ class Hrda(Segmenter):
             )
         images = fitted(images, UNIT)
         size = h, w = images.shape[2], images.shape[3]
-        maps = self._encode(F.interpolate(images, (h // 2, w // 2), mode="bilinear", align_corners=False))
+        maps = self._encode(resized(images, (h // 2, w // 2)))
         context = self._decode(maps)
         grid = (context.shape[2], context.shape[3])
         attention = torch.sigmoid(self.attention(maps))
@@ -176,7 +176,7 @@ class Whole(Divided):
         """Logits and features."""
         outputs, features = self.inner(images, features=True)
         size = self.output_size((images.shape[2], images.shape[3]))
-        return _resized(outputs.main, size), _resized(features, size)
+        return resized(outputs.main, size), resized(features, size)
 
     def decode(self, maps: Sequence[Tensor]) -> Outputs:
         return Outputs(maps[0], None)
@@ -214,11 +214,7 @@ def fitted_size(size: Sequence[int], unit: int) -> Size:
 
 def fitted(images: Tensor, unit: int) -> Tensor:
     """Images ``[N, 3, H, W]`` whose sides are multiples of ``unit``: themselves, or resized to the nearest ones."""
-    return _resized(images, fitted_size(images.shape, unit))
-
-
-def _resized(x: Tensor, size: Size) -> Tensor:
-    return x if x.shape[2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
+    return resized(images, fitted_size(images.shape, unit))
 
 
 def box_step(size: Size, grid: Size) -> Size:
@@ -271,5 +267,5 @@ def fuse(context: Tensor, attention: Tensor, detail: Tensor) -> Tensor:
         detail: logits ``[N, K, 2h, 2w]``, zero where there is none.
     """
     coarse = (1 - attention) * context
-    up = (F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False) for x in (attention, coarse))
-    return next(up) * detail + next(up)
+    size = (2 * context.shape[2], 2 * context.shape[3])
+    return resized(attention, size) * detail + resized(coarse, size)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from esl_dist.models.dinov2 import GRID, SHAPES, DinoV2
 from esl_dist.models.initial import normal, torchs_own
+from esl_dist.models.resize import resized
 from esl_dist.models.segmenter import Featured, Outputs
 from esl_dist.models.soma import LowRank, adapt, merge
 from esl_dist.models.stochastic import ChannelDropout, number_places
@@ -74,7 +75,7 @@ class VfmUda(Divided):
     def encode(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """One map, of the patch tokens."""
         rows, columns = self.patch_grid(images.shape[2], images.shape[3])
-        images = F.interpolate(images, (rows * PATCH, columns * PATCH), mode="bilinear", align_corners=False)
+        images = resized(images, (rows * PATCH, columns * PATCH))
         return (self.encoder.patches(self.encoder(images, mask), (rows, columns)),)
 
     def decode(self, maps: Sequence[Tensor]) -> Outputs:
@@ -173,7 +174,7 @@ class LightHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         logits = self.conv_seg(self.dropout(F.relu(self.bn(self.conv(maps[self.level])))))
-        return F.interpolate(logits, scale_factor=float(self.finer), mode="bilinear", align_corners=False)
+        return resized(logits, (self.finer * logits.shape[2], self.finer * logits.shape[3]))
 
     def draw(self, generator: torch.Generator) -> None:
         normal(self.conv_seg.weight, 0.01, generator)

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from esl_dist.config.load import configs_dir, load_config
 from esl_dist.config.schema import Config
@@ -17,6 +19,7 @@ from esl_dist.entries import train
 from esl_dist.methods.plan import stages
 from tests.configs import disks
 from tests.data import more_sets
+from tests.methods.teacher.test_run import state, tensors
 
 PAIRS = {
     "gta5_cityscapes": ("daformer", "hrda", "mic", "vfm_uda_b", "vfm_uda_l"),
@@ -126,3 +129,22 @@ def test_two_steps(name: str, root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in QUICK])
 def test_two_steps_of_every_other_file(name: str, root: Path, tmp_path: Path) -> None:
     two_steps(name, root, tmp_path)
+
+
+def test_a_run_cut_off_goes_on_with_the_same_bits(root: Path, tmp_path: Path) -> None:
+    """HRDA's two resolutions, dropout and stochastic depth among what is drawn; student and teacher compared."""
+    words = ["model.daformer.drop_path=0.5", "checkpoint.every=1", "run.stages=[hrda]", "eval.split="]
+    words = [*shrunk(load_config("gta5_cityscapes/hrda.yaml"), root, tmp_path / "whole"), *words, "teacher.steps=3"]
+    command = ["--config", "gta5_cityscapes/hrda.yaml", *words]
+    assert train.main(command) == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    stage = tmp_path / "cut" / "hrda"
+    (stage / "done.json").unlink()
+    for step in sorted((stage / "checkpoints").iterdir()):
+        if step.name > "step_00000002":
+            shutil.rmtree(step)
+    assert any((stage / "checkpoints").iterdir())
+    assert train.main([*command, f"run.dir={tmp_path / 'cut'}"]) == 0
+    whole, cut = tensors(state(tmp_path / "whole" / "hrda")), tensors(state(stage))
+    assert whole.keys() == cut.keys() and all(torch.equal(whole[key], cut[key]) for key in whole)
+    assert any("attention.fuse_layer" in key for key in whole) and any(key.startswith("/teacher/") for key in whole)

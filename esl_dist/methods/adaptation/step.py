@@ -28,7 +28,7 @@ from esl_dist.distributed import ddp
 from esl_dist.engine.step import Losses, Pair
 from esl_dist.methods.adaptation.modes import Drawn, Modes
 from esl_dist.methods.adaptation.objectives import Objective
-from esl_dist.methods.draws import Draws, step_of
+from esl_dist.methods.draws import Draws, on_the_host, step_of
 from esl_dist.methods.passes import Passes, Prediction, add_losses, heads_of, labelled_loss
 from esl_dist.monitor.profile import phase
 
@@ -60,7 +60,7 @@ class Adaptation:
     def host_work(self) -> str:
         if self.modes:
             return "DRSL's second head draws its pixels on the host"
-        return self.objective.host_work if self.objective else ""
+        return on_the_host(self.segmenter) or (self.objective.host_work if self.objective else "")
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:

@@ -22,6 +22,7 @@ from esl_dist.methods.teacher.source_only import SourceOnly
 from esl_dist.methods.teacher.step import TeacherStep
 from esl_dist.methods.teacher.student import Student
 from esl_dist.methods.teacher.weights import LabelWeights
+from esl_dist.models.hrda import Hrda
 
 LOOKS: dict[str, tuple[Photometric | None, Photometric | None]] = {
     "none": (None, None),
@@ -70,6 +71,9 @@ def student_of(options: TeacherConfig, segmenter: nn.Module, passes: Passes, cla
     """The network that trains, as ingredients use it."""
     mean = options.mean
     assert mean != "published", "options are those of a method"
+    network = ddp.inner(segmenter)
+    if options.parity and isinstance(network, Hrda):
+        network.published_box = True
     heads = (options.aux_weight, options.detail_weight)
     return Student(segmenter, passes, classes.num_classes, seed, mean, *heads, options.parity)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esl_dist.config.transformers import DinoV2Config
@@ -15,6 +14,7 @@ from esl_dist.models.adapter.interaction import Geometry, Interaction, SpatialPr
 from esl_dist.models.adapter.pyramid import PyramidHead
 from esl_dist.models.dinov2 import GRID, SHAPES, TINY, DinoV2, patch_grid
 from esl_dist.models.initial import normal
+from esl_dist.models.resize import resized
 from esl_dist.models.segmenter import Outputs
 from esl_dist.models.stochastic import number_places
 from esl_dist.models.transformer import IMAGENET, Divided, check_classes
@@ -47,7 +47,7 @@ class VfmUdaPlus(Divided):
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Maps of C channels at strides 4, 8, 16 and 32 of the enlarged image."""
-        enlarged = F.interpolate(images, enlarged_size(images.shape), mode="bilinear", align_corners=False)
+        enlarged = resized(images, enlarged_size(images.shape))
         return self.encoder.pyramid(enlarged)
 
     def decode(self, maps: Sequence[Tensor]) -> Outputs:
@@ -124,7 +124,8 @@ class AdaptedViT(DinoV2):
         levels = (self.up(second) + first, second, third, fourth)
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
         return tuple(
-            normalise(level + _resized(own, level)) for normalise, level, own in zip(norms, levels, read, strict=True)
+            normalise(level + resized(own, (level.shape[2], level.shape[3])))
+            for normalise, level, own in zip(norms, levels, read, strict=True)
         )
 
     def forward_order(self) -> Iterator[nn.Parameter]:
@@ -153,10 +154,6 @@ def enlarged_size(shape: Sequence[int]) -> tuple[int, int]:
     """Rows and columns that an image of ``[..., H, W]`` is resized to: 1.1 times its own, to the nearest ``UNIT``."""
     h, w = (max(1, round(side * ENLARGED / UNIT)) * UNIT for side in shape[-2:])
     return h, w
-
-
-def _resized(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, like.shape[2:], mode="bilinear", align_corners=False)
 
 
 def build(options: DinoV2Config, num_classes: int) -> VfmUda | VfmUdaPlus:

@@ -16,6 +16,7 @@ from esl_dist.models.daformer import DaFormer
 from esl_dist.models.dinov2 import DinoV2
 from esl_dist.models.hrda import Hrda
 from esl_dist.models.mit import MixTransformer
+from esl_dist.models.resize import by_products
 from esl_dist.models.vfm import VfmUda
 from tests.models.transformers.common import CLASSES, NAMES, VIT, built, images
 
@@ -271,3 +272,14 @@ def test_output_size(name: str, h: int, w: int) -> None:
     assert said.outputs.main.shape[2:] == network.output_size((h, w))
     assert said.features.shape[1:] == (network.feature_channels, *network.feature_size((h, w)))
     assert network.describe() and network.normalisation.order == "rgb" and not network.multi_level
+
+
+@pytest.mark.parametrize("size", [(8, 10), (13, 31), (3, 5), (1, 1)])
+def test_resizing_by_products(size: tuple[int, int]) -> None:
+    """As torch's, value and gradient: what CUDA takes in deterministic mode."""
+    x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    results = [by_products(x, size), torch.nn.functional.interpolate(x, size, mode="bilinear", align_corners=False)]
+    grads = [torch.autograd.grad(out.square().sum(), x)[0] for out in results]
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*grads, rtol=1e-5, atol=1e-5)
+    assert by_products(x.bfloat16(), size).dtype == torch.bfloat16
