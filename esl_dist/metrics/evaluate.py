@@ -21,12 +21,16 @@ from esl_dist.distributed import collectives
 from esl_dist.distributed.in_step import Stop, in_step, never
 from esl_dist.labels import protocol
 from esl_dist.metrics.confusion import confusion_matrix
-from esl_dist.metrics.iou import Confusion, iou, mean_iou, merged_scores, subset_scores
+from esl_dist.metrics.iou import Confusion, group_scores, iou, mean_iou, merged_scores, subset_scores
 from esl_dist.metrics.upsample import upsampled_argmax
 from esl_dist.runs import records
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
 """uint8 ``[B, 3, h, w]`` RGB -> float32 logits ``[B, C, h', w']``."""
+
+
+Groups = Sequence[tuple[str, Sequence[int]]]
+"""Merged classes that are scored beside the classes: name and the classes' positions (see class files)."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class EvaluationResult:
     """``native``: at each label's own size; ``crop``: at the network's input size."""
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Images left out because they or their labels cannot be read: name to reason."""
+    groups: Groups = ()
 
     @property
     def iou(self) -> np.ndarray:
@@ -72,6 +77,8 @@ class EvaluationResult:
                 name: {"miou": _number(mean), "classes": list(classes)} for name, (mean, classes) in subsets.items()
             }
         merged = merged_scores(self.confusion, names)
+        if self.groups:
+            merged["groups"] = group_scores(self.confusion, self.groups)
         if merged:
             found["merged"] = {
                 title: {
@@ -105,13 +112,15 @@ class Conditions:
     workers: int = 0
     bad_samples: int = 0
     """Images that may be left out because they or their labels cannot be read; the result names them."""
+    groups: Groups = ()
 
     @staticmethod
     def of(config: Config) -> Conditions:
         """By the options of a run."""
         options, data = config.eval, config.data
+        classes = protocol(data.classes)
         return Conditions(
-            protocol(data.classes).classes,
+            classes.classes,
             options.input_size,
             options.batch,
             options.at,
@@ -119,6 +128,7 @@ class Conditions:
             data.target.fit,
             data.workers,
             data.bad_samples,
+            classes.groups,
         )
 
 
@@ -156,7 +166,7 @@ def evaluate(predict: Predict, dataset: Dataset, conditions: Conditions, stop: S
         )
     images = total - len(unreadable.found)
     return EvaluationResult(
-        counts.numpy(), tuple(conditions.class_names), images, conditions.at, dict(unreadable.found)
+        counts.numpy(), tuple(conditions.class_names), images, conditions.at, dict(unreadable.found), conditions.groups
     )
 
 

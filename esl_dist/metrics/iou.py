@@ -69,6 +69,15 @@ def merged_scores(confusion: Confusion, class_names: Sequence[str]) -> dict[str,
     return scores
 
 
+def group_scores(confusion: Confusion, groups: Sequence[tuple[str, Sequence[int]]]) -> dict[str, float]:
+    """IoU per group of a class file, each the union of some classes; a class of no group is ignored where labelled and
+    wrong where predicted.
+    """
+    group_of = {position: number for number, (_, held) in enumerate(groups) for position in held}
+    values = iou(fold(confusion, group_of, len(groups)))
+    return {name: float(values[number]) for number, (name, _) in enumerate(groups)}
+
+
 def fold(confusion: Confusion, coarse_of: Mapping[int, int], num_coarse: int) -> Confusion:
     """Score one set of fine predictions under a coarser protocol: sum the rows and columns of the classes that it
     merges.

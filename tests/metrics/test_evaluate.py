@@ -168,3 +168,12 @@ def test_an_absent_number_is_null(tmp_path: Path) -> None:
     write_metrics(result, tmp_path / "m.json")
     read = json.loads((tmp_path / "m.json").read_text())
     assert read["miou"] is None and set(read["iou"].values()) == {None} and read["pixel_accuracy"] is None
+
+
+def test_groups_of_classes_are_scored_beside_them() -> None:
+    confusion = np.array([[5, 1, 0], [2, 3, 1], [0, 0, 4]])
+    found = EvaluationResult(confusion, ("a", "b", "c"), 1, "native", groups=(("ab", (0, 1)), ("c", (2,)))).to_json()
+    assert found["merged"]["groups"]["iou"] == {"ab": 11 / 12, "c": 4 / 5}
+    assert found["merged"]["groups"]["miou"] == pytest.approx((11 / 12 + 4 / 5) / 2)
+    part = EvaluationResult(confusion, ("a", "b", "c"), 1, "native", groups=(("ab", (0, 1)),)).to_json()
+    assert part["merged"]["groups"]["iou"] == {"ab": 11 / 12}  # c predicted for b is wrong, c labelled is ignored
