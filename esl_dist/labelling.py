@@ -60,6 +60,7 @@ def open_extraction(
         ValueError: an image comes twice, or the target set is empty.
     """
     options = config.extract
+    arithmetic = agree(lambda: runtime.inference(options.precision, "extract.precision"))
 
     @contextlib.contextmanager
     def network() -> Iterator[Forward]:
@@ -69,7 +70,7 @@ def open_extraction(
 
     digest = sha256 or agree(lambda: file_sha256(checkpoint))
     classes = protocol(config.data.classes).classes
-    teacher = Teacher(network, _given(config, digest, runtime), classes, runtime.fixed_forward, runtime.device)
+    teacher = Teacher(network, _given(config, digest, runtime), classes, arithmetic.applied, runtime.device)
     return Extraction(
         teacher,
         _target_images(config, target),

@@ -53,6 +53,8 @@ def _bring_about(node: Node, work: Work) -> None:
 def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_tracker: Callable[[], Tracker]) -> Work:
     """Open the data (making the embedded pair if asked), check it, record the configuration."""
     data = config.data
+    for key, asked in (("extract.precision", config.extract.precision), ("eval.precision", config.eval.precision)):
+        runtime.inference(asked, key)  # refused before anything is made
     if data.streets.make and runtime.is_main:
         ensure_pair(Path(data.root), data.streets, log.info)
     collectives.barrier()

@@ -11,7 +11,8 @@ import torch
 import torch.distributed as dist
 
 from esl_dist.distributed import collectives
-from esl_dist.distributed.runtime import Runtime, set_arithmetic
+from esl_dist.distributed.arithmetic import set_arithmetic
+from esl_dist.distributed.runtime import Runtime
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

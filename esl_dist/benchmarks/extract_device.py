@@ -22,7 +22,8 @@ from esl_dist.benchmarks import ceilings
 from esl_dist.benchmarks.common import RECORDS
 from esl_dist.benchmarks.step import default_config
 from esl_dist.config.schema import Config
-from esl_dist.distributed.runtime import Runtime, set_arithmetic
+from esl_dist.distributed.arithmetic import set_arithmetic
+from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
 from esl_dist.metrics.inference import Predictor
 from esl_dist.models import build_segmenter

@@ -22,7 +22,8 @@ from esl_dist.benchmarks.common import RECORDS
 from esl_dist.benchmarks.plain import PlainStep
 from esl_dist.benchmarks.step import DIFFERENT, OwnStep, default_config, flops, generated, stage_plan
 from esl_dist.config.schema import Config
-from esl_dist.distributed.runtime import Runtime, set_arithmetic
+from esl_dist.distributed.arithmetic import set_arithmetic
+from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.capture import own_stream
 
 WARM_STEPS = 8

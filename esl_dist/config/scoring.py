@@ -24,6 +24,8 @@ class EvalConfig:
     """Score at the label's own size, or at ``input_size`` (as MaxSquare's numbers are)."""
     batch: PositiveInt = 1
     """Images per forward."""
+    precision: Precision = "fp32"
+    """Arithmetic of the forward, whatever the training's was; ``auto`` is the training's."""
     bn_statistics: tuple[BnStatistics, ...] = ("running",)
     """Statistics to evaluate with; each gives a row."""
     window: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)

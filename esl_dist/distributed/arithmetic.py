@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+Switches = tuple[bool, bool, bool, bool, bool]
+"""TF32 of matrix products and of convolutions, cuDNN's benchmark and determinism, torch's deterministic algorithms."""
 TF32_CAPABILITY = (8, 0)
 """Compute capability of the first GPUs that have it (Ampere)."""
 
@@ -33,15 +35,11 @@ class Arithmetic:
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """Inside: torch's switches as this pass wants them, for forward and backward. They come back afterwards."""
-        before = _switches()
-        threads = torch.get_num_threads()
-        _set(
-            self.precision == "tf32",
-            self.precision == "tf32",
-            not self.deterministic,
-            self.deterministic,
-            self.deterministic,
-        )
+        before, threads = _switches(), torch.get_num_threads()
+        if before == self._wanted() and self.threads in (0, threads):  # inside a pass of its own kind: setting costs
+            yield
+            return
+        _set(*self._wanted())
         if self.threads:
             torch.set_num_threads(self.threads)
         try:
@@ -50,6 +48,9 @@ class Arithmetic:
             _set(*before)
             if self.threads:
                 torch.set_num_threads(threads)
+
+    def _wanted(self) -> Switches:
+        return _combination(self.deterministic, self.precision)
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """The autocast region of a forward, or nothing in fp32 and tf32."""
@@ -69,7 +70,7 @@ def resolve(asked: str, device: torch.device, key: str, auto: str = "") -> str:
     """
     cuda = device.type == "cuda"
     if asked == "auto":
-        return auto or ("bf16" if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32")
+        return auto or ("bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32")
     if asked == "tf32" and not cuda:
         raise ValueError(f"{key}: tf32 exists on CUDA only; set {key}=fp32 or bf16")
     if asked == "tf32" and torch.cuda.get_device_capability(device) < TF32_CAPABILITY:
@@ -83,13 +84,22 @@ def prepare(deterministic: bool) -> None:
     """Once per process: what cannot be switched around a pass, and exact float32 for whatever runs outside one."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    _set(False, False, not deterministic, deterministic, deterministic)
+    set_arithmetic(deterministic, "fp32")
     # Filling every new tensor with NaN guards against reading uninitialised memory, which nothing here does; it costs
     # 4 % of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _switches() -> tuple[bool, bool, bool, bool, bool]:
+def set_arithmetic(deterministic: bool, precision: str) -> None:
+    """For the whole process, for what is timed outside any pass."""
+    _set(*_combination(deterministic, precision))
+
+
+def _combination(deterministic: bool, precision: str) -> Switches:
+    return precision == "tf32", precision == "tf32", not deterministic, deterministic, deterministic
+
+
+def _switches() -> Switches:
     cudnn = torch.backends.cudnn
     return (
         torch.backends.cuda.matmul.allow_tf32,

@@ -9,7 +9,6 @@ import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +20,7 @@ from torch import nn
 from esl_dist import kernels
 from esl_dist.config.schema import RunConfig
 from esl_dist.distributed import collectives, listening, rendezvous
+from esl_dist.distributed.arithmetic import Arithmetic, prepare, resolve
 from esl_dist.distributed.stall import GRACE_S, StallWatch
 
 log = logging.getLogger(__name__)
@@ -69,10 +69,10 @@ class Runtime:
         device = _choose_device(config.device, local_rank, local_world)
         if config.compile:
             _check_compiler(device)
-        precision = _choose_precision(config.precision, device)
+        precision = resolve(config.precision, device, "run.precision")
         threads = config.threads or max(1, len(os.sched_getaffinity(0)) // local_world)
         torch.set_num_threads(threads)
-        set_arithmetic(config.deterministic, precision)
+        prepare(config.deterministic)
         kernels.choose(config.kernels if device.type == "cuda" else ())
         if device.type == "cpu":
             _keep_freed_memory()
@@ -117,20 +117,31 @@ class Runtime:
         if self.watch is not None:
             self.watch.limit_s = seconds
 
-    @contextlib.contextmanager
-    def fixed_forward(self) -> Iterator[None]:
-        """Inference whose bits do not depend on how many ranks share the machine: a fixed number of threads."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.inference_threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+    @property
+    def training(self) -> Arithmetic:
+        """Of training steps: ``run.precision``."""
+        return Arithmetic(self.device, self.precision, self.deterministic)
 
-    def autocast(self, precision: str | None = None) -> contextlib.AbstractContextManager[object]:
-        """The autocast region of a forward, or nothing in fp32 and tf32."""
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision or self.precision)
-        return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
+    def inference(self, precision: str = "fp32", key: str = "precision") -> Arithmetic:
+        """Of extraction, evaluation or prediction, whose bits do not depend on how many ranks share the machine: a
+        fixed number of threads. ``auto`` is the training's precision.
+
+        Args:
+            key: the option, for the message.
+
+        Raises:
+            ValueError: this device has no such arithmetic.
+        """
+        resolved = resolve(precision, self.device, key, auto=self.precision)
+        return Arithmetic(self.device, resolved, self.deterministic, self.inference_threads)
+
+    def fixed_forward(self, precision: str = "fp32") -> contextlib.AbstractContextManager[None]:
+        """``inference(precision)``, applied."""
+        return self.inference(precision).applied()
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """The autocast region of a training forward, or nothing in fp32 and tf32."""
+        return self.training.autocast()
 
     def place(self, network: M) -> M:
         """The network on this rank's device, its convolutions in channels-last order."""
@@ -171,16 +182,6 @@ def _choose_device(asked: str, local_rank: int, local_world: int) -> torch.devic
     return torch.device("cuda", local_rank)
 
 
-def _choose_precision(asked: str, device: torch.device) -> str:
-    if asked == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    if asked == "tf32" and device.type == "cpu":
-        raise ValueError("run.precision: tf32 exists on CUDA only; set run.precision=fp32 or bf16")
-    if asked == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise ValueError("run.precision: this GPU has no bf16; set run.precision=fp16 or tf32")
-    return asked
-
-
 def _check_compiler(device: torch.device) -> None:
     """torch.compile generates C++ on a CPU and Triton on a GPU."""
     if device.type == "cuda":
@@ -191,21 +192,6 @@ def _check_compiler(device: torch.device) -> None:
             "run.compile: needs a C++ compiler on a CPU (g++ or clang++, or CXX=PATH); install one, or set"
             " run.compile=false"
         )
-
-
-def set_arithmetic(deterministic: bool, precision: str) -> None:
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.benchmark = not deterministic
-    torch.backends.cudnn.deterministic = deterministic
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # warn_only: bilinear upsampling has no deterministic CUDA backward in every release; the fault suite measures what
-    # it costs.
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    # Filling every new tensor with NaN guards against reading uninitialised memory, which nothing here does; it costs 4
-    # % of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _keep_freed_memory() -> None:

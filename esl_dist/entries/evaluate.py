@@ -59,17 +59,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     die_with_parent()
     with Runtime.start(config.run, RunFolder(arguments.out.parent).flight_recorder) as runtime, StopFlag() as stop:
         setup_logging(runtime.is_main, None)
+        agree(lambda: runtime.inference(config.eval.precision, "eval.precision"))
         data, options, table = config.data, config.eval, protocol(config.data.protocol)
         scored = agree(lambda: open_at_size(data.target, data, options.input_size, options.split or None))
         target = agree(lambda: open_at_size(data.target, data)) if "target" in options.bn_statistics else scored
-        networks = agree(lambda: [Predictor.from_checkpoint(config, path, runtime) for path in arguments.checkpoint])
+        networks = agree(
+            lambda: [
+                Predictor.from_checkpoint(config, path, runtime, options.precision) for path in arguments.checkpoint
+            ]
+        )
         predict: Predict = weighted(networks, weights) if len(networks) > 1 or arguments.weight else networks[0]
         predict = windowed(predict, options)
         predict = multi_scale(predict, scales) if scales != [1.0] else predict
         predict = flipped(predict) if arguments.flip else predict
         for number, kind in enumerate(options.bn_statistics):
             with contextlib.ExitStack() as stack:
-                stack.enter_context(runtime.fixed_forward())
+                stack.enter_context(runtime.fixed_forward(options.precision))
                 for network in networks:
                     stack.enter_context(network.statistics(kind, statistics_batches(config, target)))
                 result = evaluate(predict, scored, Conditions.of(config), stop=lambda: stop.local)

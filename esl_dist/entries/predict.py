@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         task = job.Task(frames, forward, products, out, settings, forward.batch, config.data.workers)
         statistics = "target" if asked.bn == "frames" else "running"
         seen = batches(frames, forward, config.extract.bn_images)
-        with runtime.fixed_forward(), predictor.statistics(statistics, seen):
+        with runtime.fixed_forward(asked.precision), predictor.statistics(statistics, seen):
             made = job.run(task, stop=lambda: stop.local)
         if runtime.is_main:
             if isinstance(frames, VideoFrames) and arguments.video:

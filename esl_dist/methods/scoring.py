@@ -39,7 +39,8 @@ def score_final(stage: Stage, work: Work) -> None:
     if not missing:
         return
     first, known = options.bn_statistics[0], work.at_end.pop(stage.name, None)
-    predictor = Predictor.from_checkpoint(work.config, folder.checkpoints / ending.checkpoint, work.runtime)
+    final = folder.checkpoints / ending.checkpoint
+    predictor = Predictor.from_checkpoint(work.config, final, work.runtime, options.precision)
     for kind in missing:
         result = known if known is not None and kind == first else _evaluate(stage, predictor, kind, ending.step, work)
         if work.runtime.is_main:
@@ -71,7 +72,7 @@ def score_while_training(stage: Stage, networks: nn.ModuleDict, work: Work) -> C
             return None
         with ddp.averaged_buffers(segmenter):
             copy.load_state_dict(ddp.inner(segmenter).state_dict())
-        predictor = Predictor(copy, work.runtime)
+        predictor = Predictor(copy, work.runtime, config.eval.precision)
         result = _evaluate(stage, predictor, config.eval.bn_statistics[0], step, work)
         if step == stage.steps:
             work.at_end[stage.name] = result
@@ -86,7 +87,7 @@ def _evaluate(stage: Stage, predictor: Predictor, kind: str, step: int, work: Wo
     config, options = work.config, work.config.eval
     careful = memory.explained(f"{stage.name}: evaluation", "lower eval.batch, or eval.input_size")
     statistics = predictor.statistics(kind, statistics_batches(config, work.target))
-    with careful, work.runtime.fixed_forward(), statistics:
+    with careful, work.runtime.fixed_forward(options.precision), statistics:
         predict = windowed(predictor, options)
         result = evaluate(predict, work.scored, Conditions.of(config), stop=lambda: work.stop.local)
     content = result.to_json()

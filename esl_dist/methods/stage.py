@@ -149,7 +149,7 @@ class Stage:
         work.tracker.record(events.Stage(self.name, "start", steps=self.steps))
         history = memory.snapshot_path(config, runtime.device, work.run.path, self.name, runtime.rank)
         advice = memory.training_advice(config, runtime.precision)
-        with memory.explained(f"{self.name}: training", advice, history):
+        with memory.explained(f"{self.name}: training", advice, history), runtime.training.applied():
             loop.run()
 
     def finish(self, work: Work) -> None:

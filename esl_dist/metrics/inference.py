@@ -27,7 +27,7 @@ class Predictor:
     def __init__(self, network: Segmenter, runtime: Runtime, precision: str = "fp32") -> None:
         self.network = network
         self.runtime = runtime
-        self.precision = runtime.precision if precision == "auto" else precision
+        self.arithmetic = runtime.inference(precision)
 
     @classmethod
     def from_checkpoint(cls, config: Config, checkpoint: Path, runtime: Runtime, precision: str = "fp32") -> Predictor:
@@ -51,7 +51,7 @@ class Predictor:
     def _forward(self, images_u8: Tensor) -> Tensor:
         images = self.network.normalisation(images_u8.to(self.runtime.device))
         images = images.contiguous(memory_format=torch.channels_last)
-        with self.runtime.autocast(self.precision):
+        with self.arithmetic.applied(), self.arithmetic.autocast():
             logits: Tensor = self.network(images).main
         return logits.float().contiguous()
 
