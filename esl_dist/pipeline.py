@@ -11,7 +11,7 @@ from esl_dist.atomic import write_text
 from esl_dist.config import load
 from esl_dist.config.ranks import on_ranks
 from esl_dist.config.schema import Config
-from esl_dist.data import open_at_size
+from esl_dist.data import open_at_size, open_domain
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.look import look_first
 from esl_dist.distributed import collectives
@@ -60,8 +60,8 @@ def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_
     collectives.barrier()
 
     def datasets() -> tuple[Dataset, Dataset, Dataset | None]:
-        source = open_at_size(data.source, data)
-        target = open_at_size(data.target, data)
+        source = open_domain(data, "source")
+        target = open_domain(data, "target")
         scored = (
             open_at_size(data.target, data, config.eval.input_size, config.eval.split)
             if config.eval.split and data.target.labelled

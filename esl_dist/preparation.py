@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from esl_dist.config.schema import Config
-from esl_dist.data import to_prepare
+from esl_dist.data import domains, to_prepare
 from esl_dist.data.prepared import Entry, FileMaker, Prepared, Wanted, other_settings, publish, read_manifest
 from esl_dist.data.workers import Produced
 from esl_dist.distributed import collectives
@@ -53,7 +53,7 @@ def prepare(config: Config, workers: int, per_file: int = IMAGES_PER_FILE) -> li
 
 def _sets(config: Config) -> list[Wanted]:
     data = config.data
-    sets = [to_prepare(data.source, data), to_prepare(data.target, data)]
+    sets = [to_prepare(domain, data) for which in ("source", "target") for domain in domains(data, which)]
     if config.eval.split and data.target.labelled:
         sets.append(to_prepare(data.target, data, config.eval.input_size, config.eval.split))
     return list({wanted.folder: wanted for wanted in sets}.values())

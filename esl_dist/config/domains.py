@@ -98,6 +98,10 @@ class DataConfig:
         default_factory=lambda: DomainConfig(dataset="cityscapes", root="cityscapes", split="train", size=(1024, 512))
     )
     """The unlabelled, real domain; its labels are read by the oracle stage only."""
+    also_source: list[DomainConfig] = field(default_factory=list)
+    """Further labelled sets, in the same classes, at the source's size: all are one source, drawn by their sizes."""
+    also_target: list[DomainConfig] = field(default_factory=list)
+    """Further sets to adapt to, likewise; ``data.target`` alone is scored."""
     streets: StreetsConfig = field(default_factory=StreetsConfig)
     """The embedded pair of domains."""
     mean: tuple[Level, Level, Level] | None = None

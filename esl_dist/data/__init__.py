@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from esl_dist.config.schema import DataConfig, DomainConfig
 from esl_dist.data.dataset import DataError, Dataset, FolderDataset
 from esl_dist.data.folder import FOLDER, open_folder
+from esl_dist.data.joined import join
 from esl_dist.data.layout import open_layout
 from esl_dist.data.meaning import meaning_of
 from esl_dist.data.prepared import Wanted, describe, use
 from esl_dist.data.sets import DATASETS
 from esl_dist.labels import protocol
 
-__all__ = ["DataError", "Dataset", "open_at_size", "open_dataset", "to_prepare"]
+__all__ = ["DataError", "Dataset", "domains", "open_at_size", "open_dataset", "open_domain", "to_prepare"]
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,18 @@ def open_at_size(
     if sentence:
         log.info("%s", sentence)
     return dataset
+
+
+def domains(data: DataConfig, which: str) -> list[DomainConfig]:
+    """The sets that make up ``source`` or ``target``, all at the first's size."""
+    first: DomainConfig = getattr(data, which)
+    return [first, *(replace(more, size=first.size, fit=first.fit) for more in getattr(data, f"also_{which}"))]
+
+
+def open_domain(data: DataConfig, which: str) -> Dataset:
+    """``source`` or ``target`` as ``open_at_size`` opens it, several sets as one."""
+    several = domains(data, which)
+    return join([open_at_size(domain, data) for domain in several], [domain.dataset for domain in several])
 
 
 def _list_file(name: str, folder: Path) -> Path:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_dist.config.schema import Config, DataConfig
+from esl_dist.config.schema import Config, DataConfig, DomainConfig
 from esl_dist.data.dataset import DataError, Dataset, EncodingError, FolderDataset
+from esl_dist.data.joined import parts_of
 from esl_dist.data.prepared import PreparedDataset
 from esl_dist.data.reading import refuse_known
 from esl_dist.data.sampler import index_at
@@ -40,20 +41,21 @@ class Sample:
     """By stored id: ``[256]``."""
 
 
-def look(dataset: Dataset, data: DataConfig, domain: str) -> None:
+def look(dataset: Dataset, data: DataConfig, domain: str, told: DomainConfig | None = None) -> None:
     """Stop before the first step where a set's labels are not what they are taken for.
 
     Ids whose meaning the user gave (``dataset=folder``, ``encoding``) are taken at his word, as all are with
     ``data.insist``; labels without a labelled pixel are not.
 
     Args:
-        domain: ``source`` or ``target``, whose options say what the labels mean.
+        domain: ``source`` or ``target``, for messages.
+        told: the options that say what the labels mean; None takes the domain's.
 
     Raises:
         ValueError: no labelled pixel in the sample, ids of no class, or what looks like another encoding; with the way
             out.
     """
-    what, told, classes = f"data.{domain}", getattr(data, domain), protocol(data.classes)
+    what, told, classes = f"data.{domain}", told or getattr(data, domain), protocol(data.classes)
     opened = dataset.originals if isinstance(dataset, PreparedDataset) else dataset
     if not isinstance(opened, FolderDataset) or not opened.labelled:
         return
@@ -95,14 +97,18 @@ def look_first(config: Config, source: Dataset, target: Dataset, scored: Dataset
     """``look`` at every set whose labels a run learns from or is scored on, and at what an earlier reading of all files
     found (see ``reading``).
     """
-    look(source, config.data, "source")
+    data = config.data
+    for part, told in zip(parts_of(source), (data.source, *data.also_source), strict=True):
+        look(part, data, "source", told)
     if any(word.partition(":")[0] == "oracle" for word in config.run.stages):
-        look(target, config.data, "target")
+        for part, told in zip(parts_of(target), (data.target, *data.also_target), strict=True):
+            look(part, data, "target", told)
     if scored is not None:
-        look(scored, config.data, "target")
+        look(scored, data, "target")
     for what, dataset in (("source", source), ("target", target), ("scored images", scored)):
-        for bad in () if dataset is None else refuse_known(dataset, config.data, what):
-            log.warning("%s: cannot be read: %s", what, bad.reason)
+        for part in () if dataset is None else parts_of(dataset):
+            for bad in refuse_known(part, data, what):
+                log.warning("%s: cannot be read: %s", what, bad.reason)
 
 
 def sample(dataset: FolderDataset, files: int = FILES, seconds: float = SECONDS) -> Sample:

@@ -26,6 +26,10 @@ class Subset:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def origin(self, index: int) -> tuple[Dataset, int]:
+        """The set that it is part of, and a sample's index there."""
+        return self.base, self.indices[index]
+
     def image(self, index: int) -> Image:
         return self.base.image(self.indices[index])
 

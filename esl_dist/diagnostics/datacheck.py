@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from esl_dist.config.load import run_dir
 from esl_dist.config.schema import Config, DomainConfig
-from esl_dist.data import DataError, open_dataset
+from esl_dist.data import DataError, domains, open_dataset
 from esl_dist.data.dataset import FolderDataset
 from esl_dist.data.sampler import index_at
 from esl_dist.diagnostics.check import Check
@@ -76,7 +76,8 @@ def check(config: Config, seconds: float = 12.0) -> list[Check]:
                         f"{name} files",
                         "broken",
                         str(error),
-                        f"set data.root and data.{'source' if name == 'source' else 'target'}.root to your folders",
+                        f"set data.root and data.{name.split()[0] if name != 'scored' else 'target'}.root to your "
+                        f"folders",
                     )
                 )
             continue
@@ -94,7 +95,10 @@ def check(config: Config, seconds: float = 12.0) -> list[Check]:
 def sets_of(config: Config) -> list[tuple[str, DomainConfig, str]]:
     """Name, domain and split of every set that a configuration reads."""
     data = config.data
-    sets = [("source", data.source, data.source.split), ("target", data.target, data.target.split)]
+    sets = []
+    for which in ("source", "target"):
+        for number, domain in enumerate(domains(data, which), start=1):
+            sets.append((which if number == 1 else f"{which} {number}", domain, domain.split))
     if config.eval.split and data.target.labelled and config.eval.split != data.target.split:
         sets.append(("scored", data.target, config.eval.split))
     return sets

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from esl_dist.data import open_at_size
+from esl_dist.data import open_domain
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import RunLock, StopFlag, die_with_parent
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Runtime.start(config.run, RunFolder(out).flight_recorder) as runtime, StopFlag() as stop:
         setup_logging(runtime.is_main, None)
         lock = agree(lambda: RunLock(out).acquire() if runtime.is_main else None)
-        target = agree(lambda: open_at_size(config.data.target, config.data))
+        target = agree(lambda: open_domain(config.data, "target"))
         extraction = open_extraction(
             config,
             arguments.checkpoint,

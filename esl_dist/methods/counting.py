@@ -11,6 +11,7 @@ import torch
 
 from esl_dist.data import census
 from esl_dist.data.dataset import Dataset
+from esl_dist.data.joined import Joined
 from esl_dist.distributed import collectives
 from esl_dist.distributed.in_step import in_step
 from esl_dist.labels import protocol
@@ -26,6 +27,8 @@ def class_counts(work: Work, dataset: Dataset) -> census.Counts:
         ValueError: a label file of another encoding.
         StoppedBySignal: a signal asked for the end on some rank.
     """
+    if isinstance(dataset, Joined):
+        return np.concatenate([class_counts(work, part) for part in dataset.parts])
     data = work.config.data
     file = census.cache_file(dataset, Path(data.root, data.prepared, "census")) if data.prepared else None
     found = collectives.agree(lambda: census.read(file, len(dataset)))

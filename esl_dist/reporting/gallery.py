@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from esl_dist.data import open_dataset
+from esl_dist.data import open_domain
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.transforms import resize_label
 from esl_dist.labels import IGNORE, Protocol
@@ -40,7 +41,7 @@ def open_target(run: RunRecord) -> tuple[Dataset | None, str]:
     """The run's target images; or None and why they cannot be shown."""
     data = run.config.data
     try:
-        return open_dataset(data.target, data.root, data.protocol), ""
+        return open_domain(dataclasses.replace(data, prepared=""), "target"), ""
     except ValueError as error:
         return None, str(error)
 

@@ -36,8 +36,8 @@ def outside() -> list[tuple[str, str]]:
     words = []
     for key, hint in numbers(Config, ""):
         bound = bound_of(hint)
-        if key == "align.also.weight" or key == "align.also.weight_aux":
-            continue
+        if key.startswith(("align.also.", "data.also_source.", "data.also_target.")):
+            continue  # items of a list have no key of their own; see the test of a term of a list
         length = len(get_args(plain(_hint(key)))) if get_origin(plain(_hint(key))) is tuple else 0
         low = bound.low if bound.above else bound.low - 1  # type: ignore[union-attr]
         values = [low, bound.high * 2 + 1] + (["nan", "inf", ".inf"] if plain(hint) is float else [])  # type: ignore[union-attr]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from esl_dist.data.dataset import Dataset, FolderDataset, Image
+from esl_dist.data.joined import Joined
 from esl_dist.data.prepared import shard
 from esl_dist.data.prepared.make import other_settings, read_manifest
 from esl_dist.data.prepared.shard import DamagedError, What
@@ -85,8 +86,8 @@ def fitted_image(dataset: Dataset, index: int, size: tuple[int, int], fit: Fit) 
     """A sample's image on a canvas of ``size`` (width, height), uint8 ``[3, H, W]``: prepared, or the original fitted
     to it. The same bytes.
     """
-    if isinstance(dataset, Subset):
-        return fitted_image(dataset.base, dataset.indices[index], size, fit)
+    if isinstance(dataset, Subset | Joined):
+        return fitted_image(*dataset.origin(index), size, fit)
     if isinstance(dataset, PreparedDataset) and dataset.is_at(size, fit):
         found = dataset.prepared(index, "image")
         if found is not None:
@@ -96,8 +97,8 @@ def fitted_image(dataset: Dataset, index: int, size: tuple[int, int], fit: Fit) 
 
 def fitted_label(dataset: Dataset, index: int, size: tuple[int, int], fit: Fit) -> Tensor:
     """A sample's train ids on a canvas of ``size`` (width, height), uint8 ``[H, W]``; likewise."""
-    if isinstance(dataset, Subset):
-        return fitted_label(dataset.base, dataset.indices[index], size, fit)
+    if isinstance(dataset, Subset | Joined):
+        return fitted_label(*dataset.origin(index), size, fit)
     if isinstance(dataset, PreparedDataset) and dataset.is_at(size, fit):
         found = dataset.prepared(index, "label")
         if found is not None:

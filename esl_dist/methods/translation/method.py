@@ -49,6 +49,7 @@ class Translate:
         numbered = entry.variant == "" or (entry.variant.isdecimal() and int(entry.variant) >= 2)
         require(numbered, "run.stages", f"{entry.word!r}: translate takes a number from 2 after the colon")
         require(not entry.images, "run.stages", f"{entry.word!r}: +it is for source, align and selftrain")
+        require(not config.data.also_source, "data.also_source", f"{entry.word} rewrites one source set, not several")
         number = int(entry.variant or 1)
         judge = last(before, "baseline", "method") if config.translate.perceptual else ""
         return [
