@@ -115,6 +115,18 @@ class ExtractConfig:
     """Folder of a finished spool of the very teacher: the first round's labels are thresholded from it, and the network
     is not run.
     """
+    check_statistics: NonNegativeInt = 24
+    """Images of each domain that ``running`` and ``target`` statistics are compared on before labels are made, without
+    target labels: log and selection page say which look safer. 0 compares nothing.
+    """
+    compare: NonNegativeInt = 0
+    """Images on which every confidence is judged by ground truth, for the selection page: the target's where it is
+    labelled, the source's where not. 0 compares nothing; the figures cost nine forwards an image.
+    """
+    held_out: str = ""
+    """Split of the source (its owner's name for it) that no stage trains on, for both of these; empty takes evenly
+    spaced training images, on which every figure is too good.
+    """
     shard: Annotated[int, Bound(1, 4096)] = 32
     """Images per spool file."""
 

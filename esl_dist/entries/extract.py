@@ -13,9 +13,9 @@ from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import RunLock, StopFlag, die_with_parent
 from esl_dist.entries import cli
-from esl_dist.labelling import open_extraction
+from esl_dist.labelling import gather_evidence, open_extraction
 from esl_dist.reporting.selection_page import write_selection_page
-from esl_dist.runs import LabelSetFolder, RunFolder
+from esl_dist.runs import LabelSetFolder, RunFolder, TeacherFolder
 from esl_dist.tracking.console import setup_logging
 
 log = logging.getLogger("esl_dist.extract")
@@ -34,6 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--from-spool", action="store_true", help="threshold the spool in --out again, without running the network"
     )
+    parser.add_argument(
+        "--evidence",
+        action="store_true",
+        help="first measure what tells before training: batch-norm statistics (extract.check_statistics images) and "
+        "all confidences (extract.compare images, of the source where the target has no labels)",
+    )
     arguments, config = cli.parse(parser, argv)
     die_with_parent()
     out: Path = arguments.out
@@ -50,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from_spool=arguments.from_spool,
             stop=lambda: stop.local,
         )
+        if arguments.evidence:
+            gather_evidence(config, arguments.checkpoint, target, runtime, TeacherFolder(out), lambda: stop.local)
         made = extraction.make({".": config.pseudo_labels}, out, out)
         if runtime.is_main:
             log.info("%s", write_selection_page(out))

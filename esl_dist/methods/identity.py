@@ -24,6 +24,9 @@ WITHOUT_EFFECT = (
     "extract.spool_dir",
     "extract.from_spool",
     "extract.shard",
+    "extract.check_statistics",
+    "extract.compare",
+    "extract.held_out",
     "optim.batch",
     "optim.accumulate",
 )

@@ -13,7 +13,7 @@ from typing import Any
 from esl_dist.distributed import collectives
 from esl_dist.distributed.collectives import agree
 from esl_dist.engine import checkpoint
-from esl_dist.labelling import open_extraction, rules_of
+from esl_dist.labelling import gather_evidence, open_extraction, rules_of
 from esl_dist.methods import identity
 from esl_dist.methods.node import Node, Work
 from esl_dist.monitor import memory
@@ -104,7 +104,11 @@ class Labels:
                 stop=lambda: work.stop.local,
             )
             rules = rules_of(work.config, self.rules)
-            made = extraction.make(rules, work.run.labels.path, self._folder(work).path, self.round - 1)
+            folder = self._folder(work)
+            known = collectives.broadcast_json(folder.evidence.exists())
+            if not given and not known:
+                gather_evidence(work.config, teacher, work.target, work.runtime, folder, lambda: work.stop.local)
+            made = extraction.make(rules, work.run.labels.path, folder.path, self.round - 1)
         for name, label_set in zip(self.rules, made, strict=True):
             if label_set.made:
                 self._tell(name, label_set, bool(given), work)

@@ -37,6 +37,8 @@ _SHOWN = {
     "logit_margin": (0.0, 0.5, 1.0, 1.5, 2.2, 3.0, 4.0, 6.0, 8.0, 12.0),
 }
 """Bounds whose values are printed, each at the nearest edge of a bin."""
+_ENTROPY, _VIEW_COLOURS = "#b4533c", ("#9aa3ad", "#2563a8", "#2f8f6b")
+"""Of entropy; of the others by what they look at: the image, its mirror image too, scales too."""
 _VIEWS = " of views"
 """What follows a confidence that is the mean over views."""
 
@@ -50,9 +52,8 @@ def write_selection_page(folder: Path) -> Path:
     there = TeacherFolder(folder)
     if not there.selection.exists():
         raise ValueError(f"{there.selection.path}: not there; extract pseudo-labels into {folder} first")
-    write_text(
-        there.selection_page, environment().get_template("selection.html.j2").render(**page(there.selection.read()))
-    )
+    shown = {**page(there.selection.read()), **_evidence(there.evidence.find() or {})}
+    write_text(there.selection_page, environment().get_template("selection.html.j2").render(**shown))
     return there.selection_page
 
 
@@ -70,6 +71,36 @@ def page(found: Selection) -> dict[str, Any]:
             (name, 100 * count / max(found["pixels"], 1)) for name, count in (found["agreement"] or {}).items()
         ],
     }
+
+
+def _evidence(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``evidence.json`` says: every confidence beside every other, and the batch-norm statistics."""
+    compared = found.get("confidences")
+    shown: dict[str, Any] = {"compared": None, "statistics": found.get("statistics")}
+    if compared:
+        figures = compared["figures"]
+        shown["compared"] = {
+            "about": compared["about"],
+            "chart": Markup(line_chart([_right(entry) for entry in figures])),
+            "rows": [
+                {
+                    "title": entry["title"],
+                    "forwards": entry["forwards"],
+                    "wrong": [_times_100(entry["wrong"][entry["coverage"].index(s)]) for s in (0.5, 0.6, 0.7, 1.0)],
+                    "half": _times_100(entry["wrong_half_of_every_class"]),
+                }
+                for entry in figures
+            ],
+        }
+    return shown
+
+
+def _right(entry: Mapping[str, Any]) -> Series:
+    """Right labels over coverage, both in %, of one confidence."""
+    looks = 0 if entry["forwards"] == 1 else 1 if entry["forwards"] == 2 else 2
+    points = [(100 * c, 100 * (1 - w)) for c, w in zip(entry["coverage"], entry["wrong"], strict=True) if w is not None]
+    colour = _ENTROPY if entry["confidence"] == "entropy" else _VIEW_COLOURS[looks]
+    return Series(entry["title"], colour, [x for x, _ in points], [y for _, y in points])
 
 
 def _facts(found: Selection) -> list[tuple[str, str]]:

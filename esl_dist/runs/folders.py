@@ -230,6 +230,11 @@ class TeacherFolder:
         return Record(self.path / "selection.json", Selection, "delete it and extract again")
 
     @property
+    def evidence(self) -> Record[dict[str, Any]]:
+        """What was measured about the teacher before its labels were made."""
+        return Record(self.path / "evidence.json", dict[str, Any], "delete it and extract again")
+
+    @property
     def selection_page(self) -> Path:
         return self.path / "selection.html"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from esl_dist.entries import train
-from esl_dist.stages import inference
+from esl_dist.metrics import inference
 
 OPTIONS = ["run.stages=[initial,align,selftrain]", "run.device=cpu", "tracking.mlflow=false", "selftrain.rounds=2"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from esl_dist.config.pseudo_labels import CONFIDENCES
-from esl_dist.config.schema import Config, PseudoLabelConfig
+from esl_dist.config.schema import Config, DomainConfig, PseudoLabelConfig
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.decode import DataError
 from esl_dist.data.loader import inference_batches
@@ -73,11 +73,11 @@ def open_extraction(
     teacher = Teacher(network, _given(config, digest, runtime), classes, arithmetic.applied, runtime.device)
     return Extraction(
         teacher,
-        _target_images(config, target),
+        images_of(config, target, config.data.target, options.size),
         options,
         spool,
         from_spool,
-        truth=_truth(target) if target.labelled else None,
+        truth=ground_truth(target) if target.labelled else None,
         weights=config.selftrain.label_weight == "confidence",
         report=log.info,
         stop=stop,
@@ -102,7 +102,7 @@ def file_sha256(checkpoint: Path) -> str:
     return hashlib.sha256((checkpoint / "segmenter.pt" if checkpoint.is_dir() else checkpoint).read_bytes()).hexdigest()
 
 
-def _truth(target: Dataset) -> Callable[[int, tuple[int, int]], np.ndarray]:
+def ground_truth(target: Dataset) -> Callable[[int, tuple[int, int]], np.ndarray]:
     """Ground truth at a label's size, for the figures of how many selected pixels are wrong; no threshold
     looks at it.
     """
@@ -117,27 +117,28 @@ def _truth(target: Dataset) -> Callable[[int, tuple[int, int]], np.ndarray]:
     return truth
 
 
-def statistics_batches(config: Config, target: Dataset) -> Iterator[Tensor]:
-    """The unlabelled target images that batch-norm statistics are re-estimated on: evenly spaced, in full batches."""
-    indices = spread(len(target), config.extract.bn_images)
+def statistics_batches(config: Config, dataset: Dataset, domain: DomainConfig | None = None) -> Iterator[Tensor]:
+    """The unlabelled images that batch-norm statistics are re-estimated on: evenly spaced, in full batches.
+
+    Args:
+        domain: whose size and fit the images get; None takes the target's.
+    """
+    domain = domain or config.data.target
+    indices = spread(len(dataset), config.extract.bn_images)
     batch = min(config.extract.batch, len(indices))
-    for found in inference_batches(
-        target,
-        indices[: len(indices) // batch * batch],
-        size=config.data.target.size,
-        batch=batch,
-        fit=config.data.target.fit,
-        leave_out=True,
-    ):
+    chosen = indices[: len(indices) // batch * batch]
+    for found in inference_batches(dataset, chosen, size=domain.size, batch=batch, fit=domain.fit, leave_out=True):
         if not found.bad:  # its place in the batch is black, which would count
             yield found.images
 
 
-def _target_images(config: Config, target: Dataset) -> TargetImages:
-    """The target set at its training size; padded images are labelled without their padding, so that it counts in no
+def images_of(config: Config, target: Dataset, domain: DomainConfig, canvas: tuple[int, int]) -> TargetImages:
+    """A data set at its training size; padded images are labelled without their padding, so that it counts in no
     threshold.
+
+    Args:
+        canvas: width and height of the labels, padding included.
     """
-    domain, canvas = config.data.target, config.extract.size
 
     unreadable: dict[str, str] = {}
 
