@@ -42,3 +42,7 @@ class TrackingConfig:
     """Tracking server; empty takes MLFLOW_TRACKING_URI or ``sqlite:///<runs>/mlflow.db``."""
     experiment: str = "esl_dist"
     """MLflow experiment."""
+    tensorboard: bool = False
+    """Write the same points, and the predictions of each scored network, to ``<run>/tensorboard`` (extra
+    ``tensorboard``).
+    """

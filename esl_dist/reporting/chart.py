@@ -11,22 +11,25 @@ WIDTH, HEIGHT = 380, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 16, 10, 26
 COLOURS = ("#c28a1e", "#2563a8", "#2f8f6b", "#b3344a", "#7a4fa3", "#3a9fbf", "#a65f2b")
 """Of lines that are told apart."""
+DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2")
+"""Of the same lines: who cannot tell the colours apart tells these."""
 MOST_POINTS = 240
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line: a name for its tooltip, a CSS colour and finite points."""
+    """One line: a name for its tooltip, a CSS colour, finite points, and how it is dashed (``stroke-dasharray``)."""
 
     name: str
     colour: str
     x: Sequence[float]
     y: Sequence[float]
+    dash: str = ""
 
 
 def line_chart(series: Sequence[Series]) -> str:
     """An ``<svg>`` element with the lines over common axes; empty when no line has a finite point."""
-    lines = [Series(s.name, s.colour, *_thinned(s.x, s.y)) for s in series]
+    lines = [Series(s.name, s.colour, *_thinned(s.x, s.y), s.dash) for s in series]
     lines = [s for s in lines if s.x]
     if not lines:
         return ""
@@ -52,15 +55,16 @@ def line_chart(series: Sequence[Series]) -> str:
         points = [place(x, y) for x, y in zip(s.x, s.y, strict=True)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         name, colour = escape(s.name), escape(s.colour)
+        dash = f' stroke-dasharray="{escape(s.dash)}"' if s.dash else ""
         if len(points) == 1:
             parts.append(
                 f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="2.5"'
-                f' fill="{colour}"><title>{name}</title></circle>'
+                f' style="fill: {colour}"><title>{name}</title></circle>'
             )
         else:
             parts.append(
-                f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"'
-                f' stroke-linejoin="round"><title>{name}</title></polyline>'
+                f'<polyline points="{path}" fill="none" style="stroke: {colour}" stroke-width="1.8"'
+                f'{dash} stroke-linejoin="round"><title>{name}</title></polyline>'
             )
     return "".join([*parts, "</svg>"])
 

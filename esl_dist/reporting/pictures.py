@@ -50,6 +50,13 @@ def label_map(label: NDArray[np.uint8], palette: Palette, size: tuple[int, int])
     return _uri(_indexed(label, palette, size), "PNG", optimize=True)
 
 
+def mask(wrong: NDArray[np.bool_]) -> str:
+    """bool ``[H, W]`` as a PNG that is red where True and transparent elsewhere."""
+    picture = Image.fromarray(wrong.astype(np.uint8)).convert("L").convert("P")
+    picture.putpalette([0, 0, 0, 214, 31, 64])
+    return _uri(picture, "PNG", optimize=True, transparency=0)
+
+
 def difference(
     image: NDArray[np.uint8], label: NDArray[np.uint8], mask: NDArray[np.bool_], palette: Palette, size: tuple[int, int]
 ) -> str:

@@ -23,15 +23,21 @@ from esl_dist.config.load import dump
 from esl_dist.labels import protocol
 from esl_dist.models import sketch_segmenter
 from esl_dist.reporting import tables
-from esl_dist.reporting.chart import COLOURS, Series, line_chart
+from esl_dist.reporting.chart import COLOURS, DASHES, Series, line_chart
+from esl_dist.reporting.exports import exports
 from esl_dist.reporting.gallery import gallery, open_target
+from esl_dist.reporting.matrix import drawn
 from esl_dist.reporting.pictures import DROPPED
 from esl_dist.reporting.quality import compare
-from esl_dist.reporting.record import RunRecord, StageRecord, read_run
+from esl_dist.reporting.record import NO_METHOD, RunRecord, StageRecord, read_run
+from esl_dist.reporting.strip import strip
 from esl_dist.reporting.translations import translations
 from esl_dist.runs.events import Eval, Train, Warned
 
 log = logging.getLogger(__name__)
+
+_ROLES = {"start": "var(--faint)", "baseline": "var(--muted)", "bound": "var(--ink)"}
+"""Roles whose stages are grey in every chart, light pages and dark ones."""
 
 _LOSSES = {
     "source_main": "Cross-entropy on the source",
@@ -110,6 +116,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
             lambda: compare([run.folder.labels.set(name) for name in run.label_sets], classes.num_classes, target),
         )
     rows = _or_none("pictures", lambda: gallery(run, target, classes)) or []
+    labels, costs = tables.label_table(run, measured) if run.label_sets else None, tables.costs(run)
     scored = next((m for stage in run.stages for m in stage.metrics.values()), None)
     return {
         "run": run,
@@ -122,7 +129,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "kinds": [tables.STATISTICS_TITLES[kind] for kind in kinds],
         "summary": tables.summary(run, kinds),
         "class_tables": [tables.class_table(run, kind) for kind in kinds],
-        "labels": tables.label_table(run, measured) if run.label_sets else None,
+        "labels": labels,
         "rounds": tables.rounds(run, measured),
         "measured": measured,
         "gallery": rows,
@@ -131,10 +138,27 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "translations": _or_none("translations", lambda: translations(run)) or [],
         "charts": _charts(run),
         "colours": _colours(run),
-        "costs": tables.costs(run),
+        "dashes": _dashes(run),
+        "strip": _or_none("predictions", lambda: strip(run, classes)) or [],
+        "matrices": _matrices(run, kinds, classes.classes),
+        "exports": exports(run, kinds, labels, measured, costs),
+        "costs": costs,
         "warnings": [*run.damaged(), *(event.text for event in run.events_of(Warned))],
         "facts": _facts(run),
     }
+
+
+def _matrices(run: RunRecord, kinds: Sequence[str], names: Sequence[str]) -> list[tuple[str, Markup, bool]]:
+    """Title and drawing of every stage's confusion matrix, with the first kind of BN statistics that it was scored
+    with, and whether it is open: the last method's.
+    """
+    methods = [stage.folder for stage in run.stages if stage.role not in NO_METHOD and stage.metrics]
+    found = []
+    for stage in run.stages:
+        metrics = next((stage.metrics[kind] for kind in kinds if kind in stage.metrics), None)
+        if metrics is not None and (drawing := drawn(metrics.get("confusion") or [], names)):
+            found.append((stage.title, Markup(drawing), stage.folder in methods[-1:]))
+    return found
 
 
 def _or_none(what: str, make: Callable[[], Any]) -> Any:
@@ -149,12 +173,18 @@ def _or_none(what: str, make: Callable[[], Any]) -> Any:
 def _colours(run: RunRecord) -> dict[str, str]:
     """Folder -> colour; the same stage has the same colour in every chart."""
     free = itertools.cycle(COLOURS)
-    return {stage.folder: stage.colour or next(free) for stage in run.stages}
+    return {stage.folder: _ROLES.get(stage.role) or stage.colour or next(free) for stage in run.stages}
+
+
+def _dashes(run: RunRecord) -> dict[str, str]:
+    """Folder -> how the stage's line is dashed; methods alone are told apart, the others have greys of their own."""
+    free = itertools.cycle(DASHES)
+    return {stage.folder: "" if stage.role in _ROLES else next(free) for stage in run.stages}
 
 
 def _charts(run: RunRecord) -> list[tuple[str, Markup]]:
     """Title and drawing: a chart per loss with a line per stage, then the mIoU while training."""
-    colours = _colours(run)
+    colours, dashes = _colours(run), _dashes(run)
     trained = run.events_of(Train)
     found = {key.removeprefix("loss/") for event in trained for key in event.figures if key.startswith("loss/")}
     names = [name for name in _LOSSES if name in found] + sorted(found - set(_LOSSES))
@@ -164,13 +194,15 @@ def _charts(run: RunRecord) -> list[tuple[str, Markup]]:
             s.folder: [(e.step, e.figures.get(f"loss/{name}")) for e in trained if e.stage == s.folder]
             for s in run.stages
         }
-        charts.append((_loss_title(name), [_series(s, colours, points[s.folder]) for s in run.stages]))
+        charts.append(
+            (_loss_title(name), [_series(s, colours, points[s.folder], dashes[s.folder]) for s in run.stages])
+        )
     for kind in run.statistics():
         scores = [e for e in run.events_of(Eval) if e.bn_statistics == kind]
-        points = {s.folder: [(e.step, e.miou) for e in scores if e.stage == s.folder] for s in run.stages}
+        points = {s.folder: [(e.step, _percent(e.miou)) for e in scores if e.stage == s.folder] for s in run.stages}
         repeated = [s for s in run.stages if len({step for step, _ in points[s.folder]}) > 1]
-        title = f"mIoU while training, {tables.STATISTICS_TITLES[kind]}"
-        charts.append((title, [_series(s, colours, points[s.folder]) for s in repeated]))
+        title = f"mIoU while training, %, {tables.STATISTICS_TITLES[kind]}"
+        charts.append((title, [_series(s, colours, points[s.folder], dashes[s.folder]) for s in repeated]))
     return [(title, Markup(drawing)) for title, series in charts if (drawing := line_chart(series))]
 
 
@@ -182,10 +214,16 @@ def _loss_title(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _series(stage: StageRecord, colours: dict[str, str], points: Sequence[tuple[int, float | None]]) -> Series:
+def _series(
+    stage: StageRecord, colours: dict[str, str], points: Sequence[tuple[int, float | None]], dash: str
+) -> Series:
     """A stage's line; a value that was not finite is left out."""
     known = [(step, value) for step, value in points if value is not None]
-    return Series(stage.title, colours[stage.folder], [x for x, _ in known], [y for _, y in known])
+    return Series(stage.title, colours[stage.folder], [x for x, _ in known], [y for _, y in known], dash)
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def _facts(run: RunRecord) -> list[tuple[str, str]]:

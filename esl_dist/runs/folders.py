@@ -64,6 +64,11 @@ class RunFolder:
         return self.path.resolve().parent / "mlflow.db"
 
     @property
+    def tensorboard(self) -> Path:
+        """Event files of TensorBoard."""
+        return self.path / "tensorboard"
+
+    @property
     def lock(self) -> Path:
         """Held by whoever works in the folder."""
         return self.path / ".lock"
@@ -133,6 +138,19 @@ class StageFolder:
     def scores(self, statistics: str) -> Record[Scores]:
         """Of the final network, under one kind of batch-norm statistics."""
         return Record(self.path / f"metrics-{statistics}.json", Scores, _AGAIN)
+
+    @property
+    def predictions(self) -> Path:
+        """Label maps of a few scored images by the network that was scored last, the same images for every stage."""
+        return self.path / "predictions"
+
+    def prediction(self, name: str) -> Path:
+        """Of one image; ``ValueError`` for a name that would leave the folder."""
+        return _inside(self.predictions, name)
+
+    def predicted(self) -> list[str]:
+        """Names of the images in ``predictions``, in order."""
+        return _names(self.predictions)
 
     @property
     def translated(self) -> Path:
@@ -207,7 +225,7 @@ class LabelSetFolder:
 
     def names(self) -> list[str]:
         """Names of the images that have a label, in order."""
-        return sorted(path.relative_to(self.labels).with_suffix("").as_posix() for path in self.labels.rglob("*.png"))
+        return _names(self.labels)
 
 
 @dataclass(frozen=True)
@@ -279,6 +297,10 @@ def spool_folder(spool: Path, spool_dir: str) -> Path:
         return spool
     name = hashlib.sha256(str(spool.absolute()).encode()).hexdigest()[:12]
     return Path(os.path.expandvars(spool_dir)).expanduser() / f"esl_dist-spool-{name}"
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.png"))
 
 
 def _inside(folder: Path, name: str) -> Path:

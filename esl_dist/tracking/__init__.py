@@ -11,6 +11,7 @@ from esl_dist.runs.events import Eval, Event, Stage, Train
 from esl_dist.tracking.console import Progress, duration
 from esl_dist.tracking.jsonl import MetricsLog
 from esl_dist.tracking.mlflow import Mirror
+from esl_dist.tracking.tensorboard import EventFiles
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +30,20 @@ class Tracker:
     ) -> None:
         self._log: MetricsLog | None = None
         self._mirror: Mirror | None = None
+        self._event_files: EventFiles | None = None
         self._progress = Progress()
         if is_main:
             self._log = MetricsLog(RunFolder(run_dir).metrics)
             self._mirror = Mirror.start(config, run_dir, run_name, params)
+            self._event_files = EventFiles.start(config.tensorboard, run_dir)
 
     def record(self, event: Event) -> None:
         """Append one line to ``metrics.jsonl`` and show it if it is for people."""
         if self._log is None:
             return
-        self._log.append(event)
+        time = self._log.append(event)
+        if self._event_files is not None:
+            self._event_files.record(event, time)
         match event:
             case Train():
                 self._progress.train(event)
@@ -62,6 +67,8 @@ class Tracker:
             dropped = self._log.truncate_after(stage, step)
             if dropped:
                 log.info("%s: %d line(s) beyond step %d will be written again", stage, dropped, step)
+                if self._event_files is not None:
+                    self._event_files.again()
 
     def close(self, status: str) -> None:
         """End the record with ``status`` FINISHED, FAILED or KILLED; waits a bounded time for the tracking server."""
@@ -69,6 +76,8 @@ class Tracker:
             return
         self._progress.clear()
         self._log.close()
+        if self._event_files is not None:
+            self._event_files.close()
         if self._mirror is not None:
             self._mirror.close(status)
             self._mirror = None

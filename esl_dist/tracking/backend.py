@@ -50,7 +50,7 @@ class Backend(Protocol):
         """Store points; sending the same point twice stores it once (as MLflow's database does)."""
         ...
 
-    def finish(self, run_id: str, status: str, artifacts: Sequence[Path]) -> None: ...
+    def finish(self, run_id: str, status: str, artifacts: Sequence[tuple[Path, str]]) -> None: ...
 
 
 class MlflowBackend:
@@ -103,12 +103,12 @@ class MlflowBackend:
         metrics = [entities.Metric(p.name, p.value, p.time_ms, p.step) for p in points]
         self.client().log_batch(run_id, metrics=metrics)
 
-    def finish(self, run_id: str, status: str, artifacts: Sequence[Path]) -> None:
+    def finish(self, run_id: str, status: str, artifacts: Sequence[tuple[Path, str]]) -> None:
         client = self.client()
         client.set_terminated(run_id, status=status)
-        for path in artifacts:
+        for path, folder in artifacts:
             with contextlib.suppress(FileNotFoundError):
-                client.log_artifact(run_id, str(path))
+                client.log_artifact(run_id, str(path), folder or None)
 
     def client(self) -> Any:
         """MLflow's own client, made at the first call."""

@@ -73,7 +73,10 @@ class Follower:
             return True
         try:
             folder = RunFolder(self._run_dir)
-            artifacts = [path for path in (folder.config, folder.report, folder.log) if path.is_file()]
+            artifacts = [(path, "") for path in (folder.config, folder.report, folder.log) if path.is_file()]
+            for path in sorted(folder.path.glob("*")):
+                stage = folder.stage(path.name)
+                artifacts += [(stage.prediction(name), f"predictions/{stage.name}") for name in stage.predicted()]
             self._backend.finish(self._state.run_id, status, artifacts)
         except Exception as error:
             self._refused(error)

@@ -40,12 +40,12 @@ class MetricsLog:
         with self._reporting():
             self._open()
 
-    def append(self, event: Event) -> None:
-        """Write one line: ``event``, ``time`` (Unix seconds) and the event's fields. Numbers that are not finite become
-        null.
+    def append(self, event: Event) -> float:
+        """Write one line: ``event``, ``time`` and the event's fields; returns the time, Unix seconds. Numbers that are
+        not finite become null.
         """
-        fields = events.to_line(event)
-        line = lines.encode({"event": fields.pop("event"), "time": round(time.time(), 3), **fields})
+        fields, now = events.to_line(event), round(time.time(), 3)
+        line = lines.encode({"event": fields.pop("event"), "time": now, **fields})
         self._lost += len(self._waiting) == MAX_WAITING
         self._waiting.append(line)
         with self._reporting():
@@ -58,6 +58,7 @@ class MetricsLog:
                 what = f"{self._lost} lines were lost" if self._lost else "every waiting line is in it"
                 log.warning("%s can be written again; %s", self.path, what)
                 self._failing, self._lost = False, 0
+        return now
 
     def sync(self) -> None:
         """Force what is written to the disk."""

@@ -41,9 +41,9 @@ class Server:
         self.points += [p for p in points if p not in self.points]
         self._maybe("lose")
 
-    def finish(self, run_id: str, status: str, artifacts: Sequence[Path]) -> None:
+    def finish(self, run_id: str, status: str, artifacts: Sequence[tuple[Path, str]]) -> None:
         self._maybe("refuse")
-        self.status, self.files = status, [p.name for p in artifacts]
+        self.status, self.files = status, [p.name for p, _ in artifacts]
 
 
 class Bench:

@@ -1,0 +1,65 @@
+"""What a page draws and saves beside its tables: confusion, predictions, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from esl_dist.data import open_dataset
+from esl_dist.reporting import chart, pictures
+from esl_dist.reporting.exports import export
+from esl_dist.reporting.matrix import drawn
+from esl_dist.reporting.record import read_run
+from esl_dist.reporting.report import write_report
+from esl_dist.runs import RunFolder
+
+
+def decoded(uri: str) -> bytes:
+    return base64.b64decode(uri.partition("base64,")[2])
+
+
+def test_a_confusion_matrix_tells_shares_of_rows() -> None:
+    drawing = drawn([[3, 1], [0, 0]], ["road", "<car>"])
+    assert "road seen as &lt;car&gt;: 25.0 %" in drawing and drawing.count("<rect") == 4 and ">75</text>" in drawing
+    assert drawn([], ["road"]) == "" and drawn([[0]], ["road"]) == ""
+
+
+def test_tables_are_saved_with_their_numbers() -> None:
+    made = export("scores", ["stage", "mIoU"], [["A & B_1", 41.25], ["none", None]])
+    assert decoded(made.csv).decode() == "stage,mIoU\nA & B_1,41.25\nnone,\n"
+    assert r"A \& B\_1 & 41.2 \\" in decoded(made.latex).decode() and r"none & -- \\" in decoded(made.latex).decode()
+
+
+def test_errors_are_red_and_the_rest_is_clear() -> None:
+    picture = Image.open(io.BytesIO(decoded(pictures.mask(np.array([[True, False]]))))).convert("RGBA")
+    assert picture.getpixel((0, 0))[0] > 200 and picture.getpixel((0, 0))[3] == 255
+    assert picture.getpixel((1, 0))[3] == 0
+
+
+def test_lines_are_told_apart_without_colour() -> None:
+    assert len(set(chart.DASHES)) == len(chart.COLOURS) == len(chart.DASHES)
+    made = chart.line_chart([chart.Series("a", "var(--ink)", [0, 1], [0, 1], "7 3")])
+    assert 'stroke-dasharray="7 3"' in made and "stroke: var(--ink)" in made
+
+
+def test_a_page_shows_what_each_network_says(run_maker: Callable[..., Path], tmp_path: Path) -> None:
+    run = run_maker(tmp_path / "run")
+    before = write_report(run).read_text()
+    assert "What each network says" not in before and "What is taken for what" not in before  # the made run has none
+    config = read_run(run).config
+    dataset = open_dataset(config.data.target, config.data.root, config.data.classes, config.eval.split)
+    for stage in ("source", "align"):
+        for name in dataset.names[:2]:
+            label = Image.fromarray(np.zeros((64, 128), np.uint8))
+            path = RunFolder(run).stage(stage).prediction(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            label.save(path)
+    page = write_report(run).read_text()
+    assert page.count('<img class="labels"') == 2 * 3  # ground truth and two stages
+    assert page.count('<img class="spacer"') == 2 and "% of pixels wrong" in page
+    assert page.count('download="summary.csv"') == 1 and page.count('download="iou-running.tex"') == 1
