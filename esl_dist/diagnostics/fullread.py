@@ -8,7 +8,7 @@ from collections.abc import Callable
 from esl_dist.config.schema import Config
 from esl_dist.data import open_dataset
 from esl_dist.data.reading import read_all
-from esl_dist.diagnostics.check import Check
+from esl_dist.diagnostics.check import Check, Status
 from esl_dist.diagnostics.datacheck import SHOWN, sets_of
 
 EVERY_S = 5.0
@@ -40,7 +40,7 @@ def read_everything(config: Config, report: Callable[[str], None]) -> list[Check
             found.append(Check(f"{name} full read", "ok", f"{text}: all can be read"))
             continue
         named = ", ".join(sample.name for sample in bad[:SHOWN]) + (" …" if len(bad) > SHOWN else "")
-        status = "broken" if len(bad) > data.bad_samples else "warning"
+        status: Status = "broken" if len(bad) > data.bad_samples else "warning"
         advice = f"mend them, leave them out with a list, or raise data.bad_samples={data.bad_samples}"
         found.append(Check(f"{name} full read", status, f"{text}: {len(bad)} cannot be read: {named}", advice))
     return found

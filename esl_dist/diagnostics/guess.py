@@ -121,8 +121,9 @@ def pairs(found: Sequence[Group]) -> Pairs:
 
     Of several kinds of labels with the same names (ids beside colours), ids are taken.
     """
-    images = [group for group in found if group.kind == "images"]
-    labels = sorted((group for group in found if group.kind != "images"), key=lambda group: group.kind != "ids")
+    # Pictures of few colours alone are no labels: there is nothing that they would belong to.
+    images = [group for group in found if group.kind == "images"] or list(found)
+    labels = sorted((group for group in found if group not in images), key=lambda group: group.kind != "ids")
     matched: list[tuple[Group, Group, int]] = []
     for group in images:
         names = set(group.names())

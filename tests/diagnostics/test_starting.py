@@ -14,6 +14,8 @@ from esl_dist.config.load import load_config
 from esl_dist.data import open_dataset
 from esl_dist.diagnostics.guess import Group, pattern
 from esl_dist.diagnostics.starting import Start, start
+from esl_dist.entries import data
+from esl_dist.prediction import video
 from tests.data import disk, more_sets
 
 IDS = [3, 7, 8, 11, 19, 21, 40, 77, 101, 150, 200, 254]
@@ -108,6 +110,22 @@ def test_own_ids_in_gta5s_layout_are_not_taken_for_gta5(tmp_path: Path) -> None:
         disk.grey(tmp_path / f"d/labels/{number}.png", disk.ids(range(12), (96, 64)))
     config = load_config(str(started(tmp_path / "d", tmp_path).config))
     assert config.data.source.dataset == "folder" and config.data.source.labels == "labels/*.png"
+
+
+def test_a_video_becomes_a_folder_of_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cv2", reason="OpenCV is an extra")
+    images = [np.full((48, 64, 3), 4 * number, np.uint8) for number in range(50)]
+    video.write(tmp_path / "drive.mp4", images, (64, 48), 10)
+    monkeypatch.chdir(tmp_path)
+    assert data.main(["drive.mp4", "--every", "0.5"]) == 0
+    assert [path.stem for path in sorted(Path("drive_frames").glob("*.png"))] == [f"{i:06d}" for i in range(0, 50, 5)]
+    config = load_config("drive_frames.yaml")
+    opened = open_dataset(config.data.target, config.data.root, config.data.classes)
+    assert len(opened) == 10 and abs(int(opened.image(3).mean()) - 60) < 6
+    with pytest.raises(ValueError, match="drive_frames is there already"):
+        data.main(["drive.mp4"])
+    with pytest.raises(ValueError, match=r"--every: 0\.0 is no time"):
+        data.main(["drive.mp4", "--every", "0"])
 
 
 def test_nothing_to_see_is_one_line(tmp_path: Path) -> None:
