@@ -60,13 +60,22 @@ class Passes:
         """
         segmenter = ddp.inner(network)
         assert isinstance(segmenter, Segmenter)
-        images = segmenter.normalisation(images_u8.to(self.runtime.device, non_blocking=True))
-        like = next(segmenter.parameters())
-        images = images.to(like.dtype).contiguous(memory_format=torch.channels_last)
+        images = self._normalised(segmenter, images_u8)
         drawing = draws.drawing(self.seed, images.device) if draws and segmenter.draws else contextlib.nullcontext()
         with self.runtime.autocast(), drawing:
             outputs, base = network(images, features=True) if features else (network(images), None)
         return Prediction(outputs, (images.shape[2], images.shape[3]), base)
+
+    @torch.no_grad()
+    def features(self, network: Segmenter, images_u8: Tensor) -> Tensor:
+        """What the heads of an unwrapped network would read, without a graph: ``[n, channels, h, w]``."""
+        with self.runtime.autocast():
+            return network.features_of(self._normalised(network, images_u8))
+
+    def _normalised(self, segmenter: Segmenter, images_u8: Tensor) -> Tensor:
+        images = segmenter.normalisation(images_u8.to(self.runtime.device, non_blocking=True))
+        like = next(segmenter.parameters())
+        return images.to(like.dtype).contiguous(memory_format=torch.channels_last)
 
     def embed(self, head: nn.Module, features: Tensor, where: Tensor) -> Embedded:
         """Features ``[n, channels, h, w]`` at positions ``[n, S]`` of their grid, in the embedding space."""
@@ -209,15 +218,26 @@ def labelled_loss(
     The detail's mean is over its part of ``valid``, by area.
     """
     total, parts = cross_entropy(prediction, labels, valid, weights, name, pixel_weights)
+    detail = detail_loss(prediction, labels, valid, pixel_weights)
+    if detail is None:
+        return total, parts
+    parts[f"{name}_detail"] = detail.detach()
+    return (1 - DETAIL_SHARE) * total + DETAIL_SHARE * weights[0] * detail, parts
+
+
+def detail_loss(
+    prediction: Prediction, labels: Tensor, valid: Tensor | float, pixel_weights: Tensor | None = None
+) -> Tensor | None:
+    """Cross-entropy of the detail of a network of two resolutions, over its part of ``valid`` by area; None of any
+    other network.
+    """
     logits = prediction.logits
     if not isinstance(logits, MultiResolution) or logits.detail is None or logits.box is None:
-        return total, parts
+        return None
     box = logits.box
     share = box.height * box.width / (labels.shape[1] * labels.shape[2])
     inside = None if pixel_weights is None else box.of(pixel_weights).contiguous()
-    detail = upsampled_segmentation_loss(logits.detail, box.of(labels).contiguous(), valid * share, inside)
-    parts[f"{name}_detail"] = detail.detach()
-    return (1 - DETAIL_SHARE) * total + DETAIL_SHARE * weights[0] * detail, parts
+    return upsampled_segmentation_loss(logits.detail, box.of(labels).contiguous(), valid * share, inside)
 
 
 def add_losses(total: Losses, part: Losses) -> None:

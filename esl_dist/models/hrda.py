@@ -117,6 +117,11 @@ class Hrda(Segmenter):
         out = cast(Outputs, MultiResolution(fused, None, detail, box))
         return Featured(out, maps[-1]) if features else out
 
+    def features_of(self, images: Tensor) -> Tensor:
+        """The context's last encoder map; no detail is looked at."""
+        images = fitted(images, UNIT)
+        return self._encode(resized(images, (images.shape[2] // 2, images.shape[3] // 2)))[-1]
+
     def initialise(self, seed: int, how: str) -> None:
         """The segmenter as it is alone; the attention from a seed of its own."""
         self.segmenter.initialise(seed, how)

@@ -90,6 +90,12 @@ class Segmenter(nn.Module, abc.ABC):
     def output_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the main logits of images of ``size_hw``."""
 
+    def features_of(self, images: Tensor) -> Tensor:
+        """The features alone, of normalised images: a network that can spares itself the heads."""
+        found = self(images, features=True)
+        assert isinstance(found, Featured)
+        return found.features
+
     def feature_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the features of images of ``size_hw``: by default the main logits'."""
         return self.output_size(size_hw)

@@ -23,6 +23,10 @@ class Divided(Segmenter):
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
         """Normalised images ``[N, 3, H, W]`` to the maps that the decoder reads; ``features`` is the last."""
 
+    def features_of(self, images: Tensor) -> Tensor:
+        """The encoder's last map."""
+        return self.encode(images)[-1]
+
     @abc.abstractmethod
     def decode(self, maps: Sequence[Tensor]) -> Outputs:
         """Those maps to logits."""

@@ -23,6 +23,7 @@ from esl_dist.methods.teacher.step import TeacherStep
 from esl_dist.methods.teacher.student import Student
 from esl_dist.methods.teacher.weights import LabelWeights
 from esl_dist.models.hrda import Hrda
+from esl_dist.models.segmenter import Segmenter
 
 LOOKS: dict[str, tuple[Photometric | None, Photometric | None]] = {
     "none": (None, None),
@@ -95,6 +96,7 @@ def _ingredients(options: TeacherConfig, segmenter: nn.Module, classes: Protocol
     distance = None
     if "feature_distance" in named and options.distance.weight > 0:
         reference = copy.deepcopy(ddp.inner(segmenter)).eval().requires_grad_(False)
+        assert isinstance(reference, Segmenter)
         chosen = things(classes, options.distance.classes)
         setting = options.distance
         distance = FeatureDistance(reference, setting.weight, setting.share, chosen, classes.num_classes)

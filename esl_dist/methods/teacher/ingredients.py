@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from esl_dist.distributed import collectives
 from esl_dist.engine.step import Losses
@@ -24,6 +24,7 @@ from esl_dist.methods.teacher.masks import block_mask, masked
 from esl_dist.methods.teacher.moment import Moment
 from esl_dist.methods.teacher.photometric import Photometric
 from esl_dist.methods.teacher.student import Student
+from esl_dist.models.segmenter import Segmenter
 
 
 class Ingredient(Protocol):
@@ -40,44 +41,29 @@ class Ingredient(Protocol):
 class FeatureDistance:
     """Thing features near those of a frozen ``reference`` (DAFormer), read off the source's own pass."""
 
-    reference: nn.Module
+    reference: Segmenter
     weight: float
     share: float
     classes: Sequence[int]
     num_classes: int
     _count: Tensor | None = None
-    _size: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
 
     def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
         """Count the positions of the whole step, which labels alone decide."""
         count = torch.zeros((), dtype=torch.float64, device=passes.runtime.device)
         for moment in moments:
-            count += self._where(moment, self._grid(moment.source.images, passes)).sum()
+            count += self._where(moment).sum()
         self._count = collectives.all_reduce_(count).clamp_min_(1).div_(passes.runtime.world)
 
     def loss(self, features: Tensor, moment: Moment, passes: Passes) -> tuple[Tensor, Losses]:
         assert self._count is not None
-        reference = self._features(moment.source.images, passes)
-        distance = thing_distance(
-            features, reference, self._where(moment, (features.shape[2], features.shape[3])), self._count
-        )
+        reference = passes.features(self.reference, moment.source.images)
+        distance = thing_distance(features, reference, self._where(moment), self._count)
         return self.weight * distance, {"feature_distance": distance.detach()}
 
-    def _features(self, images: Tensor, passes: Passes) -> Tensor:
-        with torch.no_grad():
-            features = passes.forward(self.reference, images, features=True).features
-        assert features is not None
-        return features
-
-    def _grid(self, images: Tensor, passes: Passes) -> tuple[int, int]:
-        """Size of the features of images of this size, asked of the reference once."""
-        size = (images.shape[2], images.shape[3])
-        if size not in self._size:
-            found = self._features(images[:1], passes)
-            self._size[size] = (found.shape[2], found.shape[3])
-        return self._size[size]
-
-    def _where(self, moment: Moment, grid: tuple[int, int]) -> Tensor:
+    def _where(self, moment: Moment) -> Tensor:
+        height, width = moment.truth.shape[1:]
+        grid = self.reference.feature_size((height, width))
         return positions_of(pooled_labels(moment.truth, grid, self.num_classes, self.share), self.classes)
 
 

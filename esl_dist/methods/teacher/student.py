@@ -6,20 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from esl_dist.data.sampler import hashes
 from esl_dist.distributed import ddp
 from esl_dist.engine.step import Losses
-from esl_dist.methods.passes import Passes, Prediction, cross_entropy
+from esl_dist.methods.draws import Draws
+from esl_dist.methods.passes import Passes, Prediction, cross_entropy, detail_loss
 from esl_dist.methods.teacher.draws import stream
 from esl_dist.methods.teacher.moment import Moment
 from esl_dist.methods.teacher.photometric import Photometric, augmented, look
-from esl_dist.models import stochastic
-from esl_dist.models.hrda import MultiResolution
-from esl_dist.models.segmenter import Outputs, Segmenter
+from esl_dist.models.segmenter import Segmenter
 
 
 @dataclass
@@ -43,12 +40,8 @@ class Student:
         ``purpose`` names the pass: what the network drops is drawn for (seed, purpose, position of the image), and what
         all images share, such as where HRDA looks closely, for (seed, purpose, step).
         """
-        seed = stream(self.seed, purpose)
-        drawn = np.concatenate([hashes(seed, position, 1) for position in moment.target.positions])
-        keys = torch.from_numpy(drawn.view(np.int64)).to(self.passes.runtime.device, non_blocking=True)
-        common = int(hashes(stream(seed, "common"), moment.known.step, 1)[0] >> np.uint64(2))
-        with stochastic.drawing(keys, common):
-            return self.passes.forward(self.segmenter, images, features)
+        draws = Draws(purpose, moment.known.step, moment.target.positions)
+        return self.passes.forward(self.segmenter, images, features, draws)
 
     def cross_entropy(
         self,
@@ -62,22 +55,15 @@ class Student:
         """``weight`` times the sum over pixels of ``weights * CE``, divided by ``total``; and its parts without
         ``weight``, ``<name>_main`` and others.
 
-        With a close look at a part: ``(1 - d) CE(fused) + d CE(detail)``, the second over the part (its total in
-        proportion to its area).
+        With a close look at a part: ``(1 - d) CE(fused) + d CE(detail)``, the second over the part.
         """
         loss, parts = cross_entropy(said, labels, total, (1.0, self.aux_weight), name, weights)
-        close = said.logits
-        if not isinstance(close, MultiResolution) or close.detail is None or close.box is None:
+        detail = detail_loss(said, labels, total, weights)
+        if detail is None:
             return weight * loss, parts
-        box = close.box
-        part = Prediction(Outputs(close.detail, None), (box.height, box.width))
-        share = box.height * box.width / (labels.shape[1] * labels.shape[2])
-        inside = None if weights is None else box.of(weights).contiguous()
-        detail, named = cross_entropy(
-            part, box.of(labels).contiguous(), total * share, (1.0, 0.0), f"{name}_detail", inside
-        )
         of_detail = self.detail_weight * (1.0 if self.parity else weight)
-        return (1 - self.detail_weight) * weight * loss + of_detail * detail, parts | named
+        parts[f"{name}_detail"] = detail.detach()
+        return (1 - self.detail_weight) * weight * loss + of_detail * detail, parts
 
     def source_total(self, moment: Moment) -> Tensor | float:
         """What the source's sum is divided by: all of its pixels, or the labelled ones."""

@@ -16,10 +16,13 @@ from esl_dist.labels import protocol
 from esl_dist.methods.passes import Passes
 from esl_dist.methods.teacher.build import teacher_step
 from esl_dist.methods.teacher.step import TeacherStep
-from esl_dist.models import DeepLabV2, Normalisation
+from esl_dist.models import DeepLabV2, Normalisation, Segmenter
+from esl_dist.models.daformer import DaFormer
+from esl_dist.models.hrda import Hrda
+from esl_dist.models.mit import TINY
 
 PROTOCOL = protocol("7")
-CLASSES, SIZE = PROTOCOL.num_classes, (48, 64)
+CLASSES, SIZE = PROTOCOL.num_classes, (64, 64)
 
 
 def runtime() -> Runtime:
@@ -30,7 +33,7 @@ def sample(index: int) -> tuple[Tensor, Tensor, Tensor]:
     """Image ``index``, labels in blocks whose ignored share and classes differ between images, and a margin mask."""
     generator = torch.Generator().manual_seed(index)
     image = torch.randint(0, 256, (3, *SIZE), generator=generator, dtype=torch.uint8)
-    blocks = torch.randint(0, CLASSES - index % 3, (6, 8), generator=generator, dtype=torch.uint8)
+    blocks = torch.randint(0, CLASSES - index % 3, (8, 8), generator=generator, dtype=torch.uint8)
     label = blocks.repeat_interleave(8, 0).repeat_interleave(8, 1)
     label[torch.rand(SIZE, generator=generator) < (1.0 if index % 100 == 1 else 0.3 * (index % 4))] = 255
     inside = torch.full(SIZE, 255, dtype=torch.uint8)
@@ -69,10 +72,24 @@ def segmenter(multi_level: bool = True) -> DeepLabV2:
     return network
 
 
-def build(method: str, options: TeacherConfig, total: int, multi_level: bool = True) -> TeacherStep:
+def two_resolutions() -> Segmenter:
+    """HRDA on a tiny DAFormer, which drops paths and channels and looks closely somewhere; statistics frozen."""
+    with torch.device("meta"):
+        network = Hrda(DaFormer(CLASSES, TINY, drop_path=0.3, channels=8))
+    network.to_empty(device="cpu").initialise(5, "random")
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("conv_seg.weight"):
+                parameter.mul_(100)
+    return network.freeze_statistics().train()
+
+
+def build(
+    method: str, options: TeacherConfig, total: int, multi_level: bool = True, network: Segmenter | None = None
+) -> TeacherStep:
     here = runtime()
     passes = Passes(here)
-    wrapped = ddp.wrap(segmenter(multi_level), here)
+    wrapped = ddp.wrap(network or segmenter(multi_level), here)
     return teacher_step(published(method, options), wrapped, passes, PROTOCOL, 3, total)
 
 

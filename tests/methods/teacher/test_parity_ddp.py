@@ -15,7 +15,7 @@ from esl_dist.distributed import ddp
 from esl_dist.engine.guards import compare_replicas
 from esl_dist.methods.teacher.moment import Moment
 from esl_dist.methods.teacher.student import Student
-from tests.methods.teacher.made import build, disturb, pair, runtime
+from tests.methods.teacher.made import build, disturb, pair, runtime, two_resolutions
 from tests.ranks import run_ranks
 
 LABELS = TeacherLabelsConfig(tau=0.4)
@@ -30,8 +30,12 @@ CASES: dict[str, tuple[str, TeacherConfig]] = {
     "esl": ("mic", TeacherConfig(labels=LABELS, select=SelectConfig("replace", window=40))),
     "esl and q, soft": ("daformer", TeacherConfig(labels=LABELS, select=SelectConfig("with", "margin", soft=True))),
     "adverse weather": ("mic", TeacherConfig(labels=LABELS, mask=MaskConfig(images="both", looks=False, block=16))),
+    "two resolutions": ("mic", TeacherConfig(labels=LABELS, mask=MaskConfig(weight=0.5))),
     "own": ("teacher", TeacherConfig(labels=LABELS, ingredients=(f"{__name__}:flat", "mask"))),
 }
+
+
+HEADS = {"two resolutions": "segmenter.decode_head.conv_seg.weight"}
 
 
 def flat(moment: Moment, student: Student) -> Tensor:
@@ -57,7 +61,7 @@ def count_reductions(network: nn.Module) -> list[int]:
 def gradients_of(name: str, own: list[list[int]], total: int) -> dict[str, Tensor]:
     """Of the second of two steps, when the teacher is half its old self, with the step's figures."""
     method, options = CASES[name]
-    step = build(method, options, total)
+    step = build(method, options, total, network=two_resolutions() if name == "two resolutions" else None)
     reduced = count_reductions(step.student.segmenter)
     step.step([pair(indices, 0, total) for indices in own])
     assert len(reduced) == (runtime().world > 1), f"{name}: {len(reduced)} all-reduces of gradients in a step"
@@ -100,7 +104,7 @@ def test_ranks_equal_one_process(world: int, tmp_path: Path) -> None:
 
 def test_every_case_learns_something_of_its_own() -> None:
     found = {name: gradients_of(name, [[2, 3]], 2) for name in CASES}
-    main = {name: gradients["layer6.conv2d_list.0.weight"] for name, gradients in found.items()}
+    main = {name: gradients[HEADS.get(name, "layer6.conv2d_list.0.weight")] for name, gradients in found.items()}
     assert all(float(gradient.abs().sum()) > 0 for gradient in main.values())
     names = list(main)
     for i, a in enumerate(names):
