@@ -89,8 +89,11 @@ def kernels(arguments: argparse.Namespace) -> dict[str, Any]:
         problem = check()
         say(f"{check.__name__}: {problem or 'ok'}")
         wrong += [f"{check.__name__}: {problem}"] if problem else []
-    figures: dict[str, Any] = {"wrong": wrong, "rates": []}
+    figures: dict[str, Any] = {"wrong": wrong, "lines": [], "rates": []}
     keep(figures)
+    for line in kernel_rates.loss_rates(torch.device("cuda")):
+        figures["lines"].append(line)
+        say(line)
     for entry in kernel_rates.rates(torch.device("cuda")):
         figures["rates"].append(entry)
         say(kernel_rates.row(entry))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esl_dist import kernels
+from esl_dist.losses import upsampled_information, upsampled_segmentation_loss
 from esl_dist.models.batch_norm import norm_add_relu, norm_relu
 from esl_dist.models.taps import shifted_sum
 
@@ -81,7 +82,44 @@ def _folded(taps: Tensor, bias: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return total
 
 
-CHECKS: tuple[Callable[[], str], ...] = (fused_normalisation, sum_of_taps)
+def losses_at_the_crop() -> str:
+    """Empty if the fused cross-entropy and self-information lie within float32's rounding of float64's."""
+    for name, work in _losses(torch.device("cuda")):
+        runs = []
+        for _ in range(2):
+            with kernels.using({"losses"}):
+                runs.append(work(torch.float32))
+        if not all(torch.equal(p, q) for p, q in zip(*runs, strict=True)):
+            return f"{name}: two runs differ"
+        for mine, theirs in zip(runs[0], work(torch.float64), strict=True):
+            apart = float((mine.double() - theirs).abs().max() / theirs.abs().max())
+            if apart > 5e-6:
+                return f"{name} is off by {apart:.1e}"
+    return ""
+
+
+def _losses(device: torch.device) -> Iterator[tuple[str, Callable[[torch.dtype], tuple[Tensor, Tensor]]]]:
+    """Losses at 1280x720 as functions of the type of the logits, each to its value and the gradient of the logits."""
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(1, 19, 91, 161, device=device)
+    labels = torch.randint(0, 20, (1, 720, 1280), device=device).to(torch.uint8)
+    grad = torch.randn(1, 19, 720, 1280, device=device).contiguous(memory_format=torch.channels_last)
+
+    def entropy(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        z = logits.to(dtype).requires_grad_()
+        value = upsampled_segmentation_loss(z, labels, 1.0)
+        return value.detach(), torch.autograd.grad(value, z)[0]
+
+    def information(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        z = logits.to(dtype).requires_grad_()
+        value = upsampled_information(z, (720, 1280))
+        return value.detach(), torch.autograd.grad(value, z, grad.to(dtype))[0]
+
+    yield "cross-entropy", entropy
+    yield "self-information", information
+
+
+CHECKS: tuple[Callable[[], str], ...] = (fused_normalisation, sum_of_taps, losses_at_the_crop)
 
 
 def microseconds(work: Callable[[], object], repeats: int = 20) -> float:
@@ -139,6 +177,25 @@ def rates(device: torch.device) -> Iterator[dict[str, Any]]:
                 moved = 2.0 * torch.Size(shape).numel()
                 yield _timed(f"fused {rows} rows {warps} warps {programs} programs", shape, device, moved)
     kernel.ROWS, kernel.OPTIONS["num_warps"], kernel.PROGRAMS = tile
+
+
+def loss_rates(device: torch.device) -> Iterator[str]:
+    """Lines: losses at 1280x720 with their gradients, and the heads' sum of taps, in torch's operations and fused."""
+    for name, work in _losses(device):
+        times = []
+        for words in (set(), {"losses"}):
+            with kernels.using(words):
+                times.append(microseconds(_graphed(lambda: work(torch.float32))) / 10)  # noqa: B023
+        yield f"{name} 1280x720, forward and backward: torch {times[0]:.0f} us, fused {times[1]:.0f} us"
+    taps = torch.randn(1, 684, 91 * 161, device=device).to(torch.bfloat16).requires_grad_()
+    bias, grad = torch.randn(4, 19, device=device), torch.randn(1, 19, 91, 161, device=device)
+
+    def both(sum_of: Callable[[], Tensor]) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(sum_of(), taps, grad)
+
+    folded = microseconds(_graphed(both(lambda: _folded(taps, bias, (91, 161))))) / 10
+    gathered = microseconds(_graphed(both(lambda: shifted_sum(taps, bias, (91, 161), 6)))) / 10
+    yield f"a head's sum of taps, forward and backward: fold {folded:.0f} us, gather {gathered:.0f} us"
 
 
 def _timed(name: str, shape: tuple[int, ...], device: torch.device, moved: float) -> dict[str, Any]:

@@ -47,8 +47,9 @@ VARIANTS = (
     Variant("captured"),
     Variant("captured norm", ("run.kernels=[norm]",)),
     Variant("captured heads", ("run.kernels=[heads]",)),
-    Variant("captured all kernels", ("run.kernels=[norm,heads]",)),
-    Variant("eager all kernels", ("run.capture=off", "run.kernels=[norm,heads]")),
+    Variant("captured losses", ("run.kernels=[losses]",)),
+    Variant("captured all kernels", ("run.kernels=[norm,heads,losses]",)),
+    Variant("eager all kernels", ("run.capture=off", "run.kernels=[norm,heads,losses]")),
 )
 
 

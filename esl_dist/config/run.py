@@ -52,9 +52,9 @@ class RunConfig:
     capture: Literal["auto", "on", "off"] = "auto"
     """Training steps as CUDA graphs, where the device takes a step alone; ``auto`` on one rank, ``on`` on several too.
     """
-    kernels: tuple[Literal["norm", "heads"], ...] = ()
+    kernels: tuple[Literal["norm", "heads", "losses"], ...] = ()
     """Kernels of this package in place of chains of torch's, on CUDA: norm (batch norm, residual and ReLU), heads (the
-    pyramid's sum of taps). They need Triton and round differently.
+    pyramid's sum of taps), losses (upsampling, softmax and cross-entropy). They need Triton and round differently.
     """
     timeout_s: PositiveInt = 100
     """Seconds that a collective may take after the first step (300 before it)."""

@@ -20,7 +20,7 @@ from torch import nn
 from esl_dist import kernels
 from esl_dist.config.schema import RunConfig
 from esl_dist.distributed import collectives, listening, rendezvous
-from esl_dist.distributed.arithmetic import Arithmetic, prepare, resolve
+from esl_dist.distributed.arithmetic import HALVES, Arithmetic, prepare, resolve
 from esl_dist.distributed.stall import GRACE_S, StallWatch
 
 log = logging.getLogger(__name__)
@@ -142,6 +142,11 @@ class Runtime:
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """The autocast region of a training forward, or nothing in fp32 and tf32."""
         return self.training.autocast()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What a convolution reads its input in while training."""
+        return HALVES.get(self.precision, torch.float32)
 
     def place(self, network: M) -> M:
         """The network on this rank's device, its convolutions in channels-last order."""

@@ -14,8 +14,10 @@ from functools import lru_cache
 
 import torch
 
-NAMES = ("norm", "heads")
-"""norm: batch norm with residual and ReLU; heads: the shifted sum of taps."""
+NAMES = ("norm", "heads", "losses")
+"""norm: batch norm with residual and ReLU; heads: the shifted sum of taps; losses: upsampling, softmax and what follows
+it.
+"""
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 _chosen: frozenset[str] = frozenset()

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
+from esl_dist.losses import fused
 from esl_dist.losses.precision import wide
 
 BAND_BYTES = {"cpu": 1 << 19, "cuda": 1 << 28}
@@ -41,7 +42,10 @@ def upsampled_segmentation_loss(
     sum over the labelled pixels.
     """
     assert len(labels) == len(logits) and (weights is None or weights.shape == labels.shape)
-    total: Tensor = _CrossEntropy.apply(wide(logits), labels, weights)
+    if fused.usable(logits):
+        total = fused.cross_entropy(logits, labels, weights)
+    else:
+        total = _CrossEntropy.apply(wide(logits), labels, weights)
     if valid is None:
         known = (labels >= 0) & (labels < logits.shape[1])
         valid = (
@@ -52,20 +56,29 @@ def upsampled_segmentation_loss(
     return total / (valid.to(total.dtype) if isinstance(valid, Tensor) else valid)
 
 
-def upsampled_probabilities(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """``softmax(upsample(logits))`` over classes: float32 ``[N, C, *size_hw]``, channels last."""
-    prob: Tensor = _View.apply(wide(logits), tuple(size_hw), False)
-    return prob
+def upsampled_probabilities(logits: Tensor, size_hw: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """``softmax(upsample(logits))`` over classes: float32 ``[N, C, *size_hw]``, channels last.
+
+    ``dtype``: what the reader rounds it to anyway; a kernel (``run.kernels``) then writes that.
+    """
+    return _view(logits, size_hw, False, dtype)
 
 
-def upsampled_information(logits: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """``self_information(softmax(upsample(logits)))``: float32 ``[N, C, *size_hw]``, channels last.
+def upsampled_information(logits: Tensor, size_hw: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """``self_information(softmax(upsample(logits)))``: float32 ``[N, C, *size_hw]``, channels last; ``dtype`` as for
+    ``upsampled_probabilities``.
 
     The logarithm comes from the log-softmax, so it needs no epsilon; the two differ where P < 1e-22, by less than
     1e-20.
     """
-    information: Tensor = _View.apply(wide(logits), tuple(size_hw), True)
-    return information
+    return _view(logits, size_hw, True, dtype)
+
+
+def _view(logits: Tensor, size_hw: tuple[int, int], information: bool, dtype: torch.dtype) -> Tensor:
+    if fused.usable(logits):
+        return fused.view(logits, (size_hw[0], size_hw[1]), information, dtype)
+    made: Tensor = _View.apply(wide(logits), tuple(size_hw), information)
+    return made
 
 
 @lru_cache(maxsize=32)

@@ -7,6 +7,7 @@ terms also train their discriminators. Any function ``f(logits_main, logits_aux)
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,9 +93,13 @@ class Adversarial:
     """
 
     discriminators: Mapping[str, nn.Module]
-    view: Callable[[Tensor, tuple[int, int]], Tensor]
+    view: Callable[..., Tensor]
+    """Of ``(logits, size, dtype)``."""
     weights: Mapping[str, float]
     gan: str
+
+    def _view(self, passes: Passes) -> Callable[[Tensor, tuple[int, int]], Tensor]:
+        return functools.partial(self.view, dtype=passes.runtime.dtype)
 
     def target_loss(self, prediction: Prediction, passes: Passes) -> tuple[Tensor, Losses]:
         """``sum over heads of lambda * L_D(D(view(target)), source)`` with D frozen."""
@@ -102,7 +107,7 @@ class Adversarial:
         total = prediction.zero()
         with frozen(self.discriminators.values()):
             for head, network in self.discriminators.items():
-                judged = passes.discriminate(ddp.inner(network), prediction.view(head, self.view))
+                judged = passes.discriminate(ddp.inner(network), prediction.view(head, self._view(passes)))
                 loss = domain_loss(judged, SOURCE, self.gan)
                 parts[f"adv_{head}"] = loss.detach()
                 total = total + self.weights[head] * loss
@@ -116,7 +121,8 @@ class Adversarial:
         """
         parts: Losses = {}
         for head, network in self.discriminators.items():
-            maps_s, maps_t = source.view(head, self.view), target.view(head, self.view)
+            view = self._view(passes)
+            maps_s, maps_t = source.view(head, view), target.view(head, view)
             with ddp.sync_if(network, last):
                 if maps_s.shape[2:] == maps_t.shape[2:]:
                     judged_s, judged_t = passes.discriminate(network, torch.cat([maps_s, maps_t])).split(
