@@ -31,7 +31,11 @@ def run(steps: int = 3) -> dict[str, Any]:
     the network's own on a CPU, of all on a GPU.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    cases = [apart(measure, *which, again, steps) for which in EXPERIMENTS for again in (False, True)]
+    cases = []
+    for which in EXPERIMENTS:
+        for again in (False, True):
+            cases.append(apart(measure, *which, again, steps))
+            print(f"{cases[-1]['network']}, again={again}: {cases[-1]['ms']:.0f} ms", flush=True)  # may be cut short
     return {"device": device, "images": IMAGES[device], "steps": steps, "cases": cases}
 
 

@@ -21,9 +21,9 @@ from esl_dist.config.bounds import (
 )
 from esl_dist.config.check import require
 
-TEACHER_METHODS = ("daformer", "hrda", "mic", "vfm_uda", "teacher")
+TEACHER_METHODS = ("daformer", "hrda", "mic", "vfm_uda", "vfm_uda_plus", "teacher")
 """Methods that share these options; ``teacher`` takes its list of ingredients from them."""
-INGREDIENTS = ("feature_distance", "mix", "mask")
+INGREDIENTS = ("feature_distance", "distil", "mix", "mask")
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,10 @@ class MaskConfig:
     """Side of a block in pixels; 0 is a sixteenth of the crop's height (64 at 1024, 32 at 512)."""
     images: Literal["target", "both"] = "target"
     """All target images, or source and target images in turn (MIC on Cityscapes to ACDC and Dark Zurich)."""
+    of: Literal["published", "pixels", "patches"] = "published"
+    """pixels: blocks of the image become the mean colour (MIC, VFM-UDA++). patches: of a network that has a mask token,
+    each patch by itself becomes it (VFM-UDA); of another network as pixels.
+    """
     looks: bool = True
     """Colour jitter and blur before the mask (not on Cityscapes to ACDC and Dark Zurich)."""
 
@@ -108,6 +112,18 @@ class DistanceConfig:
     """A feature position has a class where that share of its pixels has."""
     classes: tuple[str, ...] = ()
     """Names of the classes; empty takes those of the protocol that are things."""
+
+
+@dataclass(frozen=True)
+class DistilConfig:
+    """Features of both domains held near those of a frozen foundation model (VFM-UDA++)."""
+
+    weight: NonNegativeFloat = 0.1
+    """Weight of each domain's mean distance."""
+    encoder: Literal["small", "base", "large", "giant", "tiny"] = "large"
+    """Size of the frozen model, a DINOv2 with registers; ``tiny`` is for tests."""
+    reference: str = ""
+    """File of its weights, such as ``dinov2_vitl14_reg4_pretrain.pth``."""
 
 
 @dataclass(frozen=True)
@@ -165,11 +181,11 @@ class TeacherConfig:
     init: Literal["initial", "source"] = "initial"
     """Weights to start from: as published, or a stage ``source`` before it."""
     ingredients: tuple[str, ...] = ()
-    """Of the method ``teacher``: feature_distance, mix, mask, or ``package.module:function``."""
+    """Of the method ``teacher``: feature_distance, distil, mix, mask, or ``package.module:function``."""
     mean: Literal["published", "pixels", "valid"] = "published"
     """The source loss is a mean over all pixels, ignored ones too (DAFormer, HRDA, MIC), or the labelled (VFM-UDA)."""
-    looks: Literal["published", "none", "dacs", "vfm"] = "published"
-    """Colour jitter and blur as DACS has them (DAFormer, HRDA, MIC), or as VFM-UDA."""
+    looks: Literal["published", "none", "dacs", "vfm", "vfm_plus"] = "published"
+    """Colour jitter and blur as DACS has them (DAFormer, HRDA, MIC), as VFM-UDA, or as VFM-UDA++."""
     aux_weight: Share = 0.1
     """Weight of every loss on an aux head, where the network has one."""
     detail_weight: Share = 0.1
@@ -184,6 +200,7 @@ class TeacherConfig:
     mix: MixConfig = field(default_factory=MixConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
     distance: DistanceConfig = field(default_factory=DistanceConfig)
+    distil: DistilConfig = field(default_factory=DistilConfig)
     crop: CropConfig = field(default_factory=CropConfig)
     optim: UpdateConfig = field(default_factory=UpdateConfig)
 
@@ -201,6 +218,7 @@ _DAFORMER: dict[str, Any] = {
     "looks": "dacs",
     "average": {"of": "parameters", "when": "before"},
     "labels": {"views": "one", "margins": "v1"},
+    "mask": {"of": "pixels"},
     "optim": {"lr": 6e-5, "decayed": "no_norms", "scale_lr": "none", "warming": "within"},
 }
 _HRDA = _DAFORMER | {"labels": {"views": "one", "margins": "v2"}}
@@ -214,8 +232,15 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
         "looks": "vfm",
         "average": {"of": "buffers", "when": "after"},
         "labels": {"views": "mirror", "margins": "vfm"},
+        "mask": {"of": "patches"},
         "optim": {"lr": 5e-6, "decayed": "all", "scale_lr": "sqrt", "warming": "before"},
     },
+}
+_PUBLISHED["vfm_uda_plus"] = _PUBLISHED["vfm_uda"] | {
+    "ingredients": ("distil", "mix", "mask"),
+    "looks": "vfm_plus",
+    "mask": {"of": "pixels"},
+    "average": {"of": "parameters", "when": "after"},
 }
 
 

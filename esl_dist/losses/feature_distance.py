@@ -60,3 +60,12 @@ def thing_distance(features: Tensor, reference: Tensor, where: Tensor, count: Te
     # sum.
     distance = torch.where(where & (squared > 0), squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt(), 0)
     return distance.sum() / (count.to(distance.dtype) if isinstance(count, Tensor) else count)
+
+
+def token_distance(features: Tensor, reference: Tensor) -> Tensor:
+    """Per position ``[n, h, w]``, float32 or better: 0.1 of the smooth L1 distance, averaged over channels, and 0.9 of
+    one minus the cosine (VFM-UDA++).
+    """
+    features, reference = wide(features), wide(reference)
+    smooth = F.smooth_l1_loss(features, reference, reduction="none").mean(dim=1)
+    return 0.1 * smooth + 0.9 * (1 - F.cosine_similarity(features, reference, dim=1))

@@ -50,20 +50,27 @@ class Passes:
 
     @phase("forward")
     def forward(
-        self, network: nn.Module, images_u8: Tensor, features: bool = False, draws: Draws | None = None
+        self,
+        network: nn.Module,
+        images_u8: Tensor,
+        features: bool = False,
+        draws: Draws | None = None,
+        mask: Tensor | None = None,
     ) -> Prediction:
         """What the network says of uint8 RGB ``[n, 3, H, W]``, with the features that further heads read; through DDP
         where it is wrapped.
 
         Args:
             draws: what a network with dropout or stochastic depth draws from; None: from whoever called.
+            mask: bool ``[n, rows, columns]`` of ``patch_grid``, where a network has one: patches that it must not see.
         """
         segmenter = ddp.inner(network)
         assert isinstance(segmenter, Segmenter)
         images = self._normalised(segmenter, images_u8)
         drawing = draws.drawing(self.seed, images.device) if draws and segmenter.draws else contextlib.nullcontext()
         with self.runtime.autocast(), drawing:
-            outputs, base = network(images, features=True) if features else (network(images), None)
+            more = {} if mask is None else {"mask": mask}
+            outputs, base = network(images, features=True, **more) if features else (network(images, **more), None)
         return Prediction(outputs, (images.shape[2], images.shape[3]), base)
 
     @torch.no_grad()

@@ -17,6 +17,7 @@ from esl_dist.config.schema import Config
 from esl_dist.entries import train
 from esl_dist.methods.plan import stages
 from tests.configs import disks
+from tests.configs.test_transformers import ALONE
 from tests.configs.test_transformers import EXPERIMENTS as TRANSFORMERS
 
 ESL_ROWS = ["align", "selftrain-ssl", "selftrain-esl"]
@@ -82,7 +83,7 @@ def test_every_experiment_has_its_file_and_every_file_is_known() -> None:
         if not p.name.startswith("_")
     }
     pairs = {name for name in shipped if "/" in name and not name.startswith("sweeps/")}
-    assert pairs == set(EXPERIMENTS) | set(TRANSFORMERS)
+    assert pairs == set(EXPERIMENTS) | {*TRANSFORMERS, ALONE}
     assert {name for name in shipped if "/" not in name} >= set(OTHERS)
 
 

@@ -17,22 +17,24 @@ from esl_dist.config.schema import Config
 from esl_dist.config.teacher import published
 from esl_dist.entries import train
 from esl_dist.methods.plan import stages
+from esl_dist.models import sketch_segmenter
+from esl_dist.models.dinov2 import TINY, DinoV2
 from tests.configs import disks
 from tests.data import more_sets
 from tests.methods.teacher.test_run import state, tensors
 
 PAIRS = {
-    "gta5_cityscapes": ("daformer", "hrda", "mic", "vfm_uda_b", "vfm_uda_l"),
-    "synthia_cityscapes": ("daformer", "hrda", "mic"),
+    "gta5_cityscapes": ("daformer", "hrda", "mic", "vfm_uda_b", "vfm_uda_l", "vfm_uda_plus_b", "vfm_uda_plus_l"),
+    "synthia_cityscapes": ("daformer", "hrda", "mic", "vfm_uda_plus_b"),
     "cityscapes_acdc": ("daformer", "hrda", "mic"),
-    "cityscapes_darkzurich": ("daformer", "hrda"),
+    "cityscapes_darkzurich": ("daformer", "hrda", "vfm_uda_plus_l"),
 }
 EXPERIMENTS = {
-    f"{pair}/{name}": name.partition("_")[0] if not name.startswith("vfm") else "vfm_uda"
-    for pair, names in PAIRS.items()
-    for name in names
+    f"{pair}/{name}": name.removesuffix("_b").removesuffix("_l") for pair, names in PAIRS.items() for name in names
 }
 """File to the stage that is the method's."""
+ALONE = "gta5_cityscapes/soma"
+"""Trained on the source alone: its only row."""
 QUICK = ("gta5_cityscapes/daformer", "gta5_cityscapes/vfm_uda_b")
 
 
@@ -44,7 +46,7 @@ def test_header_and_rows(name: str) -> None:
     assert header[0].endswith("beside the same network on the source alone.")
     assert fields["Command"] == f"python -m esl_dist.train --config configs/{name}.yaml data.root=DATA"
     assert fields["Hours"] == fields["Ours"] == "not yet measured" and re.match(r"\d", fields["GPUs"])
-    assert re.match(rf"mIoU % {stage} \d\d\.\d", fields["Published"])
+    assert re.match(rf"not stated|mIoU % {stage} \d\d\.\d", fields["Published"])
     assert config.run.name == name.replace("/", "-")
     rows = stages(config)
     assert [row.name for row in rows] == [f"{stage}-source", stage] and [r.role for r in rows] == ["baseline", "method"]
@@ -54,15 +56,21 @@ def test_header_and_rows(name: str) -> None:
 def test_constants_are_the_published_ones(name: str) -> None:
     config = load_config(f"{name}.yaml")
     options = published(EXPERIMENTS[name], config.teacher)
-    vfm, large = EXPERIMENTS[name] == "vfm_uda", EXPERIMENTS[name] != "daformer"
-    assert (config.optim.batch, options.steps, options.average.decay, options.labels.tau) == (2, 40_000, 0.999, 0.968)
+    vfm, large = EXPERIMENTS[name].startswith("vfm_uda"), EXPERIMENTS[name] != "daformer"
+    batch = 4 if name.endswith("plus_b") else 2
+    assert (config.optim.batch, options.steps, options.average.decay) == (batch, 40_000, 0.999)
+    assert options.labels.tau == 0.968
     assert options.crop.size == ((1024, 1024) if large else (512, 512)) and options.crop.largest == 0.75
     assert (options.crop.temperature, options.crop.rare_pixels) == (0.05 if vfm else 0.01, 3000)
     assert options.crop.rare_crop == (6000 if large else 1500)
     update = options.optim
-    assert (update.lr, update.head_lr, update.weight_decay, update.warmup) == (5e-6 if vfm else 6e-5, 10, 0.01, 1500)
-    adverse = name.startswith(("cityscapes_acdc", "cityscapes_darkzurich"))
-    margins = {"daformer": "v1", "vfm_uda": "vfm"}.get(EXPERIMENTS[name], "v2")
+    rate = 1e-6 if name == "gta5_cityscapes/vfm_uda_plus_l" else 5e-6 if vfm else 6e-5
+    assert (update.lr, update.head_lr, update.weight_decay, update.warmup) == (rate, 10, 0.01, 1500)
+    plus = EXPERIMENTS[name] == "vfm_uda_plus"
+    assert (update.layer_decay, config.model.bn) == ((0.9, "sync") if plus else (1.0, "train"))
+    assert options.mask.of == ("patches" if vfm and not plus else "pixels")
+    adverse = not vfm and name.startswith(("cityscapes_acdc", "cityscapes_darkzurich"))
+    margins = "vfm" if vfm else "v1" if not large else "v2"
     assert options.labels.margins == ("none" if adverse else margins)
     assert (config.model.name, config.model.hrda) == ("dinov2" if vfm else "daformer", large and not vfm)
     assert config.eval.window == ((1024, 1024) if large else (0, 0))
@@ -79,6 +87,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         disks.SETS[name](folder / name)
     for name in ("acdc", "darkzurich"):
         more_sets.SETS[name](folder / name)
+    generator = torch.Generator().manual_seed(1)
+    reference = DinoV2(TINY, registers=4, grid=5).state_dict()
+    torch.save({k: torch.randn(v.shape, generator=generator) * 0.1 for k, v in reference.items()}, folder / "reg4.pth")
     return folder
 
 
@@ -87,12 +98,15 @@ def shrunk(config: Config, root: Path, run: Path) -> list[str]:
     the file's own.
     """
     own, window = f"model.{config.model.name}", config.eval.window != (0, 0)
+    plus = "vfm_uda_plus" in config.run.stages
     return [
         f"data.root={root}",
         f"run.dir={run}",
         f"{own}.encoder=tiny",
         *(["model.daformer.channels=8"] if config.model.name == "daformer" else []),
+        *(["model.dinov2.soma_first=1", "model.dinov2.soma_rank=2"] if config.model.dinov2.soma_rank else []),
         "model.checkpoint=",
+        *(["teacher.distil.encoder=tiny", f"teacher.distil.reference={root / 'reg4.pth'}"] if plus else []),
         "teacher.steps=2",
         "teacher.crop.size=[64,64]",
         "teacher.crop.rare_pixels=20",
@@ -117,7 +131,18 @@ def two_steps(name: str, root: Path, run: Path) -> None:
         metrics = json.loads((run / stage.name / "metrics-running.json").read_text())
         assert metrics["classes"] == f"{len(metrics['iou'])}-class network" and metrics["at"] == "native"
     losses = (run / "metrics.jsonl").read_text()
-    assert ("source_detail" in losses) == config.model.hrda and "mix_main" in losses
+    assert ("source_detail" in losses) == config.model.hrda and ("mix_main" in losses) == (name != ALONE)
+    assert ("distil_target" in losses) == ("vfm_uda_plus" in config.run.stages)
+
+
+def test_soma_is_source_only_and_frozen() -> None:
+    config = load_config(f"{ALONE}.yaml")
+    assert [(row.name, row.role) for row in stages(config)] == [("vfm_uda-source", "baseline")]
+    options = published("vfm_uda", config.teacher).optim
+    assert (options.lr, options.head_lr, options.weight_decay, options.power, options.warmup) == (5e-5, 2, 0.05, 0.9, 0)
+    assert (options.decayed, options.scale_lr, config.optim.batch) == ("no_norms", "none", 4)
+    trained = sketch_segmenter(config.model, 19, config.data).describe()
+    assert "frozen but for 4,866,048 low-rank parameters (SoMA)" in trained
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -126,7 +151,7 @@ def test_two_steps(name: str, root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in QUICK])
+@pytest.mark.parametrize("name", [*(name for name in EXPERIMENTS if name not in QUICK), ALONE])
 def test_two_steps_of_every_other_file(name: str, root: Path, tmp_path: Path) -> None:
     two_steps(name, root, tmp_path)
 

@@ -15,6 +15,7 @@ from esl_dist.losses.feature_distance import THINGS
 from esl_dist.methods.passes import Passes
 from esl_dist.methods.teacher import photometric
 from esl_dist.methods.teacher.average import Teacher
+from esl_dist.methods.teacher.distil import Distil
 from esl_dist.methods.teacher.ingredients import FeatureDistance, Ingredient, Mask, Mix, Own, Source
 from esl_dist.methods.teacher.photometric import Photometric
 from esl_dist.methods.teacher.quantiles import RunningQuantiles
@@ -25,22 +26,30 @@ from esl_dist.methods.teacher.weights import LabelWeights
 from esl_dist.models.hrda import Hrda
 from esl_dist.models.segmenter import Segmenter
 
-LOOKS: dict[str, tuple[Photometric | None, Photometric | None]] = {
-    "none": (None, None),
-    "dacs": (None, photometric.DACS),
-    "vfm": (photometric.VFM_WEAK, photometric.VFM_UDA),
+LOOKS: dict[str, tuple[Photometric | None, Photometric | None, Photometric | None]] = {
+    "none": (None, None, None),
+    "dacs": (None, photometric.DACS, None),
+    "vfm": (photometric.VFM_WEAK, photometric.VFM_UDA, photometric.VFM_WEAK),
+    "vfm_plus": (photometric.VFM_STRONG, photometric.VFM_UDA, photometric.VFM_WEAK),
 }
-"""Of source images and of the target before pasting; and of mixed and masked images."""
+"""Of source images; of mixed and masked images; and of the target before pasting."""
 
 
 def teacher_step(
-    options: TeacherConfig, segmenter: nn.Module, passes: Passes, classes: Protocol, seed: int, images_per_step: int
+    options: TeacherConfig,
+    segmenter: nn.Module,
+    passes: Passes,
+    classes: Protocol,
+    seed: int,
+    images_per_step: int,
+    distillation: tuple[nn.Module, nn.Module] | None = None,
 ) -> TeacherStep:
     """The step of a method whose options are resolved (``config.teacher.published``).
 
     Args:
         segmenter: with the weights that training starts from, on the device, wrapped for DDP.
         images_per_step: of one domain, over all ranks and micro-batches.
+        distillation: a frozen reference and a wrapped head, of a method with ``distil``.
 
     Raises:
         ValueError: an ingredient that cannot be imported, or a class that the protocol has not.
@@ -53,7 +62,7 @@ def teacher_step(
         student=student,
         teacher=teacher,
         weights=_weights(options, classes.num_classes, passes, images_per_step),
-        ingredients=_ingredients(options, segmenter, classes),
+        ingredients=_ingredients(options, segmenter, classes, distillation),
         images_per_step=images_per_step,
         mirror=options.labels.views == "mirror",
         teaches_last=options.result == "teacher",
@@ -89,9 +98,14 @@ def _weights(options: TeacherConfig, num_classes: int, passes: Passes, images_pe
     return LabelWeights(labels.tau, of_image, select.use, select.by, select.nu, select.soft, running)
 
 
-def _ingredients(options: TeacherConfig, segmenter: nn.Module, classes: Protocol) -> Sequence[Ingredient]:
+def _ingredients(
+    options: TeacherConfig,
+    segmenter: nn.Module,
+    classes: Protocol,
+    distillation: tuple[nn.Module, nn.Module] | None,
+) -> Sequence[Ingredient]:
     """The source first, one's own next, then mixing and masking, whose passes reach every head."""
-    first, second = LOOKS[options.looks]
+    first, second, third = LOOKS[options.looks]
     named = options.ingredients
     distance = None
     if "feature_distance" in named and options.distance.weight > 0:
@@ -102,11 +116,17 @@ def _ingredients(options: TeacherConfig, segmenter: nn.Module, classes: Protocol
         distance = FeatureDistance(reference, setting.weight, setting.share, chosen, classes.num_classes)
     made: list[Ingredient] = [Source(first, distance)]
     made += [Own.load(name) for name in named if ":" in name]
+    if distillation is not None:
+        frozen, head = distillation
+        made.append(Distil("source", frozen, head, options.distil.weight, third))
+        made.append(Distil("target", frozen, head, options.distil.weight, third))
     if "mix" in named:
-        made.append(Mix(options.mix.weight, options.mix.classes, second, first))
+        made.append(Mix(options.mix.weight, options.mix.classes, second, third))
     if "mask" in named:
         mask = options.mask
-        made.append(Mask(mask.weight, mask.ratio, mask.block, mask.images, second if mask.looks else None))
+        made.append(
+            Mask(mask.weight, mask.ratio, mask.block, mask.images, second if mask.looks else None, mask.of == "patches")
+        )
     if not isinstance(made[-1], Source | Mix | Mask):
         made.append(made.pop(0))  # a user's pass need not reach every head, so the source's comes last
     return made

@@ -127,6 +127,8 @@ class Mask:
     images: str
     """``target``, or ``both``: source images at even positions of the stream, target images at odd ones."""
     look: Photometric | None
+    tokens: bool = False
+    """Patches of a network with a mask token in place of blocks of pixels (VFM-UDA)."""
 
     def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
         pass
@@ -141,11 +143,15 @@ class Mask:
             labels = torch.where(of_source, moment.truth, labels)
             weights = torch.where(of_source, 1.0, weights)
         images = student.looked(images, self.look, moment, positions, "mask look")
-        size = (images.shape[2], images.shape[3])
-        block = self.block or max(1, size[0] // 16)
-        keep = block_mask(size, block, self.ratio, stream(student.seed, "mask"), positions)
-        images = masked(images.float(), keep, student.mean_rgb())
-        said = student.see(images, moment, "mask")
+        size, seed = (images.shape[2], images.shape[3]), stream(student.seed, "mask")
+        grid = student.patch_grid(size) if self.tokens else None
+        if grid is not None:
+            hidden = ~block_mask(grid, 1, self.ratio, seed, positions)[:, 0].to(images.device, non_blocking=True)
+            said = student.see(images, moment, "mask", mask=hidden)
+        else:
+            block = self.block or max(1, size[0] // 16)
+            images = masked(images.float(), block_mask(size, block, self.ratio, seed, positions), student.mean_rgb())
+            said = student.see(images, moment, "mask")
         return student.cross_entropy(said, labels, moment.known.pixels, "mask", weights, self.weight)
 
 

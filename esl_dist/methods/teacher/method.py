@@ -7,28 +7,41 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
 from esl_dist.config.check import require
 from esl_dist.config.entries import Entry
 from esl_dist.config.ranks import EXPONENT, global_batch
 from esl_dist.config.schema import Config
 from esl_dist.config.teacher import TeacherConfig, published
+from esl_dist.distributed import ddp
 from esl_dist.engine.adamw import AdamW, Warmed
 from esl_dist.engine.optim import Recipe
 from esl_dist.engine.step import Streams
 from esl_dist.labels import protocol
 from esl_dist.methods import identity
 from esl_dist.methods.kit import Kit, Training
-from esl_dist.methods.networks import passes_of, segmenter_recipe, trained_segmenter
+from esl_dist.methods.networks import beside, passes_of, ready, segmenter_recipe, trained_segmenter
 from esl_dist.methods.node import Node, Work
 from esl_dist.methods.planning import images, last, needs, translated_mark
 from esl_dist.methods.stage import Stage
 from esl_dist.methods.supervised import SOURCE
 from esl_dist.methods.teacher.build import source_step, teacher_step
 from esl_dist.methods.teacher.streams import cropped_domains
+from esl_dist.models import Segmenter
+from esl_dist.models.adapter.distil import build_distillation
+from esl_dist.models.weights import load as load_weights
 
 log = logging.getLogger(__name__)
 
-TITLES = {"daformer": "DAFormer", "hrda": "HRDA", "mic": "MIC", "vfm_uda": "VFM-UDA", "teacher": "teacher"}
+TITLES = {
+    "daformer": "DAFormer",
+    "hrda": "HRDA",
+    "mic": "MIC",
+    "vfm_uda": "VFM-UDA",
+    "vfm_uda_plus": "VFM-UDA++",
+    "teacher": "teacher",
+}
 ALONE = "source"
 """Variant: on the source alone."""
 SELECTIONS = {"esl": ("replace", " + ESL"), "esl-q": ("with", " + ESL x q")}
@@ -83,9 +96,12 @@ class TeacherMethod:
         learns_aux = options.aux_weight > 0
         segmenter = trained_segmenter(kit, kit.weights(stage.needs.get("init", "")), learns_aux)
         classes = protocol(config.data.classes)
-        make = source_step if stage.role == "baseline" else teacher_step
-        step = make(options, segmenter, passes_of(kit), classes, config.run.seed, images_per_step)
-        return Training(step, recipe(options, config, stage.steps, images_per_step))
+        common = (options, segmenter, passes_of(kit), classes, config.run.seed, images_per_step)
+        if stage.role == "baseline":
+            return Training(source_step(*common), recipe(options, config, stage.steps, images_per_step))
+        step = teacher_step(*common, distillation=distillation_of(options, segmenter, kit))
+        beside_it = beside(step.networks)
+        return Training(step, recipe(options, config, stage.steps, images_per_step, beside_it))
 
     def streams(self, stage: Stage, work: Work, start: int) -> Streams:
         return cropped_domains(work, stage, self._options(stage, work.config), start)
@@ -101,11 +117,37 @@ class TeacherMethod:
         return dataclasses.replace(options, select=dataclasses.replace(options.select, use=use))
 
 
-def recipe(options: TeacherConfig, config: Config, steps: int, images_per_step: int) -> Recipe:
-    """How the student is updated; options are a method's (``config.teacher.published``)."""
+def distillation_of(options: TeacherConfig, segmenter: nn.Module, kit: Kit) -> tuple[nn.Module, nn.Module] | None:
+    """The frozen reference with its weights, on the device, and the wrapped head, of a method with ``distil``.
+
+    Raises:
+        ValueError: no weights are named, or they are another network's.
+    """
+    if "distil" not in options.ingredients:
+        return None
+    student = ddp.inner(segmenter)
+    assert isinstance(student, Segmenter)
+    distil = options.distil
+    require(
+        bool(distil.reference),
+        "teacher.distil.reference",
+        "names no file; distil needs weights of the foundation model with registers (docs/how-to/weights.md)",
+    )
+    made = build_distillation(distil.encoder, student.feature_channels, kit.config.run.seed + 3)
+    load_weights(distil.reference, made.reference.encoder)
+    kit.runtime.place(made.reference)
+    return made.reference, ready(made.head.train(), kit)
+
+
+def recipe(
+    options: TeacherConfig, config: Config, steps: int, images_per_step: int, others: Sequence[str] = ()
+) -> Recipe:
+    """How the student, and ``others`` that train beside it, are updated; options are a method's
+    (``config.teacher.published``).
+    """
     update = options.optim
     if update.name == "sgd":
-        return segmenter_recipe(config.optim, steps)
+        return segmenter_recipe(config.optim, steps, others)
     factor = images_per_step ** EXPONENT[update.scale_lr]
     if factor != 1:
         log.info("learning rates times %.4g (teacher.optim.scale_lr, %d images a step)", factor, images_per_step)
@@ -114,4 +156,4 @@ def recipe(options: TeacherConfig, config: Config, steps: int, images_per_step: 
     within = update.warming == "within"
     schedule = Warmed(steps, update.power, update.warmup, 1e-6 if within else 1e-3, within)
     clip = {"segmenter": config.optim.clip} if config.optim.clip else {}
-    return Recipe({"segmenter": adamw}, schedule, clip)
+    return Recipe({"segmenter": adamw, **dict.fromkeys(others, adamw)}, schedule, clip)

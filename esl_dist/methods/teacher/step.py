@@ -49,7 +49,10 @@ class TeacherStep:
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        return {"segmenter": self.student.segmenter}
+        beside: dict[str, nn.Module] = {}
+        for ingredient in self.ingredients:
+            beside |= getattr(ingredient, "networks", {})
+        return {"segmenter": self.student.segmenter, **beside}
 
     @property
     def carried(self) -> Mapping[str, nn.Module]:

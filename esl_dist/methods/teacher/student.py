@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,14 +34,21 @@ class Student:
     parity: bool = False
     """A loss's weight leaves its detail part as it is (MIC's code)."""
 
-    def see(self, images: Tensor, moment: Moment, purpose: str, features: bool = False) -> Prediction:
+    def patch_grid(self, size_hw: tuple[int, int]) -> tuple[int, int] | None:
+        """Rows and columns of the patches that the network can be blind to; None where it has no mask token."""
+        grid: Callable[[int, int], tuple[int, int]] | None = getattr(ddp.inner(self.segmenter), "patch_grid", None)
+        return None if grid is None else grid(*size_hw)
+
+    def see(
+        self, images: Tensor, moment: Moment, purpose: str, features: bool = False, mask: Tensor | None = None
+    ) -> Prediction:
         """A forward of RGB images ``[n, 3, H, W]``, uint8 or floating in 0-255, with a graph.
 
         ``purpose`` names the pass: what the network drops is drawn for (seed, purpose, position of the image), and what
         all images share, such as where HRDA looks closely, for (seed, purpose, step).
         """
         draws = Draws(purpose, moment.known.step, moment.target.positions)
-        return self.passes.forward(self.segmenter, images, features, draws)
+        return self.passes.forward(self.segmenter, images, features, draws, mask)
 
     def cross_entropy(
         self,
