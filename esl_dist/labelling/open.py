@@ -31,6 +31,7 @@ from esl_dist.models.builders import normalisation_options
 from esl_dist.pseudo_labels.extraction import Extraction
 from esl_dist.pseudo_labels.sets.forward import Forward, TargetImages
 from esl_dist.pseudo_labels.sets.teacher import Teacher
+from esl_dist.runs import CheckpointFolder
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,9 @@ def rules_of(config: Config, rules: Mapping[str, str]) -> dict[str, PseudoLabelC
 
 def file_sha256(checkpoint: Path) -> str:
     """SHA-256 of the segmenter's file in a checkpoint folder, or of a weights file itself."""
-    return hashlib.sha256((checkpoint / "segmenter.pt" if checkpoint.is_dir() else checkpoint).read_bytes()).hexdigest()
+    return hashlib.sha256(
+        (CheckpointFolder(checkpoint).segmenter if checkpoint.is_dir() else checkpoint).read_bytes()
+    ).hexdigest()
 
 
 def ground_truth(target: Dataset) -> Callable[[int, tuple[int, int]], np.ndarray]:

@@ -19,7 +19,7 @@ from esl_dist.methods.node import Node, Work
 from esl_dist.monitor import memory
 from esl_dist.pseudo_labels.sets.agreement import agreement
 from esl_dist.pseudo_labels.sets.label_sets import LabelSet
-from esl_dist.runs import RunFolder, events
+from esl_dist.runs import CheckpointFolder, RunFolder, events
 from esl_dist.runs.content import LabelsMade, MadeSet
 from esl_dist.runs.folders import TeacherFolder
 
@@ -90,8 +90,8 @@ class Labels:
         began = time.monotonic()
         teacher = work.final(self.teacher)
         given = work.config.extract.from_spool if self.round == 1 else ""
-        digest = checkpoint.file_sha256(teacher, "segmenter.pt")
-        spool = Path(given) if given else work.run.labels.path / "spool" / digest[:12]
+        digest = checkpoint.file_sha256(teacher, CheckpointFolder(teacher).segmenter.name)
+        spool = Path(given) if given else work.run.labels.spool(digest)
         with memory.explained(self.name, "lower extract.batch, or extract.size"):
             extraction = open_extraction(
                 work.config,

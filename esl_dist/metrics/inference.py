@@ -16,6 +16,7 @@ from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
 from esl_dist.models import Segmenter, empty_segmenter
 from esl_dist.models.weights import load as load_weights
+from esl_dist.runs import CheckpointFolder
 
 
 class Predictor:
@@ -38,7 +39,7 @@ class Predictor:
             ValueError: the file holds another architecture, or is not readable.
         """
         network = empty_segmenter(config.model, protocol(config.data.protocol).num_classes, config.data)
-        file = checkpoint / "segmenter.pt" if checkpoint.is_dir() else checkpoint
+        file = CheckpointFolder(checkpoint).segmenter if checkpoint.is_dir() else checkpoint
         load_weights(file, network, config.model.layout)
         return cls(runtime.place(network), runtime, precision)
 

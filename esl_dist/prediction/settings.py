@@ -89,7 +89,7 @@ def batches(frames: Frames, forward: Whole | Windows, images: int) -> Iterator[T
 def identity(asked: Asked, config: Config, forward: Whole | Windows, frames: Frames) -> dict[str, Any]:
     """The settings of a folder of predictions, JSON-ready. Statistics of the frames depend on all of them."""
     checkpoint = asked.checkpoint
-    file = CheckpointFolder(checkpoint).tensors("segmenter") if checkpoint.is_dir() else checkpoint
+    file = CheckpointFolder(checkpoint).segmenter if checkpoint.is_dir() else checkpoint
     with open(file, "rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     found: dict[str, Any] = {

@@ -28,6 +28,16 @@ class CheckpointFolder:
     def manifest(self) -> Path:
         return self.path / "manifest.json"
 
+    @property
+    def segmenter(self) -> Path:
+        """The network that labels are made and scores are given with."""
+        return self.tensors("segmenter")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether a manifest says that this program wrote the folder."""
+        return self.manifest.is_file()
+
     def tensors(self, name: str) -> Path:
         """The state dict of a network, or of whatever else is kept under a name."""
         return self.path / f"{name}.pt"

@@ -89,5 +89,5 @@ def final_weights(run_dir: Path, stage: str = "") -> Path | None:
     except (OSError, ValueError, IndexError) as error:
         log.warning("%s: its weights cannot be found: %s", run_dir, error)
         return None
-    weights = None if final is None else CheckpointFolder(final).tensors("segmenter")
+    weights = None if final is None else CheckpointFolder(final).segmenter
     return weights if weights is not None and weights.is_file() else None

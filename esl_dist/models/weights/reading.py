@@ -14,6 +14,7 @@ from torch import Tensor
 
 from esl_dist.models.weights.origins import origin
 from esl_dist.models.weights.safetensors import SUFFIX, read_tensors
+from esl_dist.runs import CheckpointFolder
 
 PREFIXES = ("module.", "Scale.")
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -76,7 +77,7 @@ def read(path: str | Path) -> Stored:
     while common := next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in tensors)), None):
         prefixes.append(common)
         tensors = {key.removeprefix(common): value for key, value in tensors.items()}
-    own = path.name == "segmenter.pt" and (path.parent / "manifest.json").is_file()
+    own = CheckpointFolder(path.parent).is_own and path == CheckpointFolder(path.parent).segmenter
     return Stored(path, tensors, digest, wrapped, tuple(prefixes), own)
 
 
