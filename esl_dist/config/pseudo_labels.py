@@ -47,6 +47,8 @@ class PseudoLabelConfig:
     """Rule ``views``: average with the mirrored image."""
     views_scales: tuple[PositiveFloat, ...] = (1.0,)
     """Rule ``views``: average over these factors of the input size; one forward each, two with the mirror."""
+    views_heads: bool = False
+    """Rule ``views``: average the aux head with the main head (networks that have one)."""
     portion: Share = 0.2
     """CBST's share of each class in the first round."""
     portion_growth: Share = 0.05

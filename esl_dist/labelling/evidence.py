@@ -25,8 +25,9 @@ from esl_dist.labels import protocol
 from esl_dist.metrics.inference import Predictor
 from esl_dist.pseudo_labels.scores.kinds import KINDS
 from esl_dist.pseudo_labels.scores.scorer import scoring
-from esl_dist.pseudo_labels.sets.comparison import Comparison, table
+from esl_dist.pseudo_labels.sets.comparison import VIEWS, Comparison, table
 from esl_dist.pseudo_labels.sets.images import Readout
+from esl_dist.pseudo_labels.sets.views import Views
 from esl_dist.runs.folders import TeacherFolder
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def gather_evidence(
     predictor = agree(lambda: Predictor.from_checkpoint(config, checkpoint, runtime, options.precision))
     source = agree(lambda: open_dataset(config.data.source, config.data.root, config.data.classes, _held_out(config)))
     found: dict[str, Any] = {}
-    with runtime.fixed_forward():
+    with runtime.fixed_forward(options.precision):
         if options.check_statistics and any(isinstance(module, _BatchNorm) for module in predictor.network.modules()):
             found["statistics"] = compare_statistics(predictor, config, target, source, stop)
             log.info("%s", sentence(found["statistics"], options.bn_statistics))
@@ -79,7 +80,8 @@ def _compare(predictor: Predictor, config: Config, target: Dataset, source: Data
     readout = Readout(scoring("exact", device), images.output_size or (lambda index: size), KINDS, "exact", classes)
     with predictor.statistics(options.bn_statistics, statistics_batches(config, target)):
         mine = range(len(judged))[collectives.rank() :: collectives.world()]
-        figures = Comparison(images, ground_truth(judged), readout, stop)(predictor, mine)
+        views = (*VIEWS, Views(heads=True)) if predictor.network.multi_level else VIEWS
+        figures = Comparison(images, ground_truth(judged), readout, views, stop)(predictor, mine)
     where = "target" if target.labelled else "held-out source" if options.held_out else "source (training images)"
     about = f"{len(judged)} {where} images"
     log.info("%s", table(figures, about))

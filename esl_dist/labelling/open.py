@@ -71,7 +71,9 @@ def open_extraction(
 
     digest = sha256 or agree(lambda: file_sha256(checkpoint))
     classes = protocol(config.data.classes).classes
-    teacher = Teacher(network, _given(config, digest, runtime), classes, arithmetic.applied, runtime.device)
+    teacher = Teacher(
+        network, _given(config, digest, runtime, arithmetic.precision), classes, arithmetic.applied, runtime.device
+    )
     return Extraction(
         teacher,
         images_of(config, target, config.data.target, options.size),
@@ -174,7 +176,7 @@ def images_of(config: Config, target: Dataset, domain: DomainConfig, canvas: tup
     )
 
 
-def _given(config: Config, digest: str, runtime: Runtime) -> dict[str, object]:
+def _given(config: Config, digest: str, runtime: Runtime, precision: str) -> dict[str, object]:
     """What the bits of a score depend on beside the image."""
     return {
         "checkpoint": digest,
@@ -186,6 +188,6 @@ def _given(config: Config, digest: str, runtime: Runtime) -> dict[str, object]:
         ),
         "bn_statistics": config.extract.bn_statistics,
         "bn_images": config.extract.bn_images,
-        "precision": config.extract.precision,
+        "precision": precision,
         "threads": runtime.inference_threads,
     }

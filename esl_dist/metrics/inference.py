@@ -49,9 +49,28 @@ class Predictor:
         self.network.eval()
         return self._forward(images_u8)
 
+    @torch.inference_mode()
+    def heads(self, images_u8: Tensor) -> list[Tensor]:
+        """As ``__call__``, of the main head and the aux head.
+
+        Raises:
+            ValueError: the network has no aux head.
+        """
+        if not self.network.multi_level:
+            raise ValueError(
+                "pseudo_labels.views_heads: the network has one head; leave it off, or train with multi_level=true"
+            )
+        self.network.eval()
+        with self.arithmetic.applied(), self.arithmetic.autocast():
+            outputs = self.network(self._normalised(images_u8))
+        return [logits.float().contiguous() for logits in (outputs.main, outputs.aux) if logits is not None]
+
+    def _normalised(self, images_u8: Tensor) -> Tensor:
+        images: Tensor = self.network.normalisation(images_u8.to(self.runtime.device))
+        return images.contiguous(memory_format=torch.channels_last)
+
     def _forward(self, images_u8: Tensor) -> Tensor:
-        images = self.network.normalisation(images_u8.to(self.runtime.device))
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = self._normalised(images_u8)
         with self.arithmetic.applied(), self.arithmetic.autocast():
             logits: Tensor = self.network(images).main
         return logits.float().contiguous()

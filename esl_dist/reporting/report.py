@@ -131,6 +131,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "class_tables": [tables.class_table(run, kind) for kind in kinds],
         "labels": labels,
         "rounds": tables.rounds(run, measured),
+        "safer": _or_none("batch-norm statistics", lambda: _safer(run)) or [],
         "measured": measured,
         "gallery": rows,
         "first_labels": f"{run.label_title(next(iter(run.label_sets)))} labels" if run.label_sets else "",
@@ -146,6 +147,16 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "warnings": [*run.damaged(), *(event.text for event in run.events_of(Warned))],
         "facts": _facts(run),
     }
+
+
+def _safer(run: RunRecord) -> list[tuple[str, str, str]]:
+    """Stage, the batch-norm statistics that look safer for its labels, and why, where that was measured."""
+    found = []
+    for teacher in run.folder.labels.teachers():
+        statistics = (teacher.evidence.find() or {}).get("statistics")
+        if statistics:
+            found.append((teacher.path.name.removeprefix("of-"), statistics["safer"], statistics["why"]))
+    return found
 
 
 def _matrices(run: RunRecord, kinds: Sequence[str], names: Sequence[str]) -> list[tuple[str, Markup, bool]]:

@@ -121,6 +121,27 @@ def test_the_mean_over_views_is_that_of_their_probabilities() -> None:
     assert Views().through(network) is network and Views().plain
 
 
+class TwoHeaded:
+    """The network above, and an aux head that is half as sure."""
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return network(images)
+
+    def heads(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [network(images), network(images) / 2]
+
+
+def test_heads_are_averaged_where_there_are_two() -> None:
+    images = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = torch.softmax(Views(heads=True).through(TwoHeaded(), 2.0)(images), 1)
+    expected = (torch.softmax(network(images) / 2, 1) + torch.softmax(network(images) / 4, 1)) / 2
+    assert torch.allclose(found, expected, atol=1e-6) and str(Views(heads=True)) == "heads x1"
+    with pytest.raises(ValueError, match=r"views_heads: the network has one head"):
+        Views(heads=True).through(network)
+    hot = Views().through(network, 4.0)(images)
+    assert torch.equal(hot, network(images) / 4)
+
+
 def test_rule_views_has_a_spool_of_its_own_beside_the_others(tmp_path: Path) -> None:
     lines: list[str] = []
     plain, views = run(

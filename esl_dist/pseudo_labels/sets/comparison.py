@@ -79,7 +79,7 @@ def figures(counts: Counts, views: Views) -> dict[str, Any]:
         "title": title,
         "confidence": counts.kind,
         "views": "" if views.plain else str(views),
-        "forwards": len(views.scales) * (1 + views.mirror),
+        "forwards": views.forwards,
         "coverage": list(COVERAGES),
         "wrong": wrong_at(pixels.sum(0), wrong.sum(0), COVERAGES),
         "wrong_half_of_every_class": half_wrong / half_kept if half_kept else None,
@@ -95,6 +95,7 @@ class Comparison:
     """Index of an image and (height, width) to its ground truth, uint8, 255 where there is none."""
     readout: Readout
     """Of all confidences."""
+    views: Sequence[Views] = VIEWS
     stop: Stop = never
 
     def __call__(self, forward: Forward, mine: Sequence[int]) -> list[dict[str, Any]]:
@@ -104,7 +105,7 @@ class Comparison:
             mine: this rank's share of the images.
         """
         found = []
-        for views in VIEWS:
+        for views in self.views:
             counts = [Counts(kind, self.readout.num_classes) for kind in KINDS]
             in_step(self._count(counts, logits_of(views.through(forward), self.images, mine)), self.stop)
             for one in counts:

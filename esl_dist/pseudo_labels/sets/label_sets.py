@@ -306,6 +306,9 @@ def summary(
     if len(windows) > 1:
         content["windows"] = [class_rows(task.class_names, setting, limits) for limits in windows]
     hashes = dict(zip(("labels", "weights")[: 1 + task.weights], map(files.hexadecimal, digests), strict=False))
+    precision = task.about.get("fingerprint", {}).get("precision")
+    if precision:
+        content["precision"] = precision
     if task.left_out:
         content["unreadable"] = dict(task.left_out)
     content.update(world_size=collectives.world(), **task.about, **hashes, identity=job.identity)

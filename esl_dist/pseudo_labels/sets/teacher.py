@@ -79,8 +79,7 @@ class Gaze:
         """uint8 ``[B, 3, H, W]`` to float32 logits ``[B, C, h, w]``."""
         if self._forward is None:
             hot = self.stack.enter_context(self.teacher.open())
-            temperature = self.temperature
-            self._forward = self.views.through(hot if temperature == 1 else lambda images: hot(images) / temperature)
+            self._forward = self.views.through(hot, self.temperature)
         return self._forward(images)
 
     def logits(self, ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:

@@ -8,7 +8,9 @@ confidence gains most by (see ``docs/explanation/selection.md``).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,6 +21,16 @@ from esl_dist.pseudo_labels.scores.constants import TINY
 from esl_dist.pseudo_labels.sets.forward import Forward
 
 
+@runtime_checkable
+class TwoHeads(Protocol):
+    """A forward that also gives the aux head's logits."""
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+    def heads(self, images: Tensor) -> Sequence[Tensor]:
+        """uint8 ``[B, 3, H, W]`` to float32 logits of every head, the main one first."""
+
+
 @dataclass(frozen=True)
 class Views:
     """Which views are averaged; one of them is enough."""
@@ -26,11 +38,14 @@ class Views:
     mirror: bool = False
     scales: tuple[float, ...] = (1.0,)
     """Factors of the input size."""
+    heads: bool = False
+    """Whether the aux head's probabilities are averaged with the main head's, so that they count where both agree."""
 
     @staticmethod
     def of(setting: PseudoLabelConfig) -> Views:
         """The views that a rule looks through: those of the options for ``views``, the image alone for any other."""
-        return Views(setting.views_mirror, setting.views_scales) if setting.rule == "views" else Views()
+        chosen = Views(setting.views_mirror, setting.views_scales, setting.views_heads)
+        return chosen if setting.rule == "views" else Views()
 
     @property
     def plain(self) -> bool:
@@ -38,24 +53,44 @@ class Views:
         return self == Views()
 
     def __str__(self) -> str:
-        return ("mirror " if self.mirror else "") + " ".join(f"x{scale:g}" for scale in self.scales)
+        words = ["mirror"] * self.mirror + ["heads"] * self.heads
+        return " ".join([*words, *(f"x{scale:g}" for scale in self.scales)])
 
-    def through(self, forward: Forward) -> Forward:
-        """``forward`` as the logarithm of the mean probabilities, at the resolution of the first scale's logits."""
-        return forward if self.plain else lambda images: self._mean(forward, images)
+    @property
+    def forwards(self) -> int:
+        """Passes through the network that an image takes."""
+        return len(self.scales) * (1 + self.mirror)
 
-    def _mean(self, forward: Forward, images: Tensor) -> Tensor:
-        total: Tensor | None = None
+    def through(self, forward: Forward, temperature: float = 1) -> Forward:
+        """``forward`` with its logits divided by ``temperature``, and of several views the logarithm of their mean
+        probabilities, at the resolution of the first scale's logits.
+
+        Raises:
+            ValueError: the aux head is asked for and there is none.
+        """
+        if self.heads and not isinstance(forward, TwoHeads):
+            raise ValueError("pseudo_labels.views_heads: the network has one head; leave it off")
+        if not self.plain:
+            return lambda images: self._mean(forward, images, temperature)
+        return forward if temperature == 1 else lambda images: forward(images) / temperature
+
+    def _mean(self, forward: Forward, images: Tensor, temperature: float) -> Tensor:
+        total, number = torch.zeros(()), 0
+        for logits in self._logits(forward, images):
+            prob = torch.softmax(logits.float() / temperature, 1)
+            if number and prob.shape != total.shape:
+                prob = functional.interpolate(prob, total.shape[-2:], mode="bilinear", align_corners=True)
+            total, number = total + prob if number else prob, number + 1
+        return (total / number).clamp_min(TINY).log()
+
+    def _logits(self, forward: Forward, images: Tensor) -> Iterator[Tensor]:
+        """Of every view and head, turned back to where the image's pixels are."""
         for scale in self.scales:
             view = resized(images, scale)
             for mirrored in (False, True)[: 1 + self.mirror]:
-                logits = forward(view.flip(-1) if mirrored else view).float()
-                prob = torch.softmax(logits.flip(-1) if mirrored else logits, 1)
-                if total is not None and prob.shape != total.shape:
-                    prob = functional.interpolate(prob, total.shape[-2:], mode="bilinear", align_corners=True)
-                total = prob if total is None else total + prob
-        assert total is not None
-        return (total / (len(self.scales) * (1 + self.mirror))).clamp_min(TINY).log()
+                seen = view.flip(-1) if mirrored else view
+                outputs = forward.heads(seen) if self.heads and isinstance(forward, TwoHeads) else [forward(seen)]
+                yield from (logits.flip(-1) if mirrored else logits for logits in outputs)
 
 
 def resized(images: Tensor, scale: float) -> Tensor:
