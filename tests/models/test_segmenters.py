@@ -10,32 +10,48 @@ from torch import nn
 
 from esl_dist.config.networks import DeepLabV2Config, EfficientNetConfig
 from esl_dist.config.schema import DataConfig, ModelConfig
+from esl_dist.config.transformers import DaFormerConfig, DinoV2Config
+from esl_dist.methods.passes import heads_of
 from esl_dist.models import SEGMENTERS, build_segmenter, empty_segmenter, sketch_segmenter
+from esl_dist.models.hrda import MultiResolution
 from esl_dist.models.segmenter import Featured, Outputs, Segmenter
 
 CLASSES = 5
-SMALL = {
-    "deeplabv2": DeepLabV2Config(layers=(1, 1, 1, 1), width=8, init="kaiming"),
-    "efficientnet": EfficientNetConfig(init="kaiming", decoder=16),
+KINDS = {
+    "deeplabv2": ModelConfig(deeplabv2=DeepLabV2Config(layers=(1, 1, 1, 1), width=8, init="kaiming")),
+    "efficientnet": ModelConfig("efficientnet", efficientnet=EfficientNetConfig(init="kaiming", decoder=16)),
+    "daformer": ModelConfig("daformer", daformer=DaFormerConfig("tiny", channels=16)),
+    "daformer at two resolutions": ModelConfig("daformer", daformer=DaFormerConfig("tiny", channels=16), hrda=True),
+    "dinov2": ModelConfig("dinov2", dinov2=DinoV2Config("tiny")),
+    "dinov2 with an adapter": ModelConfig("dinov2", dinov2=DinoV2Config("tiny", "pyramid")),
+    "dinov2 with low ranks": ModelConfig("dinov2", dinov2=DinoV2Config("tiny", soma_rank=2, soma_first=1)),
 }
-"""A small kind of every network; a new network that is not here fails the first test."""
+"""Small ones of every network; a new network that is not here fails the first test."""
+TWO_HEADS = ("deeplabv2", "efficientnet")
 
 
-def config(name: str, **options: object) -> ModelConfig:
-    return ModelConfig(name=name, **{name: dataclasses.replace(SMALL[name], **options)})  # type: ignore[arg-type]
+def other(kind: str, **options: object) -> ModelConfig:
+    """The kind with other options of its network."""
+    config = KINDS[kind]
+    return dataclasses.replace(config, **{config.name: dataclasses.replace(config.options, **options)})  # type: ignore[arg-type]
 
 
 def test_every_network_is_held_to_the_contract() -> None:
-    assert SMALL.keys() == SEGMENTERS.keys()
+    assert {config.name for config in KINDS.values()} == SEGMENTERS.keys()
     names = {
         field.name for field in dataclasses.fields(ModelConfig) if field.default_factory is not dataclasses.MISSING
     }
     assert names == SEGMENTERS.keys(), "a network needs its options in ModelConfig and its builder in SEGMENTERS"
 
 
-@pytest.fixture(params=sorted(SMALL))
-def network(request: pytest.FixtureRequest) -> Segmenter:
-    return build_segmenter(config(request.param), CLASSES, seed=3)
+@pytest.fixture(params=sorted(KINDS))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def network(kind: str) -> Segmenter:
+    return build_segmenter(KINDS[kind], CLASSES, seed=3)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (65, 97), (72, 104)])
@@ -44,17 +60,18 @@ def test_sizes_are_known_before_a_forward(network: Segmenter, size: tuple[int, i
     with torch.no_grad():
         found = network(torch.randn(2, 3, *size), features=True)
         plain = network(torch.randn(2, 3, *size))
-    assert isinstance(found, Featured) and isinstance(plain, Outputs)
+    assert isinstance(found, Featured) and isinstance(plain, Outputs | MultiResolution)
     grid = network.output_size(size)
     assert found.outputs.main.shape == (2, CLASSES, *grid) == plain.main.shape
-    assert found.features.shape == (2, network.feature_channels, *grid)
+    assert found.features.shape == (2, network.feature_channels, *network.feature_size(size))
     assert (found.outputs.aux is not None) == network.multi_level
-    assert all(abs(cells - n / network.output_stride) <= 1 for cells, n in zip(grid, size, strict=True))
+    grid = network.output_size((448, 448))  # a multiple of whatever a network resizes its images to
+    assert all(abs(cells * network.output_stride / 448 - 1) < 0.15 for cells in grid)
 
 
-def test_one_head_or_two(network: Segmenter) -> None:
-    name = next(name for name in SMALL if type(network) is type(sketch_segmenter(config(name), CLASSES)))
-    single = build_segmenter(config(name, multi_level=False), CLASSES, seed=3).eval()
+@pytest.mark.parametrize("kind", TWO_HEADS)
+def test_one_head_or_two(kind: str, network: Segmenter) -> None:
+    single = build_segmenter(other(kind, multi_level=False), CLASSES, seed=3).eval()
     assert single(torch.randn(1, 3, 64, 64)).aux is None and not single.aux_parameters()
     assert network.aux_parameters()
 
@@ -75,7 +92,7 @@ def test_forward_order_holds_every_parameter_once(network: Segmenter) -> None:
 
 def test_both_heads_reach_every_trainable_parameter(network: Segmenter) -> None:
     outputs = network(torch.randn(2, 3, 64, 64))
-    (outputs.main.sum() + outputs.aux.sum()).backward()
+    sum(head.sum() for head in heads_of(outputs)).backward()
     missed = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
     assert not missed
 
@@ -83,21 +100,21 @@ def test_both_heads_reach_every_trainable_parameter(network: Segmenter) -> None:
 def test_a_frozen_aux_head_is_all_that_the_main_loss_misses(network: Segmenter) -> None:
     for parameter in network.aux_parameters():
         parameter.requires_grad_(False)
-    network(torch.randn(2, 3, 64, 64)).main.sum().backward()
+    outputs = network(torch.randn(2, 3, 64, 64))
+    sum(head.sum() for head in heads_of(outputs._replace(aux=None))).backward()
     assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
 
 
-def test_weights_are_a_function_of_the_seed_alone(network: Segmenter) -> None:
-    name = next(name for name in SMALL if type(network) is type(sketch_segmenter(config(name), CLASSES)))
+def test_weights_are_a_function_of_the_seed_alone(kind: str, network: Segmenter) -> None:
     before = torch.random.get_rng_state()
     torch.manual_seed(99)
     here = torch.random.get_rng_state()
-    again, other = (build_segmenter(config(name), CLASSES, seed).state_dict() for seed in (3, 4))
+    again, apart = (build_segmenter(KINDS[kind], CLASSES, seed).state_dict() for seed in (3, 4))
     assert torch.equal(torch.random.get_rng_state(), here), "the global generator moved"
     torch.random.set_rng_state(before)
     first = network.state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
-    assert any(not torch.equal(first[key], other[key]) for key in first)
+    assert any(not torch.equal(first[key], apart[key]) for key in first)
     assert all(value.isfinite().all() for value in first.values())
 
 
@@ -110,25 +127,23 @@ def test_frozen_statistics_stay_frozen_in_training(network: Segmenter) -> None:
     assert all(norm.training for norm in network.norms())
 
 
-def test_an_empty_network_takes_any_state_and_a_sketch_takes_no_memory(network: Segmenter) -> None:
-    name = next(name for name in SMALL if type(network) is type(sketch_segmenter(config(name), CLASSES)))
-    empty = empty_segmenter(config(name, init="normal" if name == "deeplabv2" else "imagenet"), CLASSES)
+def test_an_empty_network_takes_any_state_and_a_sketch_takes_no_memory(kind: str, network: Segmenter) -> None:
+    empty = empty_segmenter(KINDS[kind], CLASSES)
     empty.load_state_dict(network.state_dict())
     image = torch.randn(1, 3, 64, 64)
     assert torch.equal(empty.eval()(image).main, network.eval()(image).main)
-    sketch = sketch_segmenter(config(name), CLASSES)
+    sketch = sketch_segmenter(KINDS[kind], CLASSES)
     assert all(p.is_meta for p in sketch.parameters())
     assert "\n" not in sketch.describe() and len(sketch.describe()) > 10
 
 
-def test_options_of_the_data_take_the_place_of_the_own_normalisation(network: Segmenter) -> None:
-    name = next(name for name in SMALL if type(network) is type(sketch_segmenter(config(name), CLASSES)))
-    own = sketch_segmenter(config(name), CLASSES, DataConfig()).normalisation
+def test_options_of_the_data_take_the_place_of_the_own_normalisation(kind: str, network: Segmenter) -> None:
+    own = sketch_segmenter(KINDS[kind], CLASSES, DataConfig()).normalisation
     assert own == network.normalisation
     given = DataConfig(mean=(1.0, 2.0, 3.0), deviation=(4.0, 5.0, 6.0))
-    found = sketch_segmenter(config(name), CLASSES, given).normalisation
+    found = sketch_segmenter(KINDS[kind], CLASSES, given).normalisation
     assert found.order == own.order and found.in_bgr().mean == (1, 2, 3) and found.in_bgr().deviation == (4, 5, 6)
-    assert sketch_segmenter(config(name), CLASSES, DataConfig(scale=64.0)).normalisation.deviation == (64, 64, 64)
+    assert sketch_segmenter(KINDS[kind], CLASSES, DataConfig(scale=64.0)).normalisation.deviation == (64, 64, 64)
 
 
 def test_a_network_says_which_file_is_not_its_own(network: Segmenter) -> None:
