@@ -83,7 +83,9 @@ def violations(path: Path, package: Path = PACKAGE) -> list[str]:
     """Imports of a file that go upward or sideways, one readable line each."""
     module = module_name(path, package)
     if not module:
-        return [f"{path.name}:{line} the package's root imports {name}" for line, name in imported(path, package)]
+        # ``esl_dist.load``, when it is first asked for; ``test_python.py`` holds the import of the package to nothing.
+        names = [(line, name) for line, name in imported(path, package) if name != "prediction.model"]
+        return [f"{path.name}:{line} the package's root imports {name}" for line, name in names]
     here = place(module)
     if here is None:
         return [f"{module} has no layer: give it one in LAYERS"]

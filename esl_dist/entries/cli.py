@@ -13,8 +13,8 @@ from esl_dist.config.load import dump, load_config
 from esl_dist.config.schema import Config
 from esl_dist.entries import COMMANDS
 from esl_dist.entries.arguments import Parser
-from esl_dist.entries.checkpoints import NETWORK, find_checkpoint, own_config
 from esl_dist.entries.ending import run
+from esl_dist.prediction.checkpoints import NETWORK, find_checkpoint, own_config
 
 __all__ = ["Parser", "at_least", "configuration", "note", "parse", "parser", "run"]
 

@@ -22,6 +22,7 @@ from esl_dist.methods.counting import class_pixels
 from esl_dist.methods.kit import Kit
 from esl_dist.methods.node import Work
 from esl_dist.methods.scoring import score_final, score_while_training
+from esl_dist.models.card import KEY, Card
 from esl_dist.monitor import memory
 from esl_dist.runs import RunFolder, events
 from esl_dist.runs.content import Ending
@@ -143,7 +144,7 @@ class Stage:
             runtime=runtime,
             tracker=work.tracker,
             stop=work.stop,
-            meta={"stage": self.name, "seed": config.run.seed},
+            meta={"stage": self.name, "seed": config.run.seed, **self._card(config)},
             score=score_while_training(self, updater.networks(), work),
         )
         work.tracker.record(events.Stage(self.name, "start", steps=self.steps))
@@ -151,6 +152,10 @@ class Stage:
         advice = memory.training_advice(config, runtime.precision)
         with memory.explained(f"{self.name}: training", advice, history), runtime.training.applied():
             loop.run()
+
+    def _card(self, config: Config) -> dict[str, Any]:
+        """What a checkpoint says of its segmenter."""
+        return {KEY: Card.of(config).to_json()} if self.scored else {}
 
     def finish(self, work: Work) -> None:
         self.method.finish(self, work)

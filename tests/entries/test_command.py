@@ -18,7 +18,7 @@ from esl_dist.config.describe import sections
 from esl_dist.config.load import dump, load_config
 from esl_dist.config.schema import Config
 from esl_dist.entries import COMMANDS, cli, completion, launching
-from esl_dist.entries.checkpoints import find_checkpoint, own_config
+from esl_dist.prediction.checkpoints import find_checkpoint, own_config
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from esl_dist.models.weights.formats import read_npz, unwrapped, what_it_is
 from esl_dist.models.weights.origins import origin
-from esl_dist.models.weights.safetensors import SUFFIX, read_tensors
+from esl_dist.models.weights.safetensors import SUFFIX, is_safetensors, read_tensors
 from esl_dist.runs import CheckpointFolder
 
-PREFIXES = ("module.", "Scale.")
+PREFIXES = ("module.", "_orig_mod.", "model.", "Scale.")
 _SCALAR = np.float64(0).__reduce__()[0]
 # A best mIoU beside the weights (MaxSquare) is a numpy number: plain data, under the names of old and new numpy.
 _NUMPY_SCALARS: list[Any] = [
@@ -36,8 +38,8 @@ class Stored:
     wrapped: bool
     """Whether the tensors sat under a top-level ``state_dict``."""
     prefixes: tuple[str, ...]
-    """Prefixes that every key had, outermost first: ``module.`` (DataParallel), ``Scale.`` (the converted Caffe
-    ResNet).
+    """Prefixes that every key had, outermost first: ``module.`` (DataParallel), ``_orig_mod.`` (torch.compile),
+    ``model.`` (a trainer), ``Scale.`` (the converted Caffe ResNet).
     """
     own: bool
     """Whether this package wrote the file, as part of a checkpoint folder."""
@@ -60,8 +62,7 @@ def read(path: str | Path) -> Stored:
         hint = f"check model.checkpoint{origin(path)}"
         raise ValueError(f"{path}: cannot read the checkpoint: {error.strerror}; {hint}") from None
     content = _unpickled(path)
-    wrapped = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
-    entries = content["state_dict"] if wrapped and isinstance(content, dict) else content
+    entries, wrappers = unwrapped(content)
     if not isinstance(entries, dict) or not any(isinstance(value, Tensor) for value in entries.values()):
         found = (
             f"a dict of {', '.join(map(str, list(entries)[:4])) or 'nothing'}"
@@ -78,15 +79,19 @@ def read(path: str | Path) -> Stored:
         prefixes.append(common)
         tensors = {key.removeprefix(common): value for key, value in tensors.items()}
     own = CheckpointFolder(path.parent).is_own and path == CheckpointFolder(path.parent).segmenter
-    return Stored(path, tensors, digest, wrapped, tuple(prefixes), own)
+    return Stored(path, tensors, digest, wrappers == ("state_dict",), tuple(prefixes), own)
 
 
 def _unpickled(path: Path) -> object:
-    if path.suffix == SUFFIX:
+    if path.suffix == SUFFIX or is_safetensors(path):
         try:
             return read_tensors(path)
         except ValueError as error:
             raise ValueError(f"{path}: {error}; fetch it again") from None
+    if (arrays := _numpy_arrays(path)) is not None:
+        return arrays
+    if known := what_it_is(path):
+        raise ValueError(f"{path}: {known}")
     try:
         with torch.serialization.safe_globals(_NUMPY_SCALARS):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -98,6 +103,13 @@ def _unpickled(path: Path) -> object:
         raise ValueError(
             f"{path}: is truncated, or no PyTorch checkpoint ({type(error).__name__}); fetch it again"
         ) from None
+
+
+def _numpy_arrays(path: Path) -> dict[str, Tensor] | None:
+    try:
+        return read_npz(path)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: is a damaged archive of numpy arrays, or one of Python objects ({error})") from None
 
 
 def refuse_not_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:

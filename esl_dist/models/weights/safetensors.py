@@ -28,6 +28,13 @@ TYPES = {
 LONGEST_TABLE = 100_000_000  # bytes; the format's own limit
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file of any name begins as the format does: the table's length, then the table."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= LONGEST_TABLE
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, on the CPU.
 
