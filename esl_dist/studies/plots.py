@@ -129,7 +129,7 @@ def spread_chart(lines: Sequence[Line], across: Axis) -> str:
             title = f"<title>{escape(mark.name)}</title>"
             if not mark.ended:
                 parts.append(
-                    f'<circle cx="{x:.1f}" cy="{mean:.1f}" r="3" fill="#fff" stroke="{colour}"'
+                    f'<circle cx="{x:.1f}" cy="{mean:.1f}" r="3" class="hollow" stroke="{colour}"'
                     f' stroke-width="1.2">{title}</circle>'
                 )
                 continue
@@ -221,7 +221,7 @@ def parallel_coordinates(
     for x, column, title in zip(xs, columns, [*titles, score_title], strict=True):
         anchor = "start" if x == xs[-1] else "end"
         parts.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{HEAD}" y2="{PARALLEL_HEIGHT - FOOT}" stroke="#b9c1ca"/><text'
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{HEAD}" y2="{PARALLEL_HEIGHT - FOOT}" class="rule"/><text'
             f' x="{x:.1f}" y="18" text-anchor="middle" class="axis">{escape(title)}</text>'
         )
         parts += [

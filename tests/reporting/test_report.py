@@ -17,7 +17,10 @@ from PIL import Image
 
 from esl_dist.entries.report import main
 from esl_dist.reporting.report import terminal_table, write_report
-from tests.reporting.made_run import STAGES
+from esl_dist.runs import RunFolder
+from esl_dist.runs.content import LabelsMade
+from esl_dist.runs.folders import spool_folder
+from tests.reporting.made_run import CHECKPOINT, STAGES
 
 TITLES = ["initial weights", "source-only", "BN control", "ADVENT", "SSL", "ESL", "oracle"]
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -272,3 +275,33 @@ def test_rounds_are_compared_and_extra_terms_named(run_maker: Callable[..., Path
     thresholds = next(rows for rows in page.tables if any("threshold" in cell for cell in rows[1]))
     assert thresholds[0][1:] == ["SSL", "ESL", "SSL, round 2", "ESL, round 2"]
     assert "ADVENT + MaxSquare" in page.text
+
+
+def test_a_damaged_line_in_the_middle_of_the_log_is_named(run_maker: Callable[..., Path], tmp_path: Path) -> None:
+    run = run_maker(tmp_path / "run")
+    lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_bytes(b"".join([*lines[:4], lines[4][:20] + b"\n", *lines[5:]]))
+    assert "line 5 is cut short or damaged" in _read(write_report(run)).text
+
+
+@pytest.mark.parametrize("where", ["spool_dir", "from_spool", "labels.json"])
+def test_predictions_are_shown_wherever_the_spool_lies(
+    run_maker: Callable[..., Path], tmp_path: Path, where: str
+) -> None:
+    run = run_maker(
+        tmp_path / "run", options=(f"extract.spool_dir={tmp_path / 'fast'}",) if where == "spool_dir" else ()
+    )
+    labels = RunFolder(run).labels
+    own, elsewhere = labels.spool(CHECKPOINT), tmp_path / "shared" / "spool"
+    assert "Prediction" in _read(write_report(run)).text
+    if where == "spool_dir":
+        elsewhere = spool_folder(own, str(tmp_path / "fast"))
+    elsewhere.parent.mkdir(parents=True)
+    shutil.move(own, elsewhere)
+    if where == "from_spool":
+        config = RunFolder(run).config
+        config.write_text(config.read_text().replace("from_spool: ''", f"from_spool: {elsewhere}"))
+    if where == "labels.json":
+        assert "Prediction" not in _read(write_report(run)).text
+        labels.of("align").made.write(LabelsMade("align", 1, CHECKPOINT, {}, str(elsewhere)))
+    assert "Prediction" in _read(write_report(run)).text
