@@ -179,7 +179,9 @@ def _text(root: Path, classes: str, source: DomainConfig | None, target: DomainC
         target = source
     assert target is not None
     lines = [
-        f"# Written from what lies in {root}. Every option: python -m esl_dist.train --help",
+        f"# Written from what lies in {root}. Every option: python -m esl_dist.train --help. To see the whole way on "
+        f"a CPU",
+        "# first: docs/tutorials/own-data.md. model.checkpoint names initial weights: docs/how-to/weights-and-data.md",
         "run:",
         f"  name: {_quoted(root.absolute().name)}",
         f"  stages: [{'source' if alone else 'source, align, selftrain'}]",
