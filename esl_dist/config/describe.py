@@ -54,9 +54,12 @@ class Section:
     options: tuple[Option, ...]
 
 
-def sections(schema: type) -> list[Section]:
-    """The whole schema in its own order; the options outside any section come first, under an empty name."""
-    example = schema()
+def sections(schema: type, example: Any = None) -> list[Section]:
+    """The whole schema in its own order; the options outside any section come first, under an empty name.
+
+    ``example`` has the defaults, where the schema has no instance without any argument.
+    """
+    example = schema() if example is None else example
     top = [
         Option(name, types(schema)[name], getattr(example, name), texts(schema).get(name, ""))
         for name in _names(schema)

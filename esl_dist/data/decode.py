@@ -157,6 +157,8 @@ def read_ids(file: Path) -> NDArray[np.uint8]:
             raise DataError(f"{file} is a TIFF whose white is zero, so its ids are inverted; save it as PNG")
         if orientation(image) != 1:
             raise DataError(f"{file} is a label that EXIF turns; save it upright, without that tag")
+        if image.format == "PNG":
+            png16.check(file.read_bytes())  # Pillow lets a wrong checksum of the pixels pass
         levels = _grey_levels(file) if image.format == "PNG" and image.mode == "L" else 256
         ids = np.array(image)
     if levels < 256:

@@ -21,6 +21,18 @@ log = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 
 
+def told(name: str, least: int) -> int:
+    """What a launcher says of ranks in an environment variable; ``least`` where it says nothing.
+
+    Raises:
+        ValueError: no number, or a smaller one.
+    """
+    text = os.environ.get(name, str(least))
+    if not text.isdecimal() or int(text) < least:
+        raise ValueError(f"{name}={text!r} in the environment is no number of a rank or of ranks; a launcher sets it")
+    return int(text)
+
+
 def one_host() -> bool:
     """Whether all ranks run on this machine, as the launcher says."""
     return os.environ.get("LOCAL_WORLD_SIZE", "") == os.environ.get("WORLD_SIZE", "1")

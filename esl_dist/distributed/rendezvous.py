@@ -17,7 +17,7 @@ from torch._C._distributed_c10d import TCPStore
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from esl_dist.distributed.listening import bound_store
+from esl_dist.distributed.listening import bound_store, told
 from esl_dist.launcher import STORE_FD
 
 PREFIX = "esl_dist/attempt"
@@ -41,13 +41,19 @@ def _meet(timeout: datetime.timedelta) -> tuple[Store, int, int]:
     """The store of the launcher, this rank and the number of ranks; where this rank is to open the store, it listens
     on the named address only.
     """
-    rank, world = int(os.environ.get("RANK", "-1")), int(os.environ.get("WORLD_SIZE", "-1"))
+    rank, world = told("RANK", 0), told("WORLD_SIZE", 1)
+    named = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if named or not os.environ["MASTER_PORT"].isdigit() or rank >= world:
+        what = (
+            f"{', '.join(named)} missing"
+            if named
+            else f"MASTER_PORT={os.environ['MASTER_PORT']}, rank {rank} of {world}"
+        )
+        raise ValueError(f"the launcher's variables are wrong: {what}; start with --nproc N, torchrun or launch/")
     if rank != 0 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         met: tuple[Store, int, int] = next(rendezvous("env://", timeout=timeout))
         return met
-    address, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
-    if world < 1 or not address or not port.isdigit():
-        raise ValueError("RANK is set, but WORLD_SIZE, MASTER_ADDR or MASTER_PORT is not: a launcher sets all four")
+    address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
     handed = os.environ.pop(STORE_FD, "")
     if not handed:
         return bound_store(address, int(port), world, True, timeout, wait_for_workers=False), rank, world

@@ -63,9 +63,8 @@ class Runtime:
         Raises:
             ValueError: CUDA or a precision was asked for that this machine does not have.
         """
-        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        world = int(os.environ.get("WORLD_SIZE", "1"))
+        local_rank, local_world = listening.told("LOCAL_RANK", 0), listening.told("LOCAL_WORLD_SIZE", 1)
+        world = listening.told("WORLD_SIZE", 1)
         device = _choose_device(config.device, local_rank, local_world)
         if config.compile:
             _check_compiler(device)
