@@ -126,11 +126,14 @@ class Comparison:
 
 def table(found: Sequence[dict[str, Any]], about: str) -> str:
     """As text: wrong labels in % at 50, 60, 70 % of all pixels and with half of every class kept."""
+    width = max(len(entry["title"]) for entry in found) + 2
     lines = [f"confidences compared on {about}; wrong labels in % among the kept:"]
-    lines.append(f"  {'confidence':<52}{'50 %':>8}{'60 %':>8}{'70 %':>8}{'all':>8}{'half of every class':>21}")
+    lines.append(f"  {'confidence':<{width}}{'50 %':>8}{'60 %':>8}{'70 %':>8}{'all':>8}{'half of every class':>21}")
     for entry in found:
         values = [entry["wrong"][COVERAGES.index(share)] for share in (0.5, 0.6, 0.7, 1.0)]
         numbers = "".join("       –" if value is None else f"{100 * value:8.2f}" for value in values)
         half = entry["wrong_half_of_every_class"]
-        lines.append(f"  {entry['title']:<52}{numbers}" + (f"{'–':>21}" if half is None else f"{100 * half:21.2f}"))
+        lines.append(
+            f"  {entry['title']:<{width}}{numbers}" + (f"{'–':>21}" if half is None else f"{100 * half:21.2f}")
+        )
     return "\n".join(lines)

@@ -4,7 +4,7 @@ A file holds 16 to 64 images: either label (run lengths, lossless) and float32 s
 float32 logits from which scores are made again bit for bit. ``/<array>/<id>`` is one array of one image; ``/id``,
 ``/name``, ``/size``, ``/crc`` list the images; ``/high/<confidence>`` is the first pass's histogram of them all, so
 that selection adds up files instead of reading pixels. A file is written under a temporary name, closed, fsynced and
-renamed (default libver: with ``latest`` a killed file never opens again). Every byte of meaning lies under a checksum:
+renamed. Every byte of meaning lies under a checksum:
 an image's arrays under its own, all else under the file's.
 """
 
@@ -120,7 +120,8 @@ class ShardWriter:
         self.aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self.images: list[tuple[int, str, tuple[int, int], int]] = []
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = h5py.File(self.aside, "w")
+        # metadata of this version has checksums: a flipped bit is noticed, where in older ones it can hang the library
+        self.file = h5py.File(self.aside, "w", libver=("v110", "v110"))
         self.groups: dict[str, h5py.h5g.GroupID] = {}
         attributes = (
             VERSION,
