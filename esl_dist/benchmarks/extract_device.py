@@ -113,7 +113,8 @@ def run(images: int, report: Report, keep: Callable[[dict[str, Any]], None]) -> 
         folder = Path(made)
         write_images(folder, images, size)
         _checkpoint(config, folder / "weights.pt")
-        for name, words in (("auto", ("extract.precision=auto",)), ("fp32", ("extract.precision=fp32",))):
+        choices = (("bf16", ("extract.precision=bf16", "extract.batch=1")), ("fp32", ("extract.precision=fp32",)))
+        for name, words in choices:
             out = folder / f"labels-{name}"
             try:
                 took, said = _command("extract", folder, ["--out", str(out), *_words(cuda), *words, "data.workers=8"])

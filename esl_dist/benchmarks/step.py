@@ -28,8 +28,8 @@ from esl_dist.data.loader import Batch
 from esl_dist.data.upload import uploaded
 from esl_dist.distributed import ddp
 from esl_dist.distributed.arithmetic import set_arithmetic
+from esl_dist.distributed.capture import obstacle, own_stream
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine.capture import obstacle, own_stream
 from esl_dist.engine.loop import new_scaler
 from esl_dist.engine.step import Losses, Pair
 from esl_dist.engine.update import Updater

@@ -1,8 +1,8 @@
 """The step with its switches turned one by one: what each of capture, kernels, overlap and compilation is worth on this
 machine.
 
-One variant after the other in one process, the plain loop last, whose search for kernels takes longest; each within its share of a time limit, so that a table
-comes whatever is slow.
+One variant after the other in one process, the plain loop last, whose search for kernels takes longest; each within its
+share of a time limit, so that a table comes whatever is slow.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from esl_dist.benchmarks.plain import PlainStep
 from esl_dist.benchmarks.step import DIFFERENT, OwnStep, default_config, flops, generated, stage_plan
 from esl_dist.config.schema import Config
 from esl_dist.distributed.arithmetic import set_arithmetic
+from esl_dist.distributed.capture import own_stream
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine.capture import own_stream
 
 WARM_STEPS = 8
 """Steps before any is timed: torch tunes, Triton compiles, a graph is captured."""

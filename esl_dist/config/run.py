@@ -50,7 +50,8 @@ class RunConfig:
     Triton on a GPU.
     """
     capture: Literal["auto", "on", "off"] = "auto"
-    """Training steps as CUDA graphs, where the device takes a step alone; ``auto`` on one rank, ``on`` on several too.
+    """Training steps as CUDA graphs, where the device takes a step alone (``auto`` on one rank, ``on`` on several too),
+    and forwards of extraction and evaluation.
     """
     kernels: tuple[Literal["norm", "heads", "losses"], ...] = ()
     """Kernels of this package in place of chains of torch's, on CUDA: norm (batch norm, residual and ReLU), heads (the

@@ -49,6 +49,8 @@ class Runtime:
     deterministic: bool
     timeout_s: int
     watch: StallWatch | None = None
+    captures: bool = False
+    """Whether what is launched over and over may be captured as a CUDA graph (``run.capture``)."""
 
     @property
     def is_main(self) -> bool:
@@ -99,6 +101,7 @@ class Runtime:
             deterministic=config.deterministic,
             timeout_s=config.timeout_s,
             watch=StallWatch(records, FIRST_STEP_TIMEOUT_S),
+            captures=config.capture != "off" and device.type == "cuda",
         )
 
     def expect_steps(self) -> None:

@@ -2,7 +2,7 @@
 
 The host sends a few numbers and waits for nothing. Whether the step is taken, the device decides from the ranks'
 agreement: fused optimisers leave weights and state as they were if it says no, and so does the average. That is what
-can be captured in a graph (``engine.capture``).
+can be captured in a graph (``distributed.capture``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from esl_dist.distributed import collectives, ddp
-from esl_dist.engine.capture import WARM, WARM_OF_RANKS, Captured, Outcome
+from esl_dist.distributed.capture import WARM, WARM_OF_RANKS, Captured, Outcome
 from esl_dist.engine.ema import Ema
 from esl_dist.engine.optim import Optimizers
 from esl_dist.engine.step import Carries, Losses, Pair, TrainStep
@@ -84,7 +84,7 @@ class DeviceStep:
         self.captured: Captured | None = None
         if capture_as:
             warm = WARM if collectives.world() == 1 else WARM_OF_RANKS
-            self.captured = Captured(self._work, self._state, capture_as, warm=warm, agree=_all)
+            self.captured = Captured(self._work, self._state, f"{capture_as}: the step", warm=warm, agree=_all)
 
     def __call__(self, micro: Sequence[Pair], stop: bool, bad: int, share: float) -> tuple[Tensor, Losses]:
         """What all ranks agreed on, int64 ``[3]`` (not finite, stops, bad samples), and this rank's losses, on the

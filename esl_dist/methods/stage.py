@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from esl_dist.config.schema import Config
 from esl_dist.distributed import collectives
+from esl_dist.distributed.capture import obstacle, own_stream
 from esl_dist.distributed.collectives import agree
 from esl_dist.engine import checkpoint
-from esl_dist.engine.capture import obstacle, own_stream
 from esl_dist.engine.loop import Loop, new_scaler
 from esl_dist.engine.update import Updater
 from esl_dist.methods import identity

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from esl_dist.config.schema import Config
 from esl_dist.distributed import collectives, ddp
+from esl_dist.distributed.capture import Captured
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
 from esl_dist.models import Segmenter, empty_segmenter
@@ -29,6 +30,8 @@ class Predictor:
         self.network = network
         self.runtime = runtime
         self.arithmetic = runtime.inference(precision)
+        captured = Captured(lambda images: {"logits": self._forward(images)}, list, "the forward", warm=1)
+        self._captured = captured if runtime.captures else None
 
     @classmethod
     def from_checkpoint(cls, config: Config, checkpoint: Path, runtime: Runtime, precision: str = "fp32") -> Predictor:
@@ -47,7 +50,8 @@ class Predictor:
     def __call__(self, images_u8: Tensor) -> Tensor:
         """uint8 RGB ``[B, 3, H, W]`` to float32 logits ``[B, C, h, w]`` at the network's output stride."""
         self.network.eval()
-        return self._forward(images_u8)
+        images = images_u8.to(self.runtime.device, non_blocking=True)
+        return self._captured(images)["logits"] if self._captured else self._forward(images)
 
     @torch.inference_mode()
     def heads(self, images_u8: Tensor) -> list[Tensor]:

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from esl_dist.engine import capture, values
+from esl_dist.distributed import capture
+from esl_dist.engine import values
 
 
 class Sample(NamedTuple):

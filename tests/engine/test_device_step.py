@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from esl_dist.config.schema import GuardConfig, RunConfig
 from esl_dist.data.loader import Batch
+from esl_dist.distributed import capture
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine import capture
 from esl_dist.engine.optim import Adam, Average, Poly, Recipe
 from esl_dist.engine.step import Losses, Pair
 from esl_dist.engine.update import Updater

@@ -20,12 +20,14 @@ import torch
 from torch import Tensor
 
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine.step import DeviceAlone
 
 log = logging.getLogger(__name__)
 
 WARM, WARM_OF_RANKS = 3, 11
 """Eager steps of a shape before its capture; DDP looks at its own first ten."""
+
+MOST = 8
+"""Graphs that are held at a time: each holds the memory of its shape. Further shapes run eagerly."""
 
 Outcome = dict[str, Tensor]
 """What a step says of itself, on the device, by name."""
@@ -48,10 +50,11 @@ class CudaGraphs:
 
     def capture(self, work: Callable[[], Outcome]) -> tuple[Callable[[], None], Outcome]:
         graph = torch.cuda.CUDAGraph()
+        current = torch.cuda.current_stream()
+        # The default stream cannot be captured; torch has one of its own for that.
+        stream = None if current == torch.cuda.default_stream() else current
         # thread_local: threads that read and pin batches meanwhile do nothing wrong.
-        with torch.cuda.graph(
-            graph, pool=self._pool, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"
-        ):
+        with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
             outcome = work()
         self._pool = graph.pool()
         return graph.replay, outcome
@@ -73,15 +76,21 @@ def own_stream(device: torch.device, wanted: bool = True) -> Iterator[None]:
 
 
 def obstacle(mode: str, runtime: Runtime, train_step: object) -> str:
-    """Why steps are not to be captured, in words; empty if they are. ``mode`` is ``run.capture``."""
+    """Why steps are not to be captured, in words; empty if they are.
+
+    Args:
+        mode: ``run.capture``.
+        train_step: says by an attribute ``host_work`` what of it the host decides (``engine.step.DeviceAlone``).
+    """
     if mode == "off":
         return "run.capture=off"
     if runtime.device.type != "cuda":
         return "there is no GPU"
-    if not isinstance(train_step, DeviceAlone):
+    host_work: str | None = getattr(train_step, "host_work", None)
+    if host_work is None:
         return "this method does not say that the device can take its step alone"
-    if train_step.host_work:
-        return train_step.host_work
+    if host_work:
+        return host_work
     if runtime.precision == "fp16":
         return "fp16 finds its loss scale on the host"
     if runtime.world > 1 and mode == "auto":
@@ -139,7 +148,7 @@ class Captured:
         if graph is not None:
             return graph.run(batches)
         self._seen[key] = self._seen.get(key, 0) + 1
-        if self._seen[key] <= self._warm:
+        if self._seen[key] <= self._warm or len(self._made) == MOST:
             return self._work(batches)
         return self._first(key, batches)
 
@@ -176,7 +185,7 @@ class Captured:
     def _refuse(self, why: str) -> None:
         self.refused = why
         self._made.clear()
-        log.warning("%s: the step %s, so steps run eagerly; run.capture=off says so beforehand", self._title, why)
+        log.warning("%s %s, so it goes on eagerly; run.capture=off says so beforehand", self._title, why)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
