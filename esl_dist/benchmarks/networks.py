@@ -6,22 +6,24 @@ source and target, as a supervised loss on each; no optimiser, no data.
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esl_dist.benchmarks.common import Peak, apart
 from esl_dist.config.load import load_config
-from esl_dist.labels import protocol
-from esl_dist.models import build_segmenter
+from esl_dist.distributed.arithmetic import set_arithmetic
+from esl_dist.losses import upsampled_segmentation_loss
+from esl_dist.models import Segmenter, build_segmenter, stochastic
 
 EXPERIMENTS = (("vfm_uda_b", ()), ("vfm_uda_b", ("decoder=pyramid",)), ("daformer", ()), ("mic", ()))
 """Shipped for GTA5 to Cityscapes: whose networks, with these options, are measured on crops of their size."""
 CPU_SIDE = 256
+CLASSES = 19
 IMAGES = {"cuda": 2, "cpu": 1}
 """Of each domain."""
 
@@ -31,26 +33,38 @@ def run(steps: int = 3) -> dict[str, Any]:
     the network's own on a CPU, of all on a GPU.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    alike = [apart(repeats, *which) for which in EXPERIMENTS]
+    print("the same bits twice: " + ", ".join(f"{one['network']} {one['repeats']}" for one in alike), flush=True)
     cases = []
     for which in EXPERIMENTS:
         for again in (False, True):
             cases.append(apart(measure, *which, again, steps))
             print(f"{cases[-1]['network']}, again={again}: {cases[-1]['ms']:.0f} ms", flush=True)  # may be cut short
-    return {"device": device, "images": IMAGES[device], "steps": steps, "cases": cases}
+    return {"device": device, "images": IMAGES[device], "steps": steps, "cases": cases, "repeats": alike}
+
+
+def repeats(name: str, options: tuple[str, ...]) -> dict[str, Any]:
+    """Whether a tiny one of a network has the same gradients twice, in deterministic mode on the best device."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA begins
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    set_arithmetic(True, "bf16" if device.type == "cuda" else "fp32")
+    network, _ = _network(name, (*options, "encoder=tiny"), device)
+    found = []
+    for _ in range(2):
+        with stochastic.drawing(torch.arange(IMAGES[device.type], device=device), 1):
+            _step(network, CLASSES, 128, device)
+        found.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+    same = all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    return {"network": network.describe(), "repeats": same}
 
 
 def measure(name: str, options: tuple[str, ...], again: bool, steps: int) -> dict[str, Any]:
     """One network's step on the best device of this machine."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
-    file = f"gta5_cityscapes/{name}.yaml"
-    options = (*options, f"checkpointing={str(again).lower()}")
-    config = load_config(file, [f"model.{load_config(file).model.name}.{option}" for option in options])
-    classes = protocol(config.data.classes).num_classes
-    network = build_segmenter(config.model, classes, 1, config.data).to(device).train()
-    side = config.teacher.crop.size[0] if device.type == "cuda" else CPU_SIDE
+    network, side = _network(name, (*options, f"checkpointing={str(again).lower()}"), device)
     peak = Peak()
-    taken = [_step(network, classes, side, device) for _ in range(1 + steps)][1:]
+    taken = [_step(network, CLASSES, side, device) for _ in range(1 + steps)][1:]
     return {
         "network": network.describe(),
         "again": again,
@@ -77,6 +91,14 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _network(name: str, options: tuple[str, ...], device: torch.device) -> tuple[Segmenter, int]:
+    """An experiment's network on the device, and the side of its crops, which a CPU takes small."""
+    file = f"gta5_cityscapes/{name}.yaml"
+    config = load_config(file, [f"model.{load_config(file).model.name}.{option}" for option in options])
+    network = build_segmenter(config.model, CLASSES, 1, config.data).to(device).train()
+    return network, config.teacher.crop.size[0] if device.type == "cuda" else CPU_SIDE
+
+
 def _step(network: nn.Module, classes: int, side: int, device: torch.device) -> float:
     """Seconds; on a CPU those of this process, so that others do not count."""
     clock = time.perf_counter if device.type == "cuda" else time.process_time
@@ -90,8 +112,7 @@ def _step(network: nn.Module, classes: int, side: int, device: torch.device) -> 
         labels = torch.randint(0, classes, (count, side, side), generator=generator).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits: Tensor = network(images).main
-        upsampled = F.interpolate(logits.float(), (side, side), mode="bilinear", align_corners=False)
-        F.cross_entropy(upsampled, labels).backward()
+        upsampled_segmentation_loss(logits, labels, torch.tensor(float(labels.numel()), device=device)).backward()
     _wait(device)
     return clock() - began
 
