@@ -6,6 +6,7 @@ Registers: Darcet et al., "Vision Transformers Need Registers", ICLR 2024. Layer
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
@@ -162,15 +163,17 @@ def patch_grid(images: Tensor) -> tuple[int, int]:
     return h // PATCH, w // PATCH
 
 
-@torch.no_grad()
+@functools.lru_cache(maxsize=32)
 def bicubic_matrix(stored: int, wanted: int, positions: Positions, device: torch.device) -> Tensor:
     """``[wanted, stored]``, float32: what torch's bicubic resize multiplies a column of ``stored`` entries by."""
-    # A channel per stored entry. Two columns, since torch's antialiased resize of a single one is wrong (2.13, CPU).
-    columns = torch.eye(stored, device=device)[None, :, :, None].repeat(1, 1, 1, 2)
-    if positions == "offset":
-        # The hub's factor is not wanted / stored, and torch samples by the factor that it is given.
-        resized = F.interpolate(columns, scale_factor=((wanted + OFFSET) / stored, 1.0), mode="bicubic")
-    else:
-        resized = F.interpolate(columns, size=(wanted, 2), mode="bicubic", antialias=positions == "antialiased")
-    assert resized.shape[2] == wanted
-    return resized[0, :, :, 0].T.contiguous()
+    with torch.inference_mode(False), torch.no_grad():
+        # A channel per stored entry. Two columns: torch's antialiased resize of a single one is wrong (2.13, CPU).
+        columns = torch.eye(stored, device=device)[None, :, :, None].repeat(1, 1, 1, 2)
+        if positions == "offset":
+            # The hub's factor is not wanted / stored, and torch samples by the factor that it is given.
+            resized = F.interpolate(columns, scale_factor=((wanted + OFFSET) / stored, 1.0), mode="bicubic")
+        else:
+            antialias = positions == "antialiased"
+            resized = F.interpolate(columns, size=(wanted, 2), mode="bicubic", antialias=antialias)
+        assert resized.shape[2] == wanted
+        return resized[0, :, :, 0].T.contiguous()

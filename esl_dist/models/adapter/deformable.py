@@ -41,7 +41,8 @@ class DeformableAttention(nn.Module):
         sampled, start = [], 0
         for level, (h, w) in enumerate(grids):
             part = values[:, start : start + h * w].permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, (h, w))
-            where = places[:, None, None] + offsets[:, :, :, level] / offsets.new_tensor([w, h])
+            x, y = offsets[:, :, :, level].unbind(-1)
+            where = places[:, None, None] + torch.stack([x / w, y / h], dim=-1)  # no numbers copied to the device
             sampled.append(sample(part, where.transpose(1, 2).flatten(0, 1)))
             start += h * w
         assert start == maps.shape[1], f"{maps.shape[1]} tokens for maps of {grids}"
