@@ -19,7 +19,7 @@ from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import StopFlag
 from esl_dist.errors import RunFailure
-from esl_dist.methods import plan
+from esl_dist.methods import Stage, plan
 from esl_dist.methods.node import Node, Work
 from esl_dist.runs import RunFolder
 from esl_dist.synthetic.streets import ensure_pair
@@ -40,6 +40,8 @@ def _bring_about(node: Node, work: Work) -> None:
         agree(lambda: node.check(work))
     if node.is_done(work):
         log.info("%s: already done, skipped", node.name)
+        if isinstance(node, Stage):
+            work.tracker.found(node.name)
     elif adopted:
         raise RunFailure(
             f"{work.run.path}: run.adopted says that {node.name} is finished, but it is missing or damaged; delete it"

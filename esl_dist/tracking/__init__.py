@@ -61,6 +61,13 @@ class Tracker:
                 if event.status == "done":
                     log.info("%s: done in %s", event.stage, duration(event.seconds or 0))
 
+    def found(self, stage: str) -> None:
+        """A stage is finished already. The log says so where it does not know the stage, which another run trained; a
+        run that is started again appends nothing.
+        """
+        if self._log is not None and not self._log.knows(stage):
+            self.record(Stage(stage, "skipped"))
+
     def truncate(self, stage: str, step: int) -> None:
         """A resume goes on from ``step``: drop the lines of ``stage`` beyond it, so that every step appears once."""
         if self._log is not None:

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # Lines that wait for a disk which refuses them; older ones are lost first.
 MAX_WAITING = 10_000
+# How the line of a stage's event begins: the others, thousands of them, need not be understood.
+_STAGE = b'{"event": "stage"'
 
 
 class MetricsLog:
@@ -59,6 +61,17 @@ class MetricsLog:
                 log.warning("%s can be written again; %s", self.path, what)
                 self._failing, self._lost = False, 0
         return now
+
+    def knows(self, stage: str) -> bool:
+        """Whether the file has an event of a stage's start or end."""
+        found = False
+        with self._reporting(), open(self.path, "rb") as file:
+            found = any(
+                isinstance(event := lines.parse(raw).event, events.Stage) and event.stage == stage
+                for raw in file
+                if raw.startswith(_STAGE)
+            )
+        return found
 
     def sync(self) -> None:
         """Force what is written to the disk."""

@@ -169,3 +169,12 @@ def test_a_damaged_line_in_the_middle_is_named_and_stays(tmp_path: Path, caplog:
     log.close()
     assert f"{path}: line 2 is not as it was written" in caplog.text
     assert steps(path) == [1] and len(path.read_bytes().splitlines()) == 2
+
+
+def test_a_stage_that_another_run_trained_is_said_once(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "m.jsonl")
+    log.append(Train("source", 1))
+    assert not log.knows("source")
+    log.append(Stage("source", "skipped"))
+    assert log.knows("source") and not log.knows("align")
+    log.close()
