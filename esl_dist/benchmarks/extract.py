@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from esl_dist.benchmarks.common import BATCH, NUM_CLASSES, Peak, apart, make_labels, without_numba
+from esl_dist.compiled import cpu_model
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.pseudo_labels.scores.scorer import scoring
 from esl_dist.pseudo_labels.sets.forward import TargetImages
@@ -143,6 +144,7 @@ def run(images: int = 60, memory_images: Sequence[int] = (100, 1000, 3000), swee
     results: dict[str, Any] = {
         "size": list(SIZE),
         "classes": NUM_CLASSES,
+        "cpu": cpu_model(),
         "cpus": os.cpu_count(),
         "torch": torch.__version__,
     }
@@ -173,6 +175,7 @@ def table(results: dict[str, Any]) -> str:
 
     lines = [
         f"extraction without the forward, {SIZE[0]}x{SIZE[1]}, {NUM_CLASSES} classes, PNGs included",
+        f"on {results['cpu']}",
         f"{'':<42}{'images':>8}{'CPU ms/image':>14}{'peak MiB':>12}{'less CPU':>11}",
         *(row("published procedure (re-created)", figures) for figures in results["published"]),
         row(f"esl_dist, {results['fast']['scores']}", results["fast"], results["fast_times_less_cpu"]),
