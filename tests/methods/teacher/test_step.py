@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from esl_dist.config.load import load_config
 from esl_dist.config.teacher import SelectConfig, TeacherConfig, TeacherLabelsConfig, published
 from esl_dist.engine.step import Remembers
 from esl_dist.labels import protocol
+from esl_dist.methods import stages
 from esl_dist.methods.passes import Passes, Prediction
 from esl_dist.methods.teacher.build import things
 from esl_dist.methods.teacher.labels import Guess
@@ -148,3 +150,9 @@ def test_the_loss_of_a_close_look_by_hand(parity: bool) -> None:
     expected = 0.75 * 3 * whole + 0.25 * (1 if parity else 3) * close
     assert float(loss) == pytest.approx(float(expected), rel=1e-12)
     assert float(parts["mix_detail"]) == pytest.approx(float(close), rel=1e-12)
+
+
+def test_a_finished_teacher_method_labels_for_self_training() -> None:
+    planned = stages(load_config(None, ["run.stages=[initial,mic,'mic:esl','selftrain:esl']"]))
+    assert [stage.title for stage in planned] == ["initial weights", "MIC", "MIC + ESL", "ESL"]
+    assert planned[-1].needs["teacher"] == "mic-esl" and planned[1].needs == {"init": "initial"}
