@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from esl_dist.atomic import write_json
 from esl_dist.config.schema import DataConfig
 from esl_dist.data.bad_samples import Bad, BadSamples
 from esl_dist.data.dataset import DataError, Dataset, FolderDataset
 from esl_dist.data.prepared import PreparedDataset
+from esl_dist.runs import Record
 
 AT_ONCE = 64
 """Samples between two looks at the clock of whoever waits."""
@@ -51,7 +49,7 @@ def read_all(dataset: FolderDataset, data: DataConfig, said: Callable[[int, int]
     if place is not None and left:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            write_json(place, found)
+            _record(place).write(found)
         except OSError:
             pass  # a data folder that cannot be written to: it is read again next time
     return list(_bad(dataset, found))
@@ -123,13 +121,11 @@ def _place(dataset: FolderDataset, data: DataConfig) -> Path | None:
 
 
 def _kept(dataset: FolderDataset, data: DataConfig) -> Known:
+    """What an earlier reading found; nothing where there is none, or (with a warning) where its record is damaged."""
     place = _place(dataset, data)
-    try:
-        content: Any = json.loads(place.read_text(encoding="utf-8")) if place is not None else {}
-    except (OSError, ValueError):
-        return {}
-    whole = isinstance(content, dict) and all(
-        isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], list) and isinstance(entry[1], str)
-        for entry in content.values()
-    )
-    return {name: (entry[0], entry[1]) for name, entry in content.items()} if whole else {}
+    content = None if place is None else _record(place).recall()
+    return {name: (list(stamp), why) for name, (stamp, why) in (content or {}).items()}
+
+
+def _record(place: Path) -> Record[Mapping[str, tuple[list[int], str]]]:
+    return Record(place, dict[str, tuple[list[int], str]], "every file is read again")

@@ -32,7 +32,7 @@ def shaped(content: Any, shape: Any, field: str = "") -> Any:
 
     Args:
         shape: ``str``, ``int``, ``float`` (whole numbers too), ``bool``, ``None``, ``Any``, ``X | Y``,
-            ``Literal[...]``, ``list[X]``, ``tuple[X, ...]``,
+            ``Literal[...]``, ``list[X]``, ``tuple[X, ...]``, ``tuple[X, Y]``,
             ``dict[str, X]``, a TypedDict (more keys than it lists are let through), or a dataclass (they are left out;
             fields with a default may be missing).
         field: where ``content`` stands, for the message.
@@ -58,7 +58,15 @@ def shaped(content: Any, shape: Any, field: str = "") -> Any:
     if origin in (list, tuple):
         if not isinstance(content, list):
             _refuse(content, "a list", field)
-        items = [shaped(item, get_args(shape)[0], f"{field}[{number}]") for number, item in enumerate(content)]
+        inside = get_args(shape)
+        if origin is tuple and inside[-1] is not ...:
+            if len(content) != len(inside):
+                _refuse(content, f"{len(inside)} values", field)
+        else:
+            inside = (inside[0],) * len(content)
+        items = [
+            shaped(item, kind, f"{field}[{i}]") for i, (item, kind) in enumerate(zip(content, inside, strict=True))
+        ]
         return items if origin is list else tuple(items)
     if origin is dict or shape is dict:
         if not isinstance(content, dict):

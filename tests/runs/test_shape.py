@@ -31,6 +31,7 @@ def test_a_dataclass_is_made_of_an_object_and_leaves_out_what_it_does_not_know()
     assert shaped({"step": 3, "rows": [{"name": "road", "kept": 1, "more": "x"}], "later": 1}, Made) == Made(
         3, ({"name": "road", "kept": 1, "more": "x"},)
     )
+    assert shaped([1, "a"], tuple[int, str]) == (1, "a")
     assert shaped({"step": 3, "share": 1}, Made).share == 1  # a whole number is a number
 
 
@@ -53,6 +54,8 @@ def test_a_dataclass_is_made_of_an_object_and_leaves_out_what_it_does_not_know()
         ({"a": [1, None]}, dict[str, list[int]], "a[1]: must be a whole number, not None"),
         ("end", Literal["start", "done"], "must be 'start' or 'done', not 'end'"),
         (1, Literal["1"], "must be '1', not 1"),
+        ([1], tuple[int, str], "must be 2 values"),
+        ([1, 2], tuple[int, str], "[1]: must be text"),
         ("x" * 200, int, "xxx..."),
     ],
 )
