@@ -15,7 +15,19 @@ PACKAGE = ROOT / "esl_dist"
 
 # The modules that users start; each is three lines around ``entries/<name>.py``.
 COMMANDS = (
-    *("train", "extract", "evaluate", "predict", "translate", "tune", "report", "prepare", "streets", "doctor"),
+    *(
+        "train",
+        "extract",
+        "evaluate",
+        "predict",
+        "export",
+        "translate",
+        "tune",
+        "report",
+        "prepare",
+        "streets",
+        "doctor",
+    ),
     "bench",
 )
 

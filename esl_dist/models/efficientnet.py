@@ -220,8 +220,8 @@ def _head(channels_in: int, channels: int, num_classes: int) -> nn.Sequential:
 
 
 def _doubled(coarse: Tensor, like: Tensor) -> Tensor:
-    """Every cell twice each way, cut to the size of ``like``, whose last row or column may be half a cell."""
-    return F.interpolate(coarse, scale_factor=2, mode="nearest")[:, :, : like.shape[2], : like.shape[3]]
+    """Every cell twice each way, up to the size of ``like``, whose last row or column may be half a cell."""
+    return F.interpolate(coarse, size=like.shape[2:], mode="nearest")
 
 
 def _own_key(key: str) -> str:
