@@ -34,7 +34,7 @@ class DeformableAttention(nn.Module):
         maps of ``grids``.
         """
         values = self.value_proj(maps).unflatten(2, (self.heads, -1))
-        offsets = self.sampling_offsets(queries).unflatten(2, (self.heads, self.levels, self.points, 2)).float()
+        offsets = _wide(self.sampling_offsets(queries)).unflatten(2, (self.heads, self.levels, self.points, 2))
         weights = (
             self.attention_weights(queries).unflatten(2, (self.heads, self.levels * self.points)).float().softmax(-1)
         )
@@ -67,10 +67,11 @@ class DeformableAttention(nn.Module):
 
 
 def sample(maps: Tensor, where: Tensor) -> Tensor:
-    """Bilinear values, float32, of ``[B, D, h, w]`` at ``[B, Q, P, 2]`` (x, y, 0-1 over the map; zero outside): ``[B,
-    D, Q, P]``.
+    """Bilinear values, float32 or better, of ``[B, D, h, w]`` at ``[B, Q, P, 2]``: ``[B, D, Q, P]``.
+
+    Points are (x, y), 0-1 over the map; outside of it there is zero.
     """
-    maps = maps.float()
+    maps, where = _wide(maps), _wide(where)
     if maps.is_cuda and torch.are_deterministic_algorithms_enabled():
         return gathered(maps, where)  # the gradient of grid_sample is added in no fixed order on CUDA
     with torch.autocast(maps.device.type, enabled=False):
@@ -96,6 +97,11 @@ def gathered(maps: Tensor, where: Tensor) -> Tensor:
             index = first + row.clamp(0, h - 1).long() * w + column.clamp(0, w - 1).long()
             total = total + rows[index] * share[..., None]
     return total.permute(0, 3, 1, 2)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """As float32, or itself where it is float64."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def centres(grids: Sequence[Grid], device: torch.device) -> Tensor:

@@ -40,7 +40,7 @@ class Reference(nn.Module):
 
 
 class DistilHead(nn.Module):
-    """``[N, C, h, w]`` to the reference's channels and grid: 1x1 convolution to four times the width, norm, GELU, 1x1."""
+    """``[N, C, h, w]`` to the reference's channels and grid: 1x1 to four times the width, norm, GELU, 1x1."""
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
