@@ -30,14 +30,14 @@ if ! buildah "${storage[@]}" inspect --type image esl_dist-base >/dev/null 2>&1;
   echo "base of $suite: $((SECONDS - began)) s"
 fi
 
-# pip inside sees what pip outside sees: its settings as one file, the local folders they name, the certificates.
+# pip inside sees what pip outside sees: its settings as one file, the local folders and files they name, the certificates.
 mounts=(-v /etc/ssl/certs:/etc/ssl/certs:ro)
 if [ -d /usr/local/share/ca-certificates ]; then mounts+=(-v /usr/local/share/ca-certificates:/usr/local/share/ca-certificates:ro); fi
 { echo "[global]"; python3 -m pip config list | sed -n "s/^\(global\|:env:\)\.\([a-z-]*\)='\(.*\)'\$/\2 = \3/p" | sort -u -t= -k1,1; } >"$work/pip.conf"
 mounts+=(-v "$work/pip.conf:/etc/pip.conf:ro")
-# shellcheck disable=SC2013  # one word a folder
-for folder in $(grep -o '/[^ ]*' "$work/pip.conf" | sed 's|^//*|/|; s|/simple$||' | sort -u); do # an index's files lie beside its "simple"
-  if [ -d "$folder" ]; then mounts+=(-v "$folder:$folder:ro"); fi
+# shellcheck disable=SC2013  # one word a path: folders of packages, files of constraints and certificates
+for path in $(grep -o '/[^ ]*' "$work/pip.conf" | sed 's|^//*|/|; s|/simple$||' | sort -u); do # an index's files lie beside its "simple"
+  if [ -e "$path" ]; then mounts+=(-v "$path:$path:ro"); fi
 done
 
 began=$SECONDS

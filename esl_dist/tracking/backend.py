@@ -26,6 +26,8 @@ SETTINGS = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+MAX_REASON = 600
+"""Of a server's refusal: its remedy comes after its reason, lines below."""
 MAX_PARAM = 6000
 MAX_PARAMS_PER_CALL = 100
 
@@ -96,7 +98,7 @@ class MlflowBackend:
             # Parameters cannot be changed: whoever opened the run set one otherwise. That is an answer, not an outage.
             if getattr(error, "error_code", "") != "INVALID_PARAMETER_VALUE":
                 raise
-            log.warning("tracking: %s", str(error).splitlines()[0])
+            log.warning("tracking: %s", " ".join(str(error).split())[:MAX_REASON])
 
     def send(self, run_id: str, points: Sequence[Point]) -> None:
         entities = importlib.import_module("mlflow.entities")

@@ -109,4 +109,4 @@ def test_a_mistake_is_one_line_and_exit_code_2(option: str, said: str, capsys: p
     with pytest.raises(SystemExit) as ended:
         cli.run(lambda: prepare.main(["data.streets.make=false", option]))
     lines = capsys.readouterr().err.splitlines()
-    assert ended.value.code == cli.USAGE_ERROR and len(lines) == 1 and said in lines[0]
+    assert ended.value.code == 2 and len(lines) == 1 and said in lines[0]

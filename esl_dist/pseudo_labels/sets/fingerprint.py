@@ -32,7 +32,7 @@ def stack(device: torch.device | str) -> Fingerprint:
     else:
         found["threads"] = torch.get_num_threads()
         found["CPU capability"] = torch.backends.cpu.get_cpu_capability()
-        found["oneDNN"] = torch.backends.mkldnn.enabled  # type: ignore[attr-defined]
+        found["oneDNN"] = torch.backends.mkldnn.enabled
     return found
 
 
