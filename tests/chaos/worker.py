@@ -85,17 +85,17 @@ def signalled(function: Any, during: str) -> Any:
 
 def spoil_gradient(updater: Updater) -> None:
     """The next gradient of this rank holds one NaN, after the ranks have averaged theirs."""
-    stage = updater.stage
-    plain = stage.step
+    trained = updater.train_step
+    plain = trained.step
 
     def spoiled(micro: Sequence[Any]) -> Any:
         losses = plain(micro)
-        gradients = [p.grad for p in ddp.inner(stage.networks["segmenter"]).parameters() if p.grad is not None]
+        gradients = [p.grad for p in ddp.inner(trained.networks["segmenter"]).parameters() if p.grad is not None]
         gradients[-1][(0,) * gradients[-1].dim()] = torch.nan
-        stage.step = plain  # type: ignore[method-assign]
+        trained.step = plain  # type: ignore[method-assign]
         return losses
 
-    stage.step = spoiled  # type: ignore[method-assign]
+    trained.step = spoiled  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def test_a_generator_of_another_size_is_refused(straight: Drill, tmp_path: Path)
     ]
     with pytest.raises(ValueError, match=r"to_target\.pt: is no generator of 2 blocks"):
         translate.main([*settings(straight, "translate.blocks=2"), *words])
-    with pytest.raises(ValueError, match="--checkpoint: no folder"):
+    with pytest.raises(ValueError, match="--checkpoint: no such file or folder"):
         translate.main([*settings(straight), "--checkpoint", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
 
 
