@@ -1,8 +1,8 @@
 """The step with its switches turned one by one: what each of capture, kernels, overlap and compilation is worth on this
 machine.
 
-One variant after the other in one process, the plain loop last, whose search for kernels takes longest; each within its
-share of a time limit, so that a table comes whatever is slow.
+One variant after the other in one process, the plain loop last, whose search for kernels takes longest; each within
+its share of a time limit, so that a table comes whatever is slow.
 """
 
 from __future__ import annotations
