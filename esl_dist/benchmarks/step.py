@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from esl_dist import kernels
 from esl_dist.benchmarks import ceilings
 from esl_dist.benchmarks.common import RECORDS, Peak, apart
 from esl_dist.benchmarks.plain import PlainStep
@@ -83,7 +84,9 @@ class OwnStep:
         planned, scaler = stage_plan(stage, config), new_scaler(runtime)
         self.stage, recipe = planned.method.build(planned, Kit(config, runtime, scaler))
         why = obstacle(config.run.capture, runtime, self.stage)
-        self.updater = Updater(self.stage, recipe, config.guard, scaler, "" if why else stage)
+        cuda = runtime.device.type == "cuda"
+        chosen = kernels.of_steps(config.run.kernels, captured=not why) if cuda else frozenset()
+        self.updater = Updater(self.stage, recipe, config.guard, scaler, "" if why else stage, chosen)
         self.source = uploaded(cycle(pair.source for pair in pairs), runtime.device)
         self.target = uploaded(cycle(pair.target for pair in pairs if pair.target), runtime.device)
 

@@ -53,9 +53,10 @@ class RunConfig:
     """Training steps as CUDA graphs, where the device takes a step alone (``auto`` on one rank, ``on`` on several too),
     and forwards of extraction and evaluation.
     """
-    kernels: tuple[Literal["norm", "heads", "losses"], ...] = ()
+    kernels: tuple[Literal["auto", "norm", "heads", "losses"], ...] = ("auto",)
     """Kernels of this package in place of chains of torch's, on CUDA: norm (batch norm, residual and ReLU), heads (the
     pyramid's sum of taps), losses (upsampling, softmax and cross-entropy). They need Triton and round differently.
+    ``auto``: all of them in steps that are captured, where Triton is; they cost an eager step more than they save.
     """
     timeout_s: PositiveInt = 100
     """Seconds that a collective may take after the first step (300 before it)."""

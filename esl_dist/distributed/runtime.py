@@ -74,7 +74,7 @@ class Runtime:
         threads = config.threads or max(1, len(os.sched_getaffinity(0)) // local_world)
         torch.set_num_threads(threads)
         prepare(config.deterministic)
-        kernels.choose(config.kernels if device.type == "cuda" else ())
+        kernels.choose(kernels.of_steps(config.kernels, captured=False) if device.type == "cuda" else ())
         if device.type == "cpu":
             _keep_freed_memory()
         if world > 1 or "TORCHELASTIC_RUN_ID" in os.environ:

@@ -8,13 +8,14 @@ can be captured in a graph (``distributed.capture``).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from esl_dist import kernels
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.capture import WARM, WARM_OF_RANKS, Captured, Outcome
 from esl_dist.engine.ema import Ema
@@ -74,9 +75,13 @@ class DeviceStep:
 
     Args:
         halts: a step that is not finite ends the training, so none after it is taken either, whenever the host looks.
+        chosen: kernels of our own that it uses (see ``esl_dist.kernels``).
     """
 
-    def __init__(self, parts: Parts, device: torch.device, halts: bool, capture_as: str = "") -> None:
+    def __init__(
+        self, parts: Parts, device: torch.device, halts: bool, capture_as: str = "", chosen: Iterable[str] = ()
+    ) -> None:
+        self._kernels = frozenset(chosen)
         self._parts, self._halts = parts, halts
         self._groups = [group for optimizer in parts.optimizers.values() for group in optimizer.param_groups]
         self._values = HostValues(SHARE + 1 + len(self._groups), device)
@@ -101,10 +106,11 @@ class DeviceStep:
         return [*self._parts.state(), self._halted]
 
     def _work(self, micro: Sequence[Pair]) -> Outcome:
-        self._parts.zero()
-        losses = self._parts.train_step.step(micro)
-        flags = self._agree()
-        self._update(flags)
+        with kernels.using(self._kernels):
+            self._parts.zero()
+            losses = self._parts.train_step.step(micro)
+            flags = self._agree()
+            self._update(flags)
         return {**losses, FLAGS: flags}
 
     @phase("all-reduce")

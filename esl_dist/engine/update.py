@@ -82,6 +82,8 @@ class Updater:
     scaler: torch.amp.GradScaler
     capture_as: str = ""
     """Title of the stage, if its steps are to be captured where they can be."""
+    kernels: frozenset[str] = frozenset()
+    """Of our own, that steps use which the device takes by itself."""
     optimizers: Optimizers = field(init=False)
     ema: Ema | None = field(init=False)
     skipped_in_a_row: int = 0
@@ -97,7 +99,9 @@ class Updater:
         self._device = next(parameter.device for network in trained.values() for parameter in network.parameters())
         fused = all(isinstance(o, FUSED) and o.defaults["fused"] for o in self.optimizers.values())
         self.parts = Parts(self.train_step, self.optimizers, self.recipe.clip, self.ema)
-        self.device_step = DeviceStep(self.parts, self._device, self.guard.non_finite == "stop", self.capture_as)
+        self.device_step = DeviceStep(
+            self.parts, self._device, self.guard.non_finite == "stop", self.capture_as, self.kernels
+        )
         self.deferred = self._device.type == "cuda" and fused and not self.scaler.is_enabled()
 
     def networks(self) -> nn.ModuleDict:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import torch
@@ -28,6 +28,12 @@ _interpreted = False
 def available() -> bool:
     """Whether triton, which compiles them, is installed."""
     return importlib.util.find_spec("triton") is not None
+
+
+def of_steps(words: Sequence[str], captured: bool) -> frozenset[str]:
+    """What ``run.kernels`` means for training steps: ``auto`` is all of them where steps are ``captured``."""
+    named = frozenset(words) - {"auto"}
+    return named | (frozenset(NAMES) if "auto" in words and captured and available() else frozenset())
 
 
 def choose(names: Iterable[str]) -> None:

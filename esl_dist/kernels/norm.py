@@ -16,8 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-ROWS, CHANNELS = 64, 64
-"""Of a tile: eight 16-byte loads a thread and tensor in bf16, with the four warps that every kernel here runs on."""
+ROWS, CHANNELS = 32, 64
+"""Of a tile: two 16-byte loads a thread and tensor in bf16, with the four warps that every kernel here runs on."""
 OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
 """Of every launch. Without fused multiply-adds the ReLU's mask, made again in the backward, is the forward's to the
 last bit.

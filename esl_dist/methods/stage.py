@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from esl_dist import kernels
 from esl_dist.config.schema import Config
 from esl_dist.distributed import collectives
 from esl_dist.distributed.capture import obstacle, own_stream
@@ -133,7 +134,10 @@ class Stage:
         why = obstacle(config.run.capture, runtime, training.step)
         if why and runtime.device.type == "cuda":
             log.info("%s: steps are not captured: %s", self.name, why)
-        updater = Updater(training.step, training.recipe, config.guard, scaler, "" if why else self.name)
+        chosen = (
+            kernels.of_steps(config.run.kernels, captured=not why) if runtime.device.type == "cuda" else frozenset()
+        )
+        updater = Updater(training.step, training.recipe, config.guard, scaler, "" if why else self.name, chosen)
         loop = Loop(
             name=self.name,
             folder=folder.path,

@@ -43,3 +43,9 @@ def test_kernels_without_triton_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ValueError, match=r"run\.kernels: needs the package triton"):
         kernels.choose(["norm"])
     kernels.choose([])
+
+
+def test_auto_is_all_of_them_in_captured_steps_alone() -> None:
+    assert kernels.of_steps(("auto",), captured=False) == frozenset()
+    assert kernels.of_steps(("auto",), captured=True) == (frozenset(kernels.NAMES) if kernels.available() else set())
+    assert kernels.of_steps(("norm", "heads"), captured=False) == {"norm", "heads"} and not kernels.of_steps((), True)
