@@ -250,7 +250,7 @@ class Driver:
     def _stopper(self, tune: Any) -> Any:
         stopping = self._stopping
 
-        class Stop(tune.Stopper):  # type: ignore[name-defined,misc]
+        class Stop(tune.Stopper):
             def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
                 return False
 
@@ -262,7 +262,7 @@ class Driver:
     def _callback(self, tune: Any) -> Any:
         look, lost, total = self._look, self._lost, self._total
 
-        class Report(tune.Callback):  # type: ignore[name-defined,misc]
+        class Report(tune.Callback):
             """Ray calls these in the driver's process."""
 
             def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from esl_dist.entries.checkpoints import find_checkpoint
 from esl_dist.models.weights.reading import read
+from esl_dist.prediction.checkpoints import find_checkpoint
 from esl_dist.runs.content import Ending
 from esl_dist.runs.folders import RunFolder
 from tests.hostile.pictures import damaged
