@@ -129,6 +129,12 @@ class DataConfig:
     insist: bool = False
     """Train although a sample of the labels looks like those of another encoding."""
 
+    def __post_init__(self) -> None:
+        both = self.scale is not None and self.deviation is not None
+        require(
+            not both, "data.deviation", "says what data.scale says, channel by channel; unset that with data.scale="
+        )
+
     @property
     def protocol(self) -> str:
         """The former name of ``classes``."""

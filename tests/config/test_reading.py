@@ -165,3 +165,30 @@ def test_shipped_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: py
         load_config("folder.yaml")
     with pytest.raises(ConfigError, match="no file"):
         load_config("x" * 5000)
+
+
+def test_an_option_that_may_be_left_unset_is_unset_by_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: streets.yaml\ndata: {mean: null, scale: ~}\n")
+    for config in (load_config(str(file)), load_config("streets.yaml", ["data.mean=", "data.scale=null"])):
+        assert config.data.mean is None and config.data.scale is None and config.data.deviation is None
+    kept = load_config("streets.yaml")
+    assert kept.data.mean == (104, 108, 112) and kept.data.scale == 64
+    assert load_config(str(_written(tmp_path / "again.yaml", dump(config)))) == config
+    for word, said in (("data.mean=[1,2]", "takes 3 values"), ("data.scale=-1", "must be positive")):
+        with pytest.raises(ConfigError, match=said):
+            load_config("streets.yaml", [word])
+    with pytest.raises(ConfigError, match=r"data\.deviation: .*unset that with data\.scale="):
+        load_config("streets.yaml", ["data.deviation=[1,1,1]"])
+
+
+def test_the_flat_options_of_the_first_network_still_work() -> None:
+    said: list[str] = []
+    config = load_config("smoke.yaml", ["model.width=12", "model.layers=[1,2,1,1]"], said.append)
+    assert config.model.deeplabv2.width == 12 and config.model.deeplabv2.layers == (1, 2, 1, 1)
+    assert len(said) == 1 and "model.width is now model.deeplabv2.width" in said[0]
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path

@@ -25,7 +25,13 @@ WORDS = {
     "deeplabv2": ["model.deeplabv2.layers=[1,1,1,1]", "model.deeplabv2.width=8", "model.deeplabv2.init=kaiming"],
     "efficientnet": ["model.name=efficientnet", "model.efficientnet.init=kaiming", "model.efficientnet.decoder=16"],
 }
-BESIDE = ["data.classes=7", "eval.input_size=[96,64]", "data.mean=[104,108,112]", "data.deviation=[60,61,62]"]
+BESIDE = [
+    "data.classes=7",
+    "eval.input_size=[96,64]",
+    "data.mean=[104,108,112]",
+    "data.scale=",
+    "data.deviation=[60,61,62]",
+]
 
 
 def small(name: str) -> Config:
