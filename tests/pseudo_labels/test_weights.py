@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from esl_dist.config.load import ConfigError, load_config
+from esl_dist.config.load import load_config
 from esl_dist.config.schema import PseudoLabelConfig
+from esl_dist.methods import plan
 from esl_dist.pseudo_labels.confidence import confidence_map
 from esl_dist.pseudo_labels.sets.label_weights import confidence_weights
 from tests.pseudo_labels.common import SIZE, hashes, numbers, run, small_logits
@@ -94,5 +95,6 @@ def test_a_damaged_weight_is_made_again(tmp_path: Path) -> None:
     ],
 )
 def test_cbst_has_no_confidence(words: list[str]) -> None:
-    with pytest.raises(ConfigError, match=r"selftrain\.label_weight: confidence is not defined for cbst"):
-        load_config(None, [*words, "selftrain.label_weight=confidence"])
+    config = load_config(None, [*words, "selftrain.label_weight=confidence"])
+    with pytest.raises(ValueError, match=r"selftrain\.label_weight: confidence is not defined for cbst"):
+        plan(config)
