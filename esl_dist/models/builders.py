@@ -35,7 +35,9 @@ def sketch_segmenter(config: ModelConfig, num_classes: int, data: DataConfig | N
         network = SEGMENTERS[config.name](config.options, num_classes)
         if config.hrda:
             network = Hrda(network)
-    network.normalisation = _normalisation(network.normalisation, config.layout, data)
+    # A lineage is one of DeepLab-v2; a configuration may name one and then choose another network.
+    lineage = LINEAGES.get(config.layout) if isinstance(network, deeplabv2.DeepLabV2) else None
+    network.normalisation = _normalisation(lineage.normalisation if lineage else network.normalisation, data)
     return network.freeze_statistics() if config.bn == "frozen" else network
 
 
@@ -79,11 +81,8 @@ def normalisation_options(model: ModelConfig, data: DataConfig) -> dict[str, Any
     return options
 
 
-def _normalisation(own: Normalisation, layout: str, data: DataConfig | None) -> Normalisation:
-    """A network's own or its lineage's, with what ``data.mean``, ``data.scale`` and ``data.deviation`` say in its
-    place.
-    """
-    own = LINEAGES[layout].normalisation if layout in LINEAGES else own
+def _normalisation(own: Normalisation, data: DataConfig | None) -> Normalisation:
+    """A network's own, with what ``data.mean``, ``data.scale`` and ``data.deviation`` say in its place."""
     if data is None:
         return own
     bgr = own.in_bgr()

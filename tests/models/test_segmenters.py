@@ -149,3 +149,11 @@ def test_options_of_the_data_take_the_place_of_the_own_normalisation(kind: str, 
 def test_a_network_says_which_file_is_not_its_own(network: Segmenter) -> None:
     assert isinstance(network, nn.Module)
     assert network.adopt(network.state_dict()).keys() == network.state_dict().keys()
+
+
+def test_a_lineages_normalisation_is_for_its_own_network_alone() -> None:
+    crst = sketch_segmenter(dataclasses.replace(KINDS["deeplabv2"], layout="crst"), CLASSES).normalisation
+    assert crst.order == "bgr" and crst.deviation == pytest.approx((57.375, 57.12, 58.395))
+    for layout in ("crst", "resnet101"):
+        found = sketch_segmenter(dataclasses.replace(KINDS["efficientnet"], layout=layout), CLASSES).normalisation
+        assert found == sketch_segmenter(KINDS["efficientnet"], CLASSES).normalisation

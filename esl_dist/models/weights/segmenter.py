@@ -31,7 +31,7 @@ def load_segmenter(stored: Stored, model: DeepLabV2, layout: str, branches: int 
     missing = _check_entries(stored, taken, model, heads)
     refuse_not_finite(stored.path, taken)
     _copy(taken, model)
-    if lineage.name == "crst":
+    if lineage.name == "crst" and model.normalisation != lineage.normalisation:
         notes.append(
             "crst expects B G R / 255 with ImageNet's mean and deviation; data.mean and data.deviation must say so"
         )
