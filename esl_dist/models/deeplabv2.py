@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from esl_dist import kernels
-from esl_dist.config.networks import DeepLabV2Config
+from esl_dist.config.model import DeepLabV2Config
 from esl_dist.models.batch_norm import norm_add_relu, norm_relu, plain_norm
 from esl_dist.models.normalisation import Normalisation
 from esl_dist.models.segmenter import Featured, Outputs, ParameterGroup, Segmenter, grouped

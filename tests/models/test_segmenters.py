@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from esl_dist.config.networks import DeepLabV2Config, EfficientNetConfig
+from esl_dist.config.model import DeepLabV2Config, EfficientNetConfig
 from esl_dist.config.schema import DataConfig, ModelConfig
 from esl_dist.config.transformers import DaFormerConfig, DinoV2Config
 from esl_dist.methods.passes import heads_of
