@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from esl_dist.benchmarks import gpu_check, variants
+from esl_dist.entries import bench
 
 
 def part(code: str, limit_s: int = 60, tiny: bool = True) -> gpu_check.Part:
@@ -57,3 +58,8 @@ def test_every_part_fits_the_deadline_and_knows_its_variants(tmp_path: Path) -> 
 
 def test_kernels_of_two_streams_are_counted_once() -> None:
     assert variants._union([(0.0, 4.0), (2.0, 5.0), (7.0, 8.0), (7.5, 7.6)]) == 6.0
+
+
+def test_an_unknown_variant_is_refused_before_anything_is_measured() -> None:
+    with pytest.raises(ValueError, match="--variants: no variant is called 'nope'"):
+        bench.main(["--what", "step", "--variants", "eager", "nope"])
