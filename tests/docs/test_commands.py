@@ -19,7 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 # What a reader puts in place of a capitalised word.
-PLACES = {"FILE.yaml": "configs/smoke.yaml", "FILE": "configs/smoke.yaml", "CONFIG": "configs/smoke.yaml"}
+PLACES = {
+    "FILE.yaml": "configs/smoke.yaml",
+    "FILE": "configs/smoke.yaml",
+    "CONFIG": "configs/smoke.yaml",
+    "yard.yaml": "configs/smoke.yaml",
+}
 
 
 class Parsed(Exception):

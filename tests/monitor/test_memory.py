@@ -12,7 +12,8 @@ import torch
 
 from esl_dist.config.load import load_config
 from esl_dist.engine.update import Updater
-from esl_dist.entries import cli, train
+from esl_dist.entries import train
+from esl_dist.errors import RunFailure
 from esl_dist.monitor import memory
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +77,7 @@ def test_a_step_that_does_not_fit_names_the_options(
         raise error
 
     monkeypatch.setattr(Updater, "step", fail)
-    with pytest.raises(cli.RunFailure) as caught:
+    with pytest.raises(RunFailure) as caught:
         train.main(words(tmp_path, *more))
     assert str(caught.value).startswith(expected) and "\n" not in str(caught.value)
     assert not caught.value.every_rank, "the rank that it happened to prints it, whichever that is"
@@ -85,15 +86,15 @@ def test_a_step_that_does_not_fit_names_the_options(
 def test_other_errors_pass_untouched(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), memory.explained("x", "y"):
         torch.ones(2, 3) @ torch.ones(2, 3)
-    failure = cli.RunFailure("a step ran out of memory, as somebody said before")
-    with pytest.raises(cli.RunFailure) as caught, memory.explained("x", "y"):
+    failure = RunFailure("a step ran out of memory, as somebody said before")
+    with pytest.raises(RunFailure) as caught, memory.explained("x", "y"):
         raise failure
     assert caught.value is failure
 
 
 def test_what_the_cpu_says_is_recognised() -> None:
     with (
-        pytest.raises(cli.RunFailure, match=r"^x: out of memory at a request for \d+ bytes; y$"),
+        pytest.raises(RunFailure, match=r"^x: out of memory at a request for \d+ bytes; y$"),
         memory.explained("x", "y"),
     ):
         torch.empty(2**55, dtype=torch.uint8)
@@ -113,7 +114,7 @@ def test_the_history_is_kept_written_and_ended(tmp_path: Path, monkeypatch: pyte
     config = load_config("smoke.yaml", ["profile.memory=true"])
     path = memory.snapshot_path(config, torch.device("cuda", 1), tmp_path, "align", 3)
     assert path is not None
-    with pytest.raises(cli.RunFailure, match=r"align_rank3_memory\.pickle"), memory.explained("align", "less", path):
+    with pytest.raises(RunFailure, match=r"align_rank3_memory\.pickle"), memory.explained("align", "less", path):
         raise CUDA
     assert calls == ["all", "dump", None] and path.read_bytes() == b"history"
     with memory.explained("align", "less", path):
@@ -140,7 +141,7 @@ def test_a_history_that_cannot_be_written_does_not_hide_the_reason(
     monkeypatch.setattr(torch.cuda.memory, "_record_memory_history", lambda **_: None)
     (tmp_path / "profile").touch()
     with (
-        pytest.raises(cli.RunFailure, match=r"less \(the memory history could not be written: "),
+        pytest.raises(RunFailure, match=r"less \(the memory history could not be written: "),
         memory.explained("align", "less", tmp_path / "profile" / "x.pickle"),
     ):
         raise CUDA
