@@ -20,10 +20,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 # What a reader puts in place of a capitalised word.
 PLACES = {
+    "yard.yaml": "tests/docs/yard.yaml",
     "FILE.yaml": "configs/smoke.yaml",
     "FILE": "configs/smoke.yaml",
     "CONFIG": "configs/smoke.yaml",
-    "yard.yaml": "configs/smoke.yaml",
 }
 
 
