@@ -46,7 +46,7 @@ LAYERS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"studies": ("studies",), "benchmarks": ("benchmarks",), "prediction": ("prediction",)},
     {"entries": ("entries", "__main__", "data.__main__", *COMMANDS)},
 )
-MAX_LINES, MEDIAN_LINES, ENTRY_LINES = 430, 150, 110
+MAX_LINES, MEDIAN_LINES, ENTRY_LINES = 400, 150, 110
 
 
 def module_name(path: Path, package: Path = PACKAGE) -> str:

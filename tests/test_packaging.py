@@ -92,7 +92,7 @@ def test_every_module_imports_with_the_core_alone() -> None:
     """
     written_for = {
         "esl_dist.metrics.compiled": "numba",
-        **dict.fromkeys(("esl_dist.kernels.losses", "esl_dist.kernels.norm", "esl_dist.kernels.taps"), "triton"),
+        **{f"esl_dist.kernels.{name}": "triton" for name in ("losses", "norm", "norm_backward", "taps", "tile")},
         "esl_dist.pseudo_labels.scores.compiled": "numba",
         "esl_dist.pseudo_labels.scores.kernel": "triton",
         "esl_dist.pseudo_labels.thresholds.compiled": "numba",

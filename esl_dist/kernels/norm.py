@@ -16,6 +16,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from esl_dist.kernels.norm_backward import combine_sums, gradient_sums, input_gradient
+from esl_dist.kernels.tile import offsets_of
+
 ROWS, CHANNELS = 32, 64
 """Of a tile: two 16-byte loads a thread and tensor in bf16, with the four warps that every kernel here runs on."""
 OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
@@ -45,15 +48,6 @@ class Running(NamedTuple):
     momentum: float
 
 
-@triton.jit
-def _tile(rows, channels, first_row, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
-    """Offsets of a tile, where it lies inside, and the channels' own offsets and mask."""
-    row = first_row + tl.arange(0, ROWS)
-    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
-    inside = (row < rows)[:, None] & (channel < channels)[None, :]
-    return row.to(tl.int64)[:, None] * channels + channel[None, :], inside, channel, channel < channels
-
-
 @triton.jit(do_not_specialize=["rows", "tiles"])
 def _moments(x, mean_out, squares_out, rows, channels, tiles, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
     """Mean of a chunk and its sum of squared distances from it, around the chunk's first row, so that a large mean
@@ -61,12 +55,12 @@ def _moments(x, mean_out, squares_out, rows, channels, tiles, ROWS: tl.constexpr
     """
     chunk = tl.program_id(1)
     first = chunk * tiles * ROWS
-    offset, inside, channel, known = _tile(rows, channels, first, ROWS, CHANNELS)
+    offset, inside, channel, known = offsets_of(rows, channels, first, ROWS, CHANNELS)
     around = tl.load(x + first.to(tl.int64) * channels + channel, mask=known, other=0.0).to(tl.float32)[None, :]
     total = tl.zeros((ROWS, CHANNELS), tl.float32)
     squares = tl.zeros((ROWS, CHANNELS), tl.float32)
     for tile in range(tiles):
-        offset, inside, channel, known = _tile(rows, channels, first + tile * ROWS, ROWS, CHANNELS)
+        offset, inside, channel, known = offsets_of(rows, channels, first + tile * ROWS, ROWS, CHANNELS)
         value = tl.load(x + offset, mask=inside, other=0.0).to(tl.float32)
         value = tl.where(inside, value - around, 0.0)
         total += value
@@ -141,7 +135,7 @@ def _normalise(
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    offset, inside, channel, known = _tile(rows, channels, tl.program_id(1) * ROWS, ROWS, CHANNELS)
+    offset, inside, channel, known = offsets_of(rows, channels, tl.program_id(1) * ROWS, ROWS, CHANNELS)
     middle = tl.load(mean + channel, mask=known, other=0.0)[None, :]
     scale = (tl.load(inverse + channel, mask=known, other=0.0) * tl.load(gain + channel, mask=known, other=0.0))[
         None, :
@@ -153,126 +147,6 @@ def _normalise(
     if RELU:
         value = tl.maximum(value, 0.0)
     tl.store(y + offset, value.to(y.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def _gradient(
-    dy, other, y, value, scale, shift, offset, inside, BOTH: tl.constexpr, RESIDUAL: tl.constexpr, RELU: tl.constexpr
-):
-    """Of a tile before the ReLU: the sum of what came from both users of the output, 0 where the output was cut off."""
-    grad = tl.load(dy + offset, mask=inside, other=0.0).to(tl.float32)
-    if BOTH:
-        grad += tl.load(other + offset, mask=inside, other=0.0).to(tl.float32)
-    if RELU:
-        if RESIDUAL:
-            kept = tl.load(y + offset, mask=inside, other=0.0) > 0.0
-        else:  # made again from what is read anyway, as the forward made it
-            kept = value * scale + shift > 0.0
-        grad = tl.where(kept, grad, 0.0)
-    return grad
-
-
-@triton.jit(do_not_specialize=["rows", "tiles"])
-def _gradient_sums(
-    x,
-    dy,
-    other,
-    y,
-    before_relu,
-    sum_out,
-    product_out,
-    mean,
-    inverse,
-    gain,
-    shift,
-    rows,
-    channels,
-    tiles,
-    BOTH: tl.constexpr,
-    RESIDUAL: tl.constexpr,
-    RELU: tl.constexpr,
-    ROWS: tl.constexpr,
-    CHANNELS: tl.constexpr,
-):
-    """Per chunk and channel the sum of the gradient before the ReLU and of its product with the normalised value.
-
-    With a shortcut that gradient is also the shortcut's, so it is written, and the next pass reads it.
-    """
-    chunk = tl.program_id(1)
-    first = chunk * tiles * ROWS
-    offset, inside, channel, known = _tile(rows, channels, first, ROWS, CHANNELS)
-    middle = tl.load(mean + channel, mask=known, other=0.0)[None, :]
-    inverse_of = tl.load(inverse + channel, mask=known, other=0.0)[None, :]
-    scale = inverse_of * tl.load(gain + channel, mask=known, other=0.0)[None, :]
-    shift_of = tl.load(shift + channel, mask=known, other=0.0)[None, :]
-    total = tl.zeros((ROWS, CHANNELS), tl.float32)
-    product = tl.zeros((ROWS, CHANNELS), tl.float32)
-    for tile in range(tiles):
-        offset, inside, channel, known = _tile(rows, channels, first + tile * ROWS, ROWS, CHANNELS)
-        value = tl.load(x + offset, mask=inside, other=0.0).to(tl.float32) - middle
-        grad = _gradient(dy, other, y, value, scale, shift_of, offset, inside, BOTH, RESIDUAL, RELU)
-        grad = tl.where(inside, grad, 0.0)
-        if RESIDUAL:
-            rounded = grad.to(before_relu.dtype.element_ty)
-            tl.store(before_relu + offset, rounded, mask=inside)
-            grad = rounded.to(tl.float32)
-        total += grad
-        product += grad * (value * inverse_of)
-    place = chunk * channels + channel
-    tl.store(sum_out + place, tl.sum(total, 0), mask=known)
-    tl.store(product_out + place, tl.sum(product, 0), mask=known)
-
-
-@triton.jit(do_not_specialize=["chunks"])
-def _combine_sums(sums, products, sum_out, product_out, channels, chunks, CHUNKS: tl.constexpr, CHANNELS: tl.constexpr):
-    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
-    chunk = tl.arange(0, CHUNKS)
-    known = channel < channels
-    inside = (chunk < chunks)[:, None] & known[None, :]
-    place = chunk[:, None] * channels + channel[None, :]
-    tl.store(sum_out + channel, tl.sum(tl.load(sums + place, mask=inside, other=0.0), 0), mask=known)
-    tl.store(product_out + channel, tl.sum(tl.load(products + place, mask=inside, other=0.0), 0), mask=known)
-
-
-@triton.jit(do_not_specialize=["rows"])
-def _input_gradient(
-    x,
-    dy,
-    other,
-    y,
-    dx,
-    mean,
-    inverse,
-    gain,
-    shift,
-    total,
-    product,
-    rows,
-    channels,
-    BATCH: tl.constexpr,
-    BOTH: tl.constexpr,
-    RESIDUAL: tl.constexpr,
-    RELU: tl.constexpr,
-    ROWS: tl.constexpr,
-    CHANNELS: tl.constexpr,
-):
-    """``dx = gain / deviation * (g - mean(g) - normalised * mean(g * normalised))``; without the means for frozen
-    statistics (``BATCH`` false).
-    """
-    offset, inside, channel, known = _tile(rows, channels, tl.program_id(1) * ROWS, ROWS, CHANNELS)
-    inverse_of = tl.load(inverse + channel, mask=known, other=0.0)[None, :]
-    scale = inverse_of * tl.load(gain + channel, mask=known, other=0.0)[None, :]
-    value = (
-        tl.load(x + offset, mask=inside, other=0.0).to(tl.float32)
-        - tl.load(mean + channel, mask=known, other=0.0)[None, :]
-    )
-    shift_of = tl.load(shift + channel, mask=known, other=0.0)[None, :]
-    grad = _gradient(dy, other, y, value, scale, shift_of, offset, inside, BOTH, RESIDUAL, RELU)
-    if BATCH:
-        mean_grad = tl.load(total + channel, mask=known, other=0.0)[None, :] / rows
-        mean_product = tl.load(product + channel, mask=known, other=0.0)[None, :] / rows
-        grad = grad - mean_grad - value * inverse_of * mean_product
-    tl.store(dx + offset, (grad * scale).to(dx.dtype.element_ty), mask=inside)
 
 
 def _shape(x: Tensor) -> tuple[int, int]:
@@ -387,7 +261,7 @@ def gradients(
     if batch or residual:
         chunks, tiles = _chunks(rows, channels)
         partial = x.new_empty((2, chunks, channels), dtype=torch.float32)
-        _gradient_sums[(columns, chunks)](
+        gradient_sums[(columns, chunks)](
             x,
             dy,
             second,
@@ -402,7 +276,7 @@ def gradients(
             tiles,
             **kinds,
         )
-        _combine_sums[(triton.cdiv(channels, NARROW),)](
+        combine_sums[(triton.cdiv(channels, NARROW),)](
             partial[0],
             partial[1],
             sums[0],
@@ -415,7 +289,7 @@ def gradients(
         )
         if residual:  # summed and cut off already
             dy, second, kinds = before_relu, before_relu, {**kinds, "BOTH": False, "RESIDUAL": False, "RELU": False}
-    _input_gradient[(columns, triton.cdiv(rows, ROWS))](
+    input_gradient[(columns, triton.cdiv(rows, ROWS))](
         x, dy, second, output, dx, *statistics, *affine, sums[0], sums[1], rows, channels, BATCH=batch, **kinds
     )
     return Gradients(dx, before_relu if residual else None, sums[1] if batch else None, sums[0] if batch else None)

@@ -1,0 +1,16 @@
+"""How a kernel looks at a channels-last map: as a matrix of rows (pixels) and channels, a tile at a time."""
+
+# mypy: disable-error-code="untyped-decorator,no-untyped-def"
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def offsets_of(rows, channels, first_row, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
+    """Offsets of a tile, where it lies inside, and the channels' own offsets and mask."""
+    row = first_row + tl.arange(0, ROWS)
+    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
+    inside = (row < rows)[:, None] & (channel < channels)[None, :]
+    return row.to(tl.int64)[:, None] * channels + channel[None, :], inside, channel, channel < channels
