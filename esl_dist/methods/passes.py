@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from esl_dist.data.loader import Batch
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
+from esl_dist.engine.step import Losses
 from esl_dist.losses import upsample, upsampled_segmentation_loss
 from esl_dist.methods.draws import Draws
 from esl_dist.models.hrda import MultiResolution
@@ -24,16 +23,6 @@ from esl_dist.monitor.profile import phase
 
 DETAIL_SHARE = 0.1
 """Of every labelled loss, for the detail of a network of two resolutions (HRDA's lambda_d)."""
-
-
-class Pair(NamedTuple):
-    """One micro-batch: labelled source images and target images (None for a stage that sees no target)."""
-
-    source: Batch
-    target: Batch | None
-
-
-Losses = dict[str, Tensor]
 
 
 @dataclass

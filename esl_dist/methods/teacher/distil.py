@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from esl_dist.distributed import ddp
+from esl_dist.engine.step import Losses
 from esl_dist.losses.feature_distance import token_distance
-from esl_dist.methods.passes import Losses, Passes
+from esl_dist.methods.passes import Passes
 from esl_dist.methods.teacher.moment import Moment
 from esl_dist.methods.teacher.photometric import Photometric
 from esl_dist.methods.teacher.student import Student
