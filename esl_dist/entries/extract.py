@@ -11,7 +11,7 @@ from pathlib import Path
 from esl_dist.data import open_domain
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine.guards import RunLock, StopFlag, die_with_parent
+from esl_dist.engine.guards import StopFlag, alone_in, die_with_parent
 from esl_dist.entries import cli
 from esl_dist.labelling import gather_evidence, open_extraction
 from esl_dist.reporting.selection_page import write_selection_page
@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, config = cli.parse(parser, argv)
     die_with_parent()
     out: Path = arguments.out
-    with Runtime.start(config.run, RunFolder(out).flight_recorder) as runtime, StopFlag() as stop:
+    started = Runtime.start(config.run, RunFolder(out).flight_recorder)
+    with started as runtime, StopFlag() as stop, alone_in(out, runtime.is_main):
         setup_logging(runtime.is_main, None)
-        lock = agree(lambda: RunLock(out).acquire() if runtime.is_main else None)
         target = agree(lambda: open_domain(config.data, "target"))
         extraction = open_extraction(
             config,
@@ -70,6 +70,4 @@ def main(argv: Sequence[str] | None = None) -> int:
                     entry["threshold"],
                     entry["kept"],
                 )
-        if lock is not None:
-            lock.release()
     return 0

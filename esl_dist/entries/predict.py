@@ -11,7 +11,7 @@ from pathlib import Path
 
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine.guards import RunLock, StopFlag, die_with_parent
+from esl_dist.engine.guards import StopFlag, alone_in, die_with_parent
 from esl_dist.entries import cli
 from esl_dist.labels import protocol
 from esl_dist.metrics.inference import Predictor
@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError("--video: is made of the overlays, which --alpha 0 leaves out")
     die_with_parent()
     out: Path = arguments.out
-    with Runtime.start(config.run, RunFolder(out).flight_recorder) as runtime, StopFlag() as stop:
-        lock = agree(lambda: RunLock(out).acquire() if runtime.is_main else None)
+    started = Runtime.start(config.run, RunFolder(out).flight_recorder)
+    with started as runtime, StopFlag() as stop, alone_in(out, runtime.is_main):
         setup_logging(runtime.is_main, None)
         frames, classes = agree(lambda: open_frames(arguments.images)), protocol(config.data.protocol)
         if arguments.video and not isinstance(frames, VideoFrames):
@@ -74,6 +74,4 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"video: {write_video(task, frames)}")
             print(f"{made.frames - len(made.unreadable)} of {made.frames} frames: {out}")
             print(f"contact sheet: {write_sheet(task, made)}", flush=True)
-        if lock is not None:
-            lock.release()
     return 1 if made.unreadable else 0

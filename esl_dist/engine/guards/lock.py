@@ -10,14 +10,31 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from esl_dist.distributed.collectives import agree
 from esl_dist.runs import RunFolder
 from esl_dist.runs.content import Holder
 from esl_dist.runs.shape import shaped
 
 log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path, is_main: bool) -> Iterator[None]:
+    """Inside, rank 0 holds the folder for all ranks. Collective.
+
+    Raises:
+        ValueError: as ``RunLock.acquire``, on every rank.
+    """
+    lock = agree(lambda: RunLock(folder).acquire() if is_main else None)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 class RunLock:
@@ -31,6 +48,7 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._fd = -1
+        self._made = False
 
     def acquire(self) -> RunLock:
         """Take it, making the folder if needed.
@@ -39,6 +57,7 @@ class RunLock:
             ValueError: another process holds it (its pid and host are named), or the folder cannot be written.
         """
         assert self._fd < 0, "already held"
+        self._made = not self.folder.exists()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(RunFolder(self.folder).lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -68,10 +87,14 @@ class RunLock:
         return self
 
     def release(self) -> None:
-        """Give it back; the file stays, empty."""
+        """Give it back; the file stays, empty. A folder that was made for it and got nothing else goes again."""
         if self._fd >= 0:
+            file = RunFolder(self.folder).lock
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, 0)
+                if self._made and [path.name for path in self.folder.iterdir()] == [file.name]:
+                    file.unlink()
+                    self.folder.rmdir()
             self._close()
 
     def __enter__(self) -> RunLock:
