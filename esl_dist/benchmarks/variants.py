@@ -46,6 +46,7 @@ VARIANTS = (
     Variant("captured heads", ("run.kernels=[heads]",)),
     Variant("captured losses", ("run.kernels=[losses]",)),
     Variant("captured all kernels", ("run.kernels=[norm,heads,losses]",)),
+    Variant("captured all kernels, joint D", ("run.kernels=[norm,heads,losses]", "run.join_discriminators=true")),
     Variant("eager all kernels", ("run.capture=off", "run.kernels=[norm,heads,losses]")),
     Variant("plain fp32", precision="fp32", plain=True),
     Variant("plain tf32", precision="tf32", plain=True),

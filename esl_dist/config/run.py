@@ -58,6 +58,10 @@ class RunConfig:
     pyramid's sum of taps), losses (upsampling, softmax and cross-entropy). They need Triton and round differently.
     ``auto``: all of them in steps that are captured, where Triton is; they cost an eager step more than they save.
     """
+    join_discriminators: bool = False
+    """On one rank, the discriminators of both heads in one pass, as groups of one convolution: the same sums in another
+    order. Not yet measured.
+    """
     timeout_s: PositiveInt = 100
     """Seconds that a collective may take after the first step (300 before it)."""
 

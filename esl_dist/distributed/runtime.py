@@ -19,7 +19,7 @@ from torch import nn
 
 from esl_dist import kernels
 from esl_dist.config.schema import RunConfig
-from esl_dist.distributed import collectives, listening, rendezvous
+from esl_dist.distributed import collectives, listening, nccl, rendezvous
 from esl_dist.distributed.arithmetic import HALVES, Arithmetic, prepare, resolve
 from esl_dist.distributed.stall import GRACE_S, StallWatch
 
@@ -84,6 +84,8 @@ class Runtime:
             store, rank, ranks = rendezvous.join(timeout)
             if device.type == "cuda":
                 torch.cuda.set_device(device)
+                if config.deterministic:
+                    nccl.fix_order()
                 dist.init_process_group(
                     "nccl", store=store, rank=rank, world_size=ranks, timeout=timeout, device_id=device
                 )

@@ -16,6 +16,7 @@ from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.step import Losses
 from esl_dist.losses import upsample, upsampled_segmentation_loss
 from esl_dist.methods.draws import Draws
+from esl_dist.models.discriminator import Discriminator, together
 from esl_dist.models.hrda import MultiResolution
 from esl_dist.models.mmdl import Embedded
 from esl_dist.models.segmenter import Outputs, Segmenter
@@ -84,6 +85,13 @@ class Passes:
         with self.runtime.autocast():
             logits: Tensor = network(maps)
         return logits
+
+    def discriminate_each(self, networks: Sequence[nn.Module], maps: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Domain logits of each network's own maps; of several (unwrapped, maps alike in shape) in one pass."""
+        if len(networks) == 1:
+            return [self.discriminate(networks[0], maps[0])]
+        with self.runtime.autocast():
+            return together([network for network in networks if isinstance(network, Discriminator)], maps)
 
     @phase("backward")
     def backward(self, loss: Tensor) -> None:

@@ -5,10 +5,12 @@ domain logits.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 SLOPE = 0.2
 
@@ -28,6 +30,23 @@ class Discriminator(nn.Sequential):
             modules += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE, inplace=True)]
         super().__init__(*modules[:-1])
         self.in_channels, self.ndf = in_channels, ndf
+
+
+def together(networks: Sequence[Discriminator], maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What each network says of its own maps ``[N, C, H, W]``, all of one shape, as one pass: the networks' layers are
+    groups of one convolution. Their weights stay theirs, gradients included.
+    """
+    x = torch.cat(list(maps), dim=1)
+    for layers in zip(*networks, strict=True):
+        convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+        if not convolutions:
+            x = layers[0](x)
+            continue
+        weight = torch.cat([layer.weight for layer in convolutions])
+        bias = torch.cat([layer.bias for layer in convolutions if layer.bias is not None])
+        first = convolutions[0]
+        x = F.conv2d(x, weight, bias, first.stride, first.padding, groups=len(convolutions))
+    return x.chunk(len(networks), dim=1)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from torch import nn
@@ -20,6 +21,8 @@ from esl_dist.methods.stage import Stage
 from esl_dist.models import build_mode_head
 from esl_dist.models.segmenter import Segmenter
 
+log = logging.getLogger(__name__)
+
 
 def adaptation_step(stage: Stage, kit: Kit, self_training: SelfTraining | None = None) -> Adaptation:
     """Every network on the device and wrapped."""
@@ -34,11 +37,19 @@ def adaptation_step(stage: Stage, kit: Kit, self_training: SelfTraining | None =
         segmenter,
         passes,
         protocol(config.data.protocol).num_classes,
-        build_objective(objective, config.align, two_heads, discriminators),
+        build_objective(objective, config.align, two_heads, discriminators, _joint(kit)),
         config.align.source_aux,
         self_training,
         modes,
     )
+
+
+def _joint(kit: Kit) -> bool:
+    """Whether discriminators share a pass: DDP would not see the weights of a network that it does not call."""
+    wanted = kit.config.run.join_discriminators
+    if wanted and kit.runtime.world > 1:
+        log.info("run.join_discriminators: is for one rank; each discriminator has its own pass")
+    return wanted and kit.runtime.world == 1
 
 
 def modes_identity(objective: str, config: Config) -> dict[str, Any]:

@@ -7,6 +7,7 @@ terms also train their discriminators. Any function ``f(logits_main, logits_aux)
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,20 +98,30 @@ class Adversarial:
     """Of ``(logits, size, dtype)``."""
     weights: Mapping[str, float]
     gan: str
+    joint: bool = False
+    """The discriminators as one network of as many groups: half the launches; of one rank, since DDP calls each."""
 
     def _view(self, passes: Passes) -> Callable[[Tensor, tuple[int, int]], Tensor]:
         return functools.partial(self.view, dtype=passes.runtime.dtype)
+
+    def _groups(self) -> list[Mapping[str, nn.Module]]:
+        """Discriminators, by head, that share a pass."""
+        return (
+            [self.discriminators] if self.joint else [{head: network} for head, network in self.discriminators.items()]
+        )
 
     def target_loss(self, prediction: Prediction, passes: Passes) -> tuple[Tensor, Losses]:
         """``sum over heads of lambda * L_D(D(view(target)), source)`` with D frozen."""
         parts: Losses = {}
         total = prediction.zero()
         with frozen(self.discriminators.values()):
-            for head, network in self.discriminators.items():
-                judged = passes.discriminate(ddp.inner(network), prediction.view(head, self._view(passes)))
-                loss = domain_loss(judged, SOURCE, self.gan)
-                parts[f"adv_{head}"] = loss.detach()
-                total = total + self.weights[head] * loss
+            for networks in self._groups():
+                maps = [prediction.view(head, self._view(passes)) for head in networks]
+                judged = passes.discriminate_each([ddp.inner(network) for network in networks.values()], maps)
+                for head, logits in zip(networks, judged, strict=True):
+                    loss = domain_loss(logits, SOURCE, self.gan)
+                    parts[f"adv_{head}"] = loss.detach()
+                    total = total + self.weights[head] * loss
         return total, parts
 
     def discriminator_pass(
@@ -120,26 +131,54 @@ class Adversarial:
         backward.
         """
         parts: Losses = {}
-        for head, network in self.discriminators.items():
-            view = self._view(passes)
-            maps_s, maps_t = source.view(head, view), target.view(head, view)
-            with ddp.sync_if(network, last):
-                if maps_s.shape[2:] == maps_t.shape[2:]:
-                    judged_s, judged_t = passes.discriminate(network, torch.cat([maps_s, maps_t])).split(
-                        [len(maps_s), len(maps_t)]
-                    )
-                    loss_s, loss_t = domain_loss(judged_s, SOURCE, self.gan), domain_loss(judged_t, TARGET, self.gan)
-                    passes.backward(share * 0.5 * (loss_s + loss_t))
-                else:
-                    # Two sizes (1280x720 against 1024x512) cannot share a batch: the target, last, carries the
-                    # all-reduce.
-                    with ddp.sync_if(network, False):
-                        loss_s = domain_loss(passes.discriminate(network, maps_s), SOURCE, self.gan)
-                        passes.backward(share * 0.5 * loss_s)
-                    loss_t = domain_loss(passes.discriminate(network, maps_t), TARGET, self.gan)
-                    passes.backward(share * 0.5 * loss_t)
-            parts[f"d_{head}_source"], parts[f"d_{head}_target"] = loss_s.detach(), loss_t.detach()
+        for networks in self._groups():
+            sources, targets = ([p.view(head, self._view(passes)) for head in networks] for p in (source, target))
+            if all(s.shape[2:] == t.shape[2:] for s, t in zip(sources, targets, strict=True)):
+                both = [torch.cat([s, t]) for s, t in zip(sources, targets, strict=True)]
+                with _synchronised(networks, last):
+                    judged = [
+                        logits.split([len(sources[0]), len(targets[0])])
+                        for logits in passes.discriminate_each(list(networks.values()), both)
+                    ]
+                    losses_s = [domain_loss(logits, SOURCE, self.gan) for logits, _ in judged]
+                    losses_t = [domain_loss(logits, TARGET, self.gan) for _, logits in judged]
+                    passes.backward(share * 0.5 * _sum([s + t for s, t in zip(losses_s, losses_t, strict=True)]))
+            else:
+                # Two sizes (1280x720 against 1024x512) cannot share a batch: the target, last, carries the all-reduce.
+                losses_s = self._learn(networks, sources, SOURCE, passes, share, False)
+                losses_t = self._learn(networks, targets, TARGET, passes, share, last)
+            for head, loss_s, loss_t in zip(networks, losses_s, losses_t, strict=True):
+                parts[f"d_{head}_source"], parts[f"d_{head}_target"] = loss_s.detach(), loss_t.detach()
         return parts
+
+    def _learn(
+        self,
+        networks: Mapping[str, nn.Module],
+        maps: Sequence[Tensor],
+        domain: int,
+        passes: Passes,
+        share: float,
+        last: bool,
+    ) -> list[Tensor]:
+        """Forward and backward on one domain."""
+        with _synchronised(networks, last):
+            judged = passes.discriminate_each(list(networks.values()), maps)
+            losses = [domain_loss(logits, domain, self.gan) for logits in judged]
+            passes.backward(share * 0.5 * _sum(losses))
+        return losses
+
+
+def _sum(losses: Sequence[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, losses)
+
+
+@contextlib.contextmanager
+def _synchronised(networks: Mapping[str, nn.Module], last: bool) -> Iterator[None]:
+    """``ddp.sync_if`` of them all."""
+    with contextlib.ExitStack() as stack:
+        for network in networks.values():
+            stack.enter_context(ddp.sync_if(network, last))
+        yield
 
 
 @dataclass
@@ -218,28 +257,37 @@ def reaches_aux(name: str, config: AlignConfig) -> bool:
 
 
 def build_objective(
-    name: str, config: AlignConfig, multi_level: bool, discriminators: Mapping[str, nn.Module]
+    name: str,
+    config: AlignConfig,
+    multi_level: bool,
+    discriminators: Mapping[str, nn.Module],
+    joint: bool = False,
 ) -> Objective | None:
     """The objective that ``name`` and ``config`` mean (``none`` and ``bn`` mean no loss: None).
 
     Args:
         discriminators: wrapped, one for each of the heads ``discriminated`` names.
+        joint: they share a pass (``Adversarial.joint``).
 
     Raises:
         ValueError: ``package.module:function`` that cannot be imported.
     """
-    terms = [_term(term, config, heads_of(term, multi_level), discriminators) for term in terms_of(name, config)]
+    terms = [_term(term, config, heads_of(term, multi_level), discriminators, joint) for term in terms_of(name, config)]
     if terms and config.self_guidance:
         terms.append(Guidance(config.weight * config.guidance_weight, config.guidance_threshold))
     return Objective(terms) if terms else None
 
 
 def _term(
-    term: TermConfig, config: AlignConfig, weights: Mapping[str, float], discriminators: Mapping[str, nn.Module]
+    term: TermConfig,
+    config: AlignConfig,
+    weights: Mapping[str, float],
+    discriminators: Mapping[str, nn.Module],
+    joint: bool,
 ) -> Term:
     if term.adversarial:
         view = upsampled_information if term.objective == "advent" else upsampled_probabilities
-        return Adversarial(discriminators, view, weights, config.gan)
+        return Adversarial(discriminators, view, weights, config.gan, joint and len(discriminators) > 1)
     if term.objective == "minent":
         return Direct(entropy_loss, "entropy", weights)
     if term.objective == "maxsquare":
