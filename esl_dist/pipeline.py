@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import StopFlag
 from esl_dist.errors import RunFailure
-from esl_dist.methods import Stage, plan
+from esl_dist.methods import Stage, longer, plan
 from esl_dist.methods.node import Node, Work
 from esl_dist.runs import RunFolder
 from esl_dist.synthetic.streets import ensure_pair
@@ -30,12 +31,17 @@ log = logging.getLogger(__name__)
 
 def run(work: Work) -> None:
     """Every node of ``run.stages``; a second call with the same options does nothing but say so."""
-    for node in plan(work.config):
+    nodes = plan(work.config)
+    for node in nodes:
+        if isinstance(node, Stage) and not _is_adopted(node, work) and node.is_raised(work):
+            agree(functools.partial(node.check, work))
+            agree(functools.partial(longer.require_alone, node, nodes, work))
+    for node in nodes:
         _bring_about(node, work)
 
 
 def _bring_about(node: Node, work: Work) -> None:
-    adopted = set(node.entries) <= set(work.config.run.adopted)
+    adopted = _is_adopted(node, work)
     if not adopted:
         agree(lambda: node.check(work))
     if node.is_done(work):
@@ -50,6 +56,11 @@ def _bring_about(node: Node, work: Work) -> None:
     else:
         node.make(work)
     node.finish(work)
+
+
+def _is_adopted(node: Node, work: Work) -> bool:
+    """Whether it comes from another run, which answers for it."""
+    return set(node.entries) <= set(work.config.run.adopted)
 
 
 def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_tracker: Callable[[], Tracker]) -> Work:

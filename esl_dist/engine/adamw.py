@@ -7,7 +7,7 @@ heads at 5e-5 and the encoder a tenth, times the square root of the global batch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import torch
@@ -83,3 +83,7 @@ class Warmed:
             return decayed
         warm = 1 - (1 - step / self.warmup) * (1 - self.start)
         return warm * decayed if self.together else warm
+
+    def over(self, steps: int) -> Warmed:
+        """For a stage of so many steps: the decay always ends with the stage."""
+        return replace(self, total=steps)

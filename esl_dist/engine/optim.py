@@ -7,7 +7,7 @@ A recipe is a frozen description; ``build`` makes torch's optimiser of it. Every
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -101,27 +101,52 @@ class Schedule(Protocol):
     def __call__(self, step: int) -> float:
         """At optimiser step ``step``, 0-based."""
 
+    def over(self, steps: int) -> Schedule:
+        """The same for a stage of so many steps; itself where it does not follow a stage's length."""
+
 
 @dataclass(frozen=True)
 class Poly:
-    """``(1 - (step - hold)/(total - hold))^power`` after ``hold`` steps at the full rate, times a linear warm-up."""
+    """``(1 - (step - held)/(total - held))^power`` after ``held`` steps at the full rate, times a linear warm-up."""
 
     total: int
     """Steps over which the rate decays to zero; a stage may stop earlier."""
     power: float = 0.9
     warmup: int = 0
     """Steps over which the rate rises: 1/warmup, 2/warmup, … 1."""
-    hold: int = 0
+    hold: float = 0.0
+    """Share of ``total`` at the full rate, 0 to below 1."""
+    of_stage: bool = True
+    """Whether ``total`` is the stage's own number of steps."""
 
     @classmethod
     def of(cls, optim: OptimConfig, steps: int) -> Poly:
         """For a stage of so many steps."""
-        return cls(optim.decay_steps or steps, optim.power, optim.warmup)
+        return cls(optim.decay_steps or steps, optim.power, optim.warmup, of_stage=not optim.decay_steps)
 
     def __call__(self, step: int) -> float:
         rise = min(step + 1, self.warmup) / self.warmup if self.warmup else 1.0
-        total, step = self.total - self.hold, max(step - self.hold, 0)
+        held = int(self.hold * self.total)
+        total, step = self.total - held, max(step - held, 0)
         return float((1 - min(step, total) / total) ** self.power) * rise
+
+    def over(self, steps: int) -> Poly:
+        return replace(self, total=steps) if self.of_stage else self
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Schedules one after the other, of a stage that was trained longer than it was first asked to."""
+
+    before: tuple[tuple[int, Schedule], ...]
+    """Each with the first step that is no longer its own."""
+    last: Schedule
+
+    def __call__(self, step: int) -> float:
+        return next((found for until, found in self.before if step < until), self.last)(step)
+
+    def over(self, steps: int) -> Pieces:
+        return replace(self, last=self.last.over(steps))
 
 
 @dataclass(frozen=True)

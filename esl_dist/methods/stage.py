@@ -6,7 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +18,7 @@ from esl_dist.distributed.collectives import agree
 from esl_dist.engine import checkpoint
 from esl_dist.engine.loop import Loop, new_scaler
 from esl_dist.engine.update import Updater
-from esl_dist.methods import identity
+from esl_dist.methods import identity, longer
 from esl_dist.methods.counting import class_pixels
 from esl_dist.methods.kit import Kit
 from esl_dist.methods.node import Work
@@ -101,14 +101,25 @@ class Stage:
         before = folder.identity.find()
         # Where nothing was trained yet, nothing is gone on with: a mended command may begin anew.
         if before is not None and (folder.done.exists() or any(folder.checkpoints.glob("step_*"))):
-            identity.refuse(folder.path, identity.difference(before, self._identity(work)))
+            now = longer.comparable(before, self._identity(work))
+            identity.refuse(folder.path, identity.difference(before, now))
+
+    def is_raised(self, work: Work) -> bool:
+        """Whether something was trained that is now to be trained longer (decided by rank 0 for all)."""
+
+        def verdict() -> bool:
+            folder = work.run.stage(self.name)
+            return longer.is_raised(folder.identity.find(), self.steps) and any(folder.checkpoints.glob("step_*"))
+
+        raised = agree(lambda: verdict() if work.runtime.is_main else False)
+        return bool(collectives.broadcast_json(raised))
 
     def is_done(self, work: Work) -> bool:
         """Whether it ended and its final checkpoint still verifies (decided by rank 0 for all)."""
         verdict = False
-        final = agree(lambda: work.run.stage(self.name).final)
-        if work.runtime.is_main and final is not None:
-            problems = checkpoint.verify(final)
+        ending = agree(work.run.stage(self.name).done.find)
+        if work.runtime.is_main and ending is not None and ending.step >= self.steps:
+            problems = checkpoint.verify(work.final(self.name))
             for problem in problems:
                 log.warning("%s: %s; the stage is trained again from its newest valid checkpoint", self.name, problem)
             verdict = not problems
@@ -117,16 +128,26 @@ class Stage:
     def make(self, work: Work) -> None:
         """Train it, from its newest valid checkpoint on."""
         began = time.monotonic()
-        config, runtime, folder = work.config, work.runtime, work.run.stage(self.name)
-        if runtime.is_main:
-            folder.path.mkdir(parents=True, exist_ok=True)
-            folder.identity.write(self._identity(work))
+        config, runtime = work.config, work.runtime
+        parts = agree(lambda: self._begin(work) if runtime.is_main else [])
+        parts = collectives.broadcast_json(parts)
         with own_stream(runtime.device, config.run.capture != "off"):
-            self._train(work)
+            self._train(work, parts)
         agree(lambda: self._record_end(work) if runtime.is_main else None)
         work.tracker.record(events.Stage(self.name, "done", seconds=time.monotonic() - began))
 
-    def _train(self, work: Work) -> None:
+    def _begin(self, work: Work) -> longer.Parts:
+        """What the stage is, on disk before anything of it; the parts that it is trained in."""
+        folder = work.run.stage(self.name)
+        parts = longer.parts_of(folder, self.steps)
+        ending = folder.done.find()
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.identity.write(self._identity(work) | ({longer.PARTS: parts} if parts else {}))
+        if ending is not None and ending.step < self.steps:
+            folder.done.forget()
+        return parts
+
+    def _train(self, work: Work, parts: longer.Parts) -> None:
         config, runtime, folder = work.config, work.runtime, work.run.stage(self.name)
         scaler = new_scaler(runtime)
         kit = Kit(config, runtime, scaler, work.weights, functools.partial(class_pixels, work))
@@ -137,7 +158,10 @@ class Stage:
         chosen = (
             kernels.of_steps(config.run.kernels, captured=not why) if runtime.device.type == "cuda" else frozenset()
         )
-        updater = Updater(training.step, training.recipe, config.guard, scaler, "" if why else self.name, chosen)
+        schedule = longer.joined(training.recipe.schedule, parts)
+        longer.tell(self.name, parts, self.steps, schedule)
+        recipe = replace(training.recipe, schedule=schedule)
+        updater = Updater(training.step, recipe, config.guard, scaler, "" if why else self.name, chosen)
         loop = Loop(
             name=self.name,
             folder=folder.path,
@@ -151,7 +175,8 @@ class Stage:
             meta={"stage": self.name, "seed": config.run.seed, **self._card(config)},
             score=score_while_training(self, updater.networks(), work),
         )
-        work.tracker.record(events.Stage(self.name, "start", steps=self.steps))
+        before = tuple((until, asked) for until, asked in parts)
+        work.tracker.record(events.Stage(self.name, "start", steps=self.steps, parts=before))
         history = memory.snapshot_path(config, runtime.device, work.run.path, self.name, runtime.rank)
         advice = memory.training_advice(config, runtime.precision)
         with memory.explained(f"{self.name}: training", advice, history), runtime.training.applied():

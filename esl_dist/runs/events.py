@@ -47,6 +47,10 @@ class Stage:
     status: Literal["start", "done", "skipped"]
     steps: int | None = None
     seconds: float | None = None
+    parts: tuple[tuple[int, int], ...] = ()
+    """Of one that is trained longer than it was first asked to: the step that each part before ended at, and the steps
+    that were asked for then.
+    """
 
 
 @dataclass(frozen=True)

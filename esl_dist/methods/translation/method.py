@@ -79,7 +79,7 @@ class Translate:
             )
         step = translation_step(kit, kit.weights(judge))
         adam = Adam(options.lr, BETAS, optim.backend)
-        schedule = Poly(stage.steps, 1.0, optim.warmup, int(options.hold * stage.steps))
+        schedule = Poly(stage.steps, 1.0, optim.warmup, options.hold)
         return Training(step, Recipe(dict.fromkeys(step.networks, adam), schedule))
 
     def streams(self, stage: Stage, work: Work, start: int) -> Streams:
