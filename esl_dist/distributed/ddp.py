@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -56,7 +57,7 @@ def _lay_out_gradients(wrapped: DistributedDataParallel, order: Sequence[nn.Para
 
 
 class _Touch(nn.Module):
-    """A forward that uses an element of each parameter, in their order; it owns none of them."""
+    """A forward that meets each parameter, in their order; it owns none of them."""
 
     def __init__(self, order: Sequence[nn.Parameter]) -> None:
         super().__init__()
@@ -64,8 +65,26 @@ class _Touch(nn.Module):
 
     def forward(self, start: torch.Tensor) -> torch.Tensor:
         for parameter in self._order:
-            start = start + parameter[(0,) * parameter.dim()]
+            start = _Met.apply(start, parameter)
         return start
+
+
+class _Met(torch.autograd.Function):
+    """``start`` itself; the parameter's gradient is zero and lies in memory as the parameter does.
+
+    The gradient of an indexed element is contiguous instead, which DDP says of every 1x1 kernel in channels-last order:
+    "Grad strides do not match bucket view strides".
+    """
+
+    @staticmethod
+    def forward(ctx: Any, start: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(parameter)
+        return start.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        (parameter,) = ctx.saved_tensors
+        return grads[0], torch.zeros_like(parameter)
 
 
 def inner(network: nn.Module) -> nn.Module:

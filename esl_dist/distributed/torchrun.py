@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import torch.distributed as dist
@@ -27,6 +28,12 @@ def options(given: list[str]) -> list[str]:
     return [f"--local-addr={LOOPBACK}", *given] if "--standalone" in names and "--local-addr" not in names else given
 
 
+def set_threads() -> None:
+    """What torchrun sets itself under a banner; a rank then gives torch its share of the cores (``run.threads``)."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 if __name__ == "__main__":
     restrain()
+    set_threads()
     sys.exit(main(options(sys.argv[1:])))

@@ -5,6 +5,7 @@ come in.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -77,3 +78,25 @@ def test_the_order_of_the_forward_is_that_of_the_backward_reversed(multi_level: 
     assert sorted(map(id, order)) == sorted(names)
     trained = dict.fromkeys(names[id(parameter)] for parameter in order if parameter.requires_grad)
     assert layers_in_backward(network) == list(reversed(trained))
+
+
+def complaints() -> list[str]:
+    """What torch warns of in wrapping a channels-last network with 1x1 kernels and in two steps of it."""
+    from esl_dist.distributed import collectives, ddp
+    from esl_dist.distributed.runtime import Runtime
+
+    world, device = collectives.world(), torch.device("cpu")
+    runtime = Runtime(collectives.rank(), world, 0, world, device, "fp32", 1, 1, True, 60)
+    torch.set_warn_always(True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        network = ddp.wrap(runtime.place(DeepLabV2(3, (1, 1, 1, 1), width=4)), runtime)
+        for _ in range(2):
+            outputs = network(torch.randn(1, 3, 33, 33).contiguous(memory_format=torch.channels_last))
+            (outputs.main.sum() + outputs.aux.sum()).backward()
+            network.zero_grad(set_to_none=True)
+    return [str(warning.message) for warning in caught]
+
+
+def test_no_gradient_lies_otherwise_than_its_bucket() -> None:
+    assert [text for rank in run_ranks(2, "tests.engine.test_gradient_layout:complaints") for text in rank] == []
