@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,23 @@ Groups = Sequence[tuple[str, Sequence[int]]]
 """Merged classes that are scored beside the classes: name and the classes' positions (see class files)."""
 
 
+EXTREMES = 3
+"""Worst and best images that a result names, of each as many."""
+
+
+class ImageScore(NamedTuple):
+    """One image: its pixels that have a label, and how many of them are predicted right."""
+
+    name: str
+    right: int
+    judged: int
+
+    @property
+    def wrong(self) -> float:
+        """Share of wrong pixels, 0-1."""
+        return 1 - self.right / self.judged
+
+
 @dataclass(frozen=True)
 class EvaluationResult:
     """Scores of one network on one set of labelled images; the same on every rank."""
@@ -47,6 +64,8 @@ class EvaluationResult:
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Images left out because they or their labels cannot be read: name to reason."""
     groups: Groups = ()
+    by_image: Sequence[ImageScore] = ()
+    """Every image with a labelled pixel, the one with the largest share of wrong pixels first."""
 
     @property
     def iou(self) -> np.ndarray:
@@ -91,6 +110,10 @@ class EvaluationResult:
             found["miou_star"] = _number(subsets["13-of-16"][0])
         if self.unreadable:
             found["unreadable"] = dict(self.unreadable)
+        if self.by_image:
+            few = min(EXTREMES, len(self.by_image) // 2)
+            found["worst"] = [[image.name, image.wrong] for image in self.by_image[:few]]
+            found["best"] = [[image.name, image.wrong] for image in self.by_image[::-1][:few]]
         return {**found, "confusion": self.confusion.tolist()}
 
 
@@ -154,26 +177,44 @@ def evaluate(predict: Predict, dataset: Dataset, conditions: Conditions, stop: S
     mine = range(total)[collectives.rank() :: collectives.world()]
     counts = torch.zeros((len(conditions.class_names), len(conditions.class_names)), dtype=torch.int64)
     bad: list[Bad] = []
-    in_step(_score(counts, bad, predict, dataset, list(mine), conditions), stop, every=1)
+    seen: list[ImageScore] = []
+    in_step(_score(counts, bad, seen, predict, dataset, list(mine), conditions), stop, every=1)
     collectives.all_reduce_(counts)
+    shares = collectives.gather_json([bad, seen])
     unreadable = BadSamples("scored images", conditions.bad_samples)
-    unreadable.add(sorted(Bad(*found) for share in collectives.gather_json(bad) for found in share))
+    unreadable.add(sorted(Bad(*found) for share, _ in shares for found in share))
     unreadable.check()
     if not counts.any():
         raise ValueError(
             f"eval.split: not one labelled pixel in {total} images: every pixel is ignored under these classes; choose "
             "another label folder, data.target.encoding or data.classes, or set eval.split= (empty) to skip evaluation"
         )
-    images = total - len(unreadable.found)
+    by_image = sorted((ImageScore(*image) for _, share in shares for image in share), key=_worst_first)
     return EvaluationResult(
-        counts.numpy(), tuple(conditions.class_names), images, conditions.at, dict(unreadable.found), conditions.groups
+        counts.numpy(),
+        tuple(conditions.class_names),
+        total - len(unreadable.found),
+        conditions.at,
+        dict(unreadable.found),
+        conditions.groups,
+        by_image,
     )
 
 
+def _worst_first(image: ImageScore) -> tuple[float, str]:
+    return -image.wrong, image.name
+
+
 def _score(
-    counts: torch.Tensor, bad: list[Bad], predict: Predict, dataset: Dataset, indices: list[int], conditions: Conditions
+    counts: torch.Tensor,
+    bad: list[Bad],
+    seen: list[ImageScore],
+    predict: Predict,
+    dataset: Dataset,
+    indices: list[int],
+    conditions: Conditions,
 ) -> Generator[None, None, None]:
-    """Add this rank's images to ``counts`` and those that cannot be read to ``bad``, a batch a piece."""
+    """Add this rank's images to ``counts`` and ``seen``, and those that cannot be read to ``bad``, a batch a piece."""
     num_classes, input_size, fit = len(counts), conditions.input_size, conditions.fit
     for loaded in inference_batches(
         dataset,
@@ -191,7 +232,7 @@ def _score(
             continue
         logits = predict(loaded.images)
         assert loaded.labels is not None and logits.shape[1] == num_classes
-        for slot in range(len(loaded.indices)):
+        for slot, index in enumerate(loaded.indices):
             native = loaded.labels[slot]
             size = (native.shape[1], native.shape[0])
             label = (
@@ -202,7 +243,10 @@ def _score(
             prediction = upsampled_argmax(
                 cut_padding(logits[slot], size, input_size, fit), (label.shape[1], label.shape[0])
             )
-            counts += confusion_matrix(label.to(logits.device), prediction, num_classes).cpu()
+            found = confusion_matrix(label.to(logits.device), prediction, num_classes).cpu()
+            counts += found
+            if judged := int(found.sum()):
+                seen.append(ImageScore(dataset.names[index], int(found.trace()), judged))
         yield
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 import esl_dist
 from esl_dist.atomic import write_text
@@ -23,29 +21,19 @@ from esl_dist.config.load import dump
 from esl_dist.labels import protocol
 from esl_dist.models import sketch_segmenter
 from esl_dist.reporting import tables
-from esl_dist.reporting.chart import COLOURS, DASHES, Series, line_chart
-from esl_dist.reporting.exports import exports
+from esl_dist.reporting.curves import curves, line_colours, line_dashes
+from esl_dist.reporting.exports import Tables, exports
 from esl_dist.reporting.gallery import gallery, open_target
-from esl_dist.reporting.matrix import drawn
+from esl_dist.reporting.matrix import matrices
 from esl_dist.reporting.pictures import DROPPED
 from esl_dist.reporting.quality import compare
-from esl_dist.reporting.record import NO_METHOD, RunRecord, StageRecord, read_run
+from esl_dist.reporting.record import RunRecord, read_run
+from esl_dist.reporting.reliability import reliabilities
 from esl_dist.reporting.strip import strip
 from esl_dist.reporting.translations import translations
-from esl_dist.runs.events import Eval, Train, Warned
+from esl_dist.runs.events import Warned
 
 log = logging.getLogger(__name__)
-
-_ROLES = {"start": "var(--faint)", "baseline": "var(--muted)", "bound": "var(--ink)"}
-"""Roles whose stages are grey in every chart, light pages and dark ones."""
-
-_LOSSES = {
-    "source_main": "Cross-entropy on the source",
-    "target_main": "Cross-entropy on pseudo-labels",
-    "adv_main": "Adversarial loss of the segmenter",
-    "d_main_source": "Discriminator, source",
-    "d_main_target": "Discriminator, target",
-}
 
 
 def write_report(run_dir: Path) -> Path:
@@ -116,7 +104,16 @@ def _content(run: RunRecord) -> dict[str, Any]:
             lambda: compare([run.folder.labels.set(name) for name in run.label_sets], classes.num_classes, target),
         )
     rows = _or_none("pictures", lambda: gallery(run, target, classes)) or []
-    labels, costs = tables.label_table(run, measured) if run.label_sets else None, tables.costs(run)
+    shown = Tables(
+        kinds,
+        tables.label_table(run, measured) if run.label_sets else None,
+        measured,
+        tables.rounds(run, measured),
+        matrices(run, kinds, classes.classes),
+        _or_none("reliability diagrams", lambda: reliabilities(run)) or [],
+        _or_none("translations", lambda: translations(run)) or [],
+        tables.costs(run),
+    )
     scored = next((m for stage in run.stages for m in stage.metrics.values()), None)
     return {
         "run": run,
@@ -129,21 +126,22 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "kinds": [tables.STATISTICS_TITLES[kind] for kind in kinds],
         "summary": tables.summary(run, kinds),
         "class_tables": [tables.class_table(run, kind) for kind in kinds],
-        "labels": labels,
-        "rounds": tables.rounds(run, measured),
+        "labels": shown.labels,
+        "rounds": shown.rounds,
         "safer": _or_none("batch-norm statistics", lambda: _safer(run)) or [],
         "measured": measured,
         "gallery": rows,
         "first_labels": f"{run.label_title(next(iter(run.label_sets)))} labels" if run.label_sets else "",
         "no_images": problem,
-        "translations": _or_none("translations", lambda: translations(run)) or [],
-        "charts": _charts(run),
-        "colours": _colours(run),
-        "dashes": _dashes(run),
+        "translations": shown.translations,
+        "charts": curves(run),
+        "colours": line_colours(run),
+        "dashes": line_dashes(run),
         "strip": _or_none("predictions", lambda: strip(run, classes)) or [],
-        "matrices": _matrices(run, kinds, classes.classes),
-        "exports": exports(run, kinds, labels, measured, costs),
-        "costs": costs,
+        "matrices": shown.matrices,
+        "reliability": shown.reliability,
+        "exports": exports(run, shown),
+        "costs": shown.costs,
         "warnings": [*run.damaged(), *(event.text for event in run.events_of(Warned))],
         "facts": _facts(run),
     }
@@ -159,19 +157,6 @@ def _safer(run: RunRecord) -> list[tuple[str, str, str]]:
     return found
 
 
-def _matrices(run: RunRecord, kinds: Sequence[str], names: Sequence[str]) -> list[tuple[str, Markup, bool]]:
-    """Title and drawing of every stage's confusion matrix, with the first kind of BN statistics that it was scored
-    with, and whether it is open: the last method's.
-    """
-    methods = [stage.folder for stage in run.stages if stage.role not in NO_METHOD and stage.metrics]
-    found = []
-    for stage in run.stages:
-        metrics = next((stage.metrics[kind] for kind in kinds if kind in stage.metrics), None)
-        if metrics is not None and (drawing := drawn(metrics.get("confusion") or [], names)):
-            found.append((stage.title, Markup(drawing), stage.folder in methods[-1:]))
-    return found
-
-
 def _or_none(what: str, make: Callable[[], Any]) -> Any:
     """A report without its pictures is better than none: a damaged image costs its section and is named."""
     try:
@@ -179,62 +164,6 @@ def _or_none(what: str, make: Callable[[], Any]) -> Any:
     except (ValueError, OSError) as error:
         log.warning("the report has no %s: %s", what, error)
         return None
-
-
-def _colours(run: RunRecord) -> dict[str, str]:
-    """Folder -> colour; the same stage has the same colour in every chart."""
-    free = itertools.cycle(COLOURS)
-    return {stage.folder: _ROLES.get(stage.role) or stage.colour or next(free) for stage in run.stages}
-
-
-def _dashes(run: RunRecord) -> dict[str, str]:
-    """Folder -> how the stage's line is dashed; methods alone are told apart, the others have greys of their own."""
-    free = itertools.cycle(DASHES)
-    return {stage.folder: "" if stage.role in _ROLES else next(free) for stage in run.stages}
-
-
-def _charts(run: RunRecord) -> list[tuple[str, Markup]]:
-    """Title and drawing: a chart per loss with a line per stage, then the mIoU while training."""
-    colours, dashes = _colours(run), _dashes(run)
-    trained = run.events_of(Train)
-    found = {key.removeprefix("loss/") for event in trained for key in event.figures if key.startswith("loss/")}
-    names = [name for name in _LOSSES if name in found] + sorted(found - set(_LOSSES))
-    charts = []
-    for name in names:
-        points = {
-            s.folder: [(e.step, e.figures.get(f"loss/{name}")) for e in trained if e.stage == s.folder]
-            for s in run.stages
-        }
-        charts.append(
-            (_loss_title(name), [_series(s, colours, points[s.folder], dashes[s.folder]) for s in run.stages])
-        )
-    for kind in run.statistics():
-        scores = [e for e in run.events_of(Eval) if e.bn_statistics == kind]
-        points = {s.folder: [(e.step, _percent(e.miou)) for e in scores if e.stage == s.folder] for s in run.stages}
-        repeated = [s for s in run.stages if len({step for step, _ in points[s.folder]}) > 1]
-        title = f"mIoU while training, %, {tables.STATISTICS_TITLES[kind]}"
-        charts.append((title, [_series(s, colours, points[s.folder], dashes[s.folder]) for s in repeated]))
-    return [(title, Markup(drawing)) for title, series in charts if (drawing := line_chart(series))]
-
-
-def _loss_title(name: str) -> str:
-    """A loss of the auxiliary head is called like the main one's; a method of the user's own by its own name."""
-    main = name.replace("aux", "main")
-    if main in _LOSSES:
-        return _LOSSES[main] + (", aux head" if name != main else "")
-    return name.replace("_", " ")
-
-
-def _series(
-    stage: StageRecord, colours: dict[str, str], points: Sequence[tuple[int, float | None]], dash: str
-) -> Series:
-    """A stage's line; a value that was not finite is left out."""
-    known = [(step, value) for step, value in points if value is not None]
-    return Series(stage.title, colours[stage.folder], [x for x, _ in known], [y for _, y in known], dash)
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
 
 
 def _facts(run: RunRecord) -> list[tuple[str, str]]:

@@ -66,6 +66,9 @@ class Scores(TypedDict):
     bn_statistics: NotRequired[str]
     step: NotRequired[int]
     weights_sha256: NotRequired[str]
+    worst: NotRequired[list[tuple[str, float]]]
+    """Images with the largest share of wrong pixels, and that share; ``best``: with the smallest."""
+    best: NotRequired[list[tuple[str, float]]]
 
 
 class ClassRow(TypedDict):

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from esl_dist.reporting.chart import COLOURS
+from esl_dist.reporting.colours import COLOURS
 from esl_dist.reporting.report import environment
 from esl_dist.reporting.study_page import spread_text
 from esl_dist.runs import StudyFolder

@@ -97,6 +97,18 @@ def test_shards_of_an_odd_count_add_up(world: int, monkeypatch: pytest.MonkeyPat
     assert np.array_equal(summed, alone)
 
 
+def test_the_worst_and_the_best_images_are_named() -> None:
+    found = _evaluate(Generated())
+    assert sum(image.right for image in found.by_image) == np.trace(found.confusion)
+    assert sum(image.judged for image in found.by_image) == found.confusion.sum()
+    wrong = [image.wrong for image in found.by_image]
+    assert len(wrong) == 7 and wrong == sorted(wrong, reverse=True)
+    said = found.to_json()
+    assert said["worst"] == [[image.name, image.wrong] for image in found.by_image[:3]]
+    assert said["best"] == [[image.name, image.wrong] for image in found.by_image[:-4:-1]]
+    assert "worst" in _evaluate(Generated(2)).to_json() and not _evaluate(Generated(1)).to_json()["worst"]
+
+
 def score_on_rank(broken: int) -> dict[str, object]:
     """What a rank of the test below returns."""
     try:

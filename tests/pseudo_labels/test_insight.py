@@ -104,6 +104,8 @@ def test_reliability_counts_the_right_pixels_of_each_interval(extraction: tuple[
     assert round(total) == (judged & (label == known)).sum()
     inside = judged & (entropy >= 0.5) & (entropy < 0.75)  # these edges are edges of bins
     assert sum(found["pixels"][10:15]) == inside.sum()
+    summed = sum(n * mean for n, mean in zip(found["pixels"], found["mean"], strict=True) if n)
+    assert np.isclose(summed, entropy[judged].sum(dtype=np.float64), rtol=0.003)
 
 
 def test_without_ground_truth_there_is_coverage_and_nothing_else(tmp_path: Path) -> None:

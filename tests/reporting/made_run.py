@@ -220,6 +220,18 @@ def _labels(folder: Path, config: Config, stream: np.random.RandomState) -> None
         ]
         content = {"rule": rule, "nu": 0.1, "mu": 0.9, "classes": entries, "checkpoint": CHECKPOINT}
         (folder / rule / "thresholds.json").write_text(json.dumps(content))
+    (folder / "of-align").mkdir()
+    (folder / "of-align" / "selection.json").write_text(json.dumps(_selection(config.data.target.labelled)))
+
+
+def _selection(labelled: bool) -> dict[str, object]:
+    """The record of an extraction whose probabilities are 10 points too sure in their only two intervals."""
+    pixels, right, mean = [0] * 20, [None] * 20, [None] * 20
+    pixels[12], right[12], mean[12] = 3000, 0.525, 0.625  # type: ignore[call-overload]
+    pixels[19], right[19], mean[19] = 1000, 0.875, 0.975  # type: ignore[call-overload]
+    bins = {"edges": [i / 20 for i in range(21)], "pixels": pixels, "right": right, "mean": mean}
+    about = {"images": 6, "pixels": 4000, "checkpoint": CHECKPOINT, "ground_truth": labelled, "sets": []}
+    return {**about, "agreement": None, "curves": {}, "reliability": {"probability": bins} if labelled else None}
 
 
 def _field(stream: np.random.RandomState, width: int, height: int) -> np.ndarray:

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from esl_dist.data import open_dataset
-from esl_dist.reporting import chart, pictures
+from esl_dist.reporting import chart, colours, pictures
 from esl_dist.reporting.exports import export
-from esl_dist.reporting.matrix import drawn
+from esl_dist.reporting.matrix import drawn, percentages
 from esl_dist.reporting.record import read_run
 from esl_dist.reporting.report import write_report
 from esl_dist.runs import RunFolder
@@ -24,9 +24,12 @@ def decoded(uri: str) -> bytes:
 
 
 def test_a_confusion_matrix_tells_shares_of_rows() -> None:
-    drawing = drawn([[3, 1], [0, 0]], ["road", "<car>"])
+    names = ["road", "<car>"]
+    shares = percentages([[3, 1], [0, 0]], names)
+    assert shares is not None
+    drawing = drawn(shares, names)
     assert "road seen as &lt;car&gt;: 25.0 %" in drawing and drawing.count("<rect") == 4 and ">75</text>" in drawing
-    assert drawn([], ["road"]) == "" and drawn([[0]], ["road"]) == ""
+    assert percentages([], ["road"]) is None and percentages([[0]], ["road"]) is None
 
 
 def test_tables_are_saved_with_their_numbers() -> None:
@@ -42,7 +45,7 @@ def test_errors_are_red_and_the_rest_is_clear() -> None:
 
 
 def test_lines_are_told_apart_without_colour() -> None:
-    assert len(set(chart.DASHES)) == len(chart.COLOURS) == len(chart.DASHES)
+    assert len(set(colours.DASHES)) == len(colours.COLOURS) == len(colours.DASHES)
     made = chart.line_chart([chart.Series("a", "var(--ink)", [0, 1], [0, 1], "7 3")])
     assert 'stroke-dasharray="7 3"' in made and "stroke: var(--ink)" in made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,26 @@ def test_wrong_labels_by_hand(tmp_path: Path) -> None:
     assert esl.wrong() == 2 / 6
     assert found.sets["ssl"].wrong(0) is None and found.sets["ssl"].wrong(1) == 1
     assert found.images == 2 and found.overlap is not None and found.overlap.pixels("second") == 5
+
+
+def test_smoothed_lines_keep_ends_and_means() -> None:
+    values = [float(i % 2) for i in range(33)]
+    svg = line_chart([Series("a", "red", list(range(33)), values)], smooth=True)
+    faint, smooth = (
+        [float(pair.split(",")[1]) for pair in found.split()] for found in re.findall('points="([^"]*)"', svg)
+    )
+    assert svg.index('class="faint"') < svg.index("<title>") and len(set(faint)) == 2
+    assert (faint[0], faint[-1]) == (smooth[0], smooth[-1])
+    assert max(smooth[2:-2]) - min(smooth[2:-2]) < 0.3 * (max(faint) - min(faint))
+    assert line_chart([Series("a", "red", [0, 1, 2], [1, 2, 3])], smooth=True).count("<polyline") == 1
+
+
+def test_names_at_the_ends_of_lines_do_not_overlap_and_leave_the_order() -> None:
+    count = 10
+    svg = line_chart([Series(f"line {i}", "red", [0, 1], [0, 1 + i / 1000]) for i in range(count)], names=True)
+    found = re.findall(r'class="end" x="[^"]*" y="([^"]*)">line (\d)<', svg)
+    heights = [float(y) for y, _ in found]
+    assert len(found) == count and all(b - a > 11 for a, b in pairwise(heights))
+    assert [number for _, number in found] == [str(i) for i in reversed(range(count))] and min(heights) > 0
+    many = [Series(f"line {i}", "red", [0, 1], [0, 1]) for i in range(30)]
+    assert 'class="end"' not in line_chart(many, names=True)

@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from esl_dist.entries.report import main
+from esl_dist.reporting.record import read_run
+from esl_dist.reporting.reliability import Interval, intervals, reliabilities
 from esl_dist.reporting.report import terminal_table, write_report
 from esl_dist.runs import RunFolder
 from esl_dist.runs.content import LabelsMade
@@ -170,7 +172,27 @@ def test_curves_of_every_loss(run: Path) -> None:
     assert html.count('<svg class="chart"') == 10
     start = html.index('<svg class="chart"')
     first = html[start : html.index("</svg>", start)]
-    assert first.count("<polyline") == 7  # source cross-entropy: a line per stage
+    assert first.count("<polyline") == 14 and first.count('class="faint"') == 7  # a line per stage, and its points
+    assert re.findall(r'class="end"[^>]*>([^<]*)', first) and set(
+        re.findall(r'class="end"[^>]*>([^<]*)', first)
+    ) == set(TITLES)
+
+
+def test_every_table_can_be_saved(run: Path) -> None:
+    html = write_report(run).read_text()
+    saved = set(re.findall(r'download="([^"]*)\.csv"', html))
+    assert saved == {"summary", "iou-running", "iou-target", "pseudo-labels", "overlap", "time", "reliability-advent"}
+    assert saved == set(re.findall(r'download="([^"]*)\.tex"', html))
+    assert len(saved) == html.count("<table") + html.count('<svg class="reliability"')
+
+
+def test_how_far_probabilities_are_off(run: Path) -> None:
+    page = _read(write_report(run))
+    assert "ECE 10.0 %: 10.0 points too sure on the whole" in page.text
+    (found,) = reliabilities(read_run(run))
+    assert found.title == "ADVENT" and [round(i.share, 3) for i in found.intervals] == [0.75, 0.25]
+    older = intervals({"edges": [0, 0.5, 1], "pixels": [0, 2], "right": [None, 0.5]})
+    assert older == (Interval(0.5, 1, 1.0, 0.75, 0.5),)
 
 
 def test_text_from_files_is_escaped(run: Path) -> None:

@@ -1,0 +1,10 @@
+"""Colours and dashes of lines, chosen so that everybody can tell them apart."""
+
+from __future__ import annotations
+
+COLOURS = ("#249cd8", "#e47800", "#b42490", "#849c60", "#6c54d8", "#c02418", "#905460")
+"""Found by search: at least 25 apart in CIE Lab for normal sight, protanopia, deuteranopia and tritanopia (Machado,
+Oliveira and Fernandes 2009), with a contrast of 3 on the light page and on the dark one. A test computes it again.
+"""
+DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2")
+"""Of the same lines, for print in black."""
