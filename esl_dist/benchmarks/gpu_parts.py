@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 GPU_TESTS = (
     "tests/kernels",
     "tests/engine/test_capture.py",
+    "tests/methods/test_overlap.py",
     "tests/pseudo_labels/test_scores.py",
     "tests/data/test_ahead.py",
 )

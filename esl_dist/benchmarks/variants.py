@@ -1,8 +1,8 @@
 """The step with its switches turned one by one: what each of capture, kernels, overlap and compilation is worth on this
 machine.
 
-One variant after the other in one process, the plain loop last, whose search for kernels takes longest; each within
-its share of a time limit, so that a table comes whatever is slow.
+One variant after the other in one process, those last whose first step takes longest (the plain loop's search, the
+compiler); each within its share of a time limit, so that a table comes whatever is slow.
 """
 
 from __future__ import annotations
@@ -39,17 +39,21 @@ class Variant:
     plain: bool = False
 
 
+ALL = ("run.kernels=[norm,heads,losses]",)
 VARIANTS = (
     Variant("eager", ("run.capture=off", "run.kernels=[]")),
     Variant("captured", ("run.kernels=[]",)),
     Variant("captured norm", ("run.kernels=[norm]",)),
     Variant("captured heads", ("run.kernels=[heads]",)),
     Variant("captured losses", ("run.kernels=[losses]",)),
-    Variant("captured all kernels", ("run.kernels=[norm,heads,losses]",)),
-    Variant("captured all kernels, joint D", ("run.kernels=[norm,heads,losses]", "run.join_discriminators=true")),
-    Variant("eager all kernels", ("run.capture=off", "run.kernels=[norm,heads,losses]")),
+    Variant("captured all kernels", ALL),
+    Variant("captured + overlap", (*ALL, "run.overlap=true")),
+    Variant("captured + joint D", (*ALL, "run.join_discriminators=true")),
+    Variant("captured + all of these", (*ALL, "run.overlap=true", "run.join_discriminators=true")),
+    Variant("eager all kernels", ("run.capture=off", *ALL)),
     Variant("plain fp32", precision="fp32", plain=True),
     Variant("plain tf32", precision="tf32", plain=True),
+    Variant("captured + compiled blocks", (*ALL, "run.compile_blocks=true")),
 )
 
 

@@ -49,6 +49,11 @@ class RunConfig:
     """Compile the networks with torch.compile: a slower first step, then fused kernels; needs a C++ compiler on a CPU,
     Triton on a GPU.
     """
+    compile_blocks: bool = False
+    """Compile the blocks that a network is built of, each kind once for all of its kind, in place of whole networks; in
+    a deterministic run with torch's deterministic choices. The kernel norm (``run.kernels``) has no part in a compiled
+    block. Not yet measured.
+    """
     capture: Literal["auto", "on", "off"] = "auto"
     """Training steps as CUDA graphs, where the device takes a step alone (``auto`` on one rank, ``on`` on several too),
     and forwards of extraction and evaluation.
@@ -57,6 +62,11 @@ class RunConfig:
     """Kernels of this package in place of chains of torch's, on CUDA: norm (batch norm, residual and ReLU), heads (the
     pyramid's sum of taps), losses (upsampling, softmax and cross-entropy). They need Triton and round differently.
     ``auto``: all of them in steps that are captured, where Triton is; they cost an eager step more than they save.
+    """
+    overlap: bool = False
+    """On one GPU, the source and the target pass of alignment and self-training on two streams; gradients and running
+    statistics in the order of the serial step, so with its bits. Worth something in captured steps alone, where the
+    host does not launch one after the other. Not yet measured.
     """
     join_discriminators: bool = False
     """On one rank, the discriminators of both heads in one pass, as groups of one convolution: the same sums in another
@@ -71,4 +81,9 @@ class RunConfig:
         for word in self.stages:
             parse(word)
         require(len(set(self.stages)) == len(self.stages), "run.stages", "names a stage twice")
+        require(
+            not (self.compile and self.compile_blocks),
+            "run.compile_blocks",
+            "run.compile compiles the whole networks already; set one of the two",
+        )
         require(set(self.adopted) <= set(self.stages), "run.adopted", "names a stage that run.stages has not")

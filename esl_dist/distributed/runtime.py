@@ -68,8 +68,8 @@ class Runtime:
         local_rank, local_world = listening.told("LOCAL_RANK", 0), listening.told("LOCAL_WORLD_SIZE", 1)
         world = listening.told("WORLD_SIZE", 1)
         device = _choose_device(config.device, local_rank, local_world)
-        if config.compile:
-            _check_compiler(device)
+        if config.compile or config.compile_blocks:
+            _check_compiler(device, "run.compile" if config.compile else "run.compile_blocks")
         precision = resolve(config.precision, device, "run.precision")
         threads = config.threads or max(1, len(os.sched_getaffinity(0)) // local_world)
         torch.set_num_threads(threads)
@@ -191,15 +191,14 @@ def _choose_device(asked: str, local_rank: int, local_world: int) -> torch.devic
     return torch.device("cuda", local_rank)
 
 
-def _check_compiler(device: torch.device) -> None:
+def _check_compiler(device: torch.device, option: str) -> None:
     """torch.compile generates C++ on a CPU and Triton on a GPU."""
     if device.type == "cuda":
         if importlib.util.find_spec("triton") is None:
-            raise ValueError("run.compile: needs the package triton on CUDA; install it, or set run.compile=false")
+            raise ValueError(f"{option}: needs the package triton on CUDA; install it, or set {option}=false")
     elif not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
         raise ValueError(
-            "run.compile: needs a C++ compiler on a CPU (g++ or clang++, or CXX=PATH); install one, or set"
-            " run.compile=false"
+            f"{option}: needs a C++ compiler on a CPU (g++ or clang++, or CXX=PATH); install one, or set {option}=false"
         )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from esl_dist.config.schema import Config, OptimConfig
@@ -19,6 +21,10 @@ from esl_dist.models.weights import load as load_weights
 
 BACKEND = "inductor"
 """What torch.compile hands its graphs to."""
+REPEATED = 3
+"""A module that a network has as often is a block, compiled once for all that are built alike."""
+MOST_BLOCKS = 128
+"""Kinds of block, by size of image and mode, that are compiled before torch would run one uncompiled."""
 
 
 def passes_of(kit: Kit) -> Passes:
@@ -82,7 +88,27 @@ def beside(networks: Iterable[str]) -> list[str]:
 
 def ready(network: nn.Module, kit: Kit) -> nn.Module:
     """On the device, compiled if asked for (in place and before DDP takes it, for fixed shapes), wrapped."""
+    run = kit.config.run
     kit.runtime.place(network)
-    if kit.config.run.compile:
+    if run.compile:
         network.compile(backend=BACKEND, dynamic=False)
+    elif run.compile_blocks:
+        limits: Any = torch._dynamo.config
+        limits.recompile_limit = max(limits.recompile_limit, MOST_BLOCKS)
+        options = {"deterministic": run.deterministic} if BACKEND == "inductor" else None
+        for block in blocks_of(network):
+            block.compile(backend=BACKEND, dynamic=False, options=options)
     return ddp.wrap(network, kit.runtime)
+
+
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """What a network is built of again and again: the outermost modules of this package that it has ``REPEATED`` times
+    or more.
+    """
+    kinds = Counter(type(module) for module in network.modules() if type(module).__module__.startswith("esl_dist."))
+    found: list[nn.Module] = []
+    waiting = [network]
+    while waiting:
+        for child in waiting.pop(0).children():
+            (found if kinds[type(child)] >= REPEATED else waiting).append(child)
+    return found

@@ -97,6 +97,11 @@ class Passes:
     def backward(self, loss: Tensor) -> None:
         self.scale_loss(loss).backward()
 
+    @phase("backward")
+    def gradients(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor | None]:
+        """As ``backward``, but returned, with no ``.grad`` touched; None for what the loss does not reach."""
+        return torch.autograd.grad(self.scale_loss(loss), parameters, allow_unused=True)
+
     def labels(self, labels_u8: Tensor) -> Tensor:
         return labels_u8.to(self.runtime.device, non_blocking=True)
 

@@ -60,9 +60,13 @@ def _fused(norm: nn.Module, x: Tensor) -> bool:
 
 def _apply(norm: nn.Module, x: Tensor, shortcut: Tensor | None, relu: bool) -> tuple[Tensor, Tensor]:
     assert isinstance(norm, nn.BatchNorm2d)
+    for before in norm._forward_pre_hooks.values():  # as torch's call of the module would
+        before(norm, (x,))
     found: tuple[Tensor, Tensor] = _Normalise.apply(
         _last(x), None if shortcut is None else _last(shortcut), norm.weight, norm.bias, norm, relu
     )
+    for after in norm._forward_hooks.values():
+        after(norm, (x,), found[0])
     return found
 
 

@@ -13,6 +13,7 @@ from esl_dist.benchmarks.step import OwnStep, default_config, generated
 from esl_dist.config.schema import RunConfig
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.methods import networks as build
+from esl_dist.models import Discriminator, build_segmenter
 
 WORDS = [
     "model.deeplabv2.layers=[1,1,1,1]",
@@ -24,11 +25,11 @@ WORDS = [
 ]
 
 
-def steps(stage: str, number: int, compiled: bool) -> tuple[list[dict[str, float]], list[int]]:
+def steps(stage: str, number: int, compiled: bool, *words: str) -> tuple[list[dict[str, float]], list[int]]:
     """Losses of each step, and how many graphs dynamo has made after it."""
     torch._dynamo.reset()
     counters.clear()
-    config = default_config([*WORDS, f"run.compile={compiled}", "run.device=cpu"])
+    config = default_config([*WORDS, f"run.compile={compiled}", "run.device=cpu", *words])
     losses, graphs = [], []
     with Runtime.start(config.run, RECORDS) as runtime:
         own = OwnStep(stage, config, runtime, generated(config, 1, stage == "selftrain"))
@@ -47,10 +48,30 @@ def test_no_graph_break_and_no_recompilation(monkeypatch: pytest.MonkeyPatch) ->
     assert losses == steps("selftrain", 3, False)[0]
 
 
+def test_blocks_are_compiled_once_for_all_of_their_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "BACKEND", "aot_eager")
+    deeper = ("model.deeplabv2.layers=[3,1,1,4]",)
+    blocks, plain = (steps("align", 3, False, *deeper, f"run.compile_blocks={given}") for given in (True, False))
+    # Of nine bottlenecks six are built alike no other: the first of each layer, and the others of two; of two sizes.
+    assert blocks[1] == [2 * 6] * 3 and plain[1] == [0] * 3
+    for ours, theirs in zip(blocks[0], plain[0], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_what_a_block_is() -> None:
+    network = build_segmenter(default_config([*WORDS, "model.deeplabv2.layers=[2,1,1,1]"]).model, 19, 0)
+    assert [type(block).__name__ for block in build.blocks_of(network)] == ["Bottleneck"] * 5
+    assert not build.blocks_of(Discriminator(19, 4))
+    with pytest.raises(ValueError, match=r"run\.compile_blocks: run\.compile compiles"):
+        RunConfig(compile=True, compile_blocks=True)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="generates C++")
-def test_compiled_code_computes_the_same_step() -> None:
-    compiled, plain = (steps("align", 2, compiled)[0] for compiled in (True, False))
+@pytest.mark.parametrize("whole", [True, False])
+def test_compiled_code_computes_the_same_step(whole: bool) -> None:
+    compiled = steps("align", 2, whole, f"run.compile_blocks={not whole}")[0]
+    plain = steps("align", 2, False)[0]
     for ours, theirs in zip(compiled, plain, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from esl_dist.config.schema import Config
 from esl_dist.distributed import ddp
+from esl_dist.distributed.lanes import CudaStreams, Lanes
 from esl_dist.labels import protocol
 from esl_dist.methods import identity
 from esl_dist.methods.adaptation.modes import Modes
@@ -41,7 +42,30 @@ def adaptation_step(stage: Stage, kit: Kit, self_training: SelfTraining | None =
         config.align.source_aux,
         self_training,
         modes,
+        _lanes(kit, modes),
     )
+
+
+def _lanes(kit: Kit, modes: Modes | None) -> Lanes | None:
+    """Two streams for the passes, if they are asked for and nothing stands against it."""
+    run, runtime = kit.config.run, kit.runtime
+    if not run.overlap:
+        return None
+    why = (
+        "there is no GPU"
+        if runtime.device.type != "cuda"
+        else "DDP adds the gradients of several ranks while the last pass makes them"
+        if runtime.world > 1
+        else "DRSL's target pass needs pixels of the source pass"
+        if modes
+        else "a compiled network cannot wait within itself"
+        if run.compile or run.compile_blocks
+        else ""
+    )
+    if why:
+        log.info("run.overlap: source and target passes go one after the other: %s", why)
+        return None
+    return Lanes(CudaStreams(runtime.device))
 
 
 def _joint(kit: Kit) -> bool:

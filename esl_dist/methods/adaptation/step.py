@@ -25,11 +25,13 @@ from torch import Tensor, nn
 
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
+from esl_dist.distributed.lanes import Lanes, add_gradients
 from esl_dist.engine.step import Losses, Pair
 from esl_dist.methods.adaptation.modes import Drawn, Modes
 from esl_dist.methods.adaptation.objectives import Objective
 from esl_dist.methods.draws import Draws, on_the_host, step_of
 from esl_dist.methods.passes import Passes, Prediction, add_losses, heads_of, labelled_loss
+from esl_dist.models import Segmenter
 from esl_dist.monitor.profile import phase
 
 
@@ -52,6 +54,8 @@ class Adaptation:
     source_aux: float
     self_training: SelfTraining | None = None
     modes: Modes | None = None
+    lanes: Lanes | None = None
+    """The source and the target pass at a time, of one rank and without ``modes``; None: one after the other."""
     needs_target: bool = True
     _number: int = 0
     """Of the step under way."""
@@ -99,7 +103,13 @@ class Adaptation:
         uses_modes = self.modes is not None and self.modes.on_target
         learns_target = self.objective is not None or self.self_training is not None or uses_modes
 
-        with ddp.sync_if(self.segmenter, last and not learns_target), self._sync_modes_if(last, on_target=False):
+        learning = self.lanes if learns_target else None
+        norms = _norms_of(self.segmenter) if learning else []
+        with (
+            learning.first(norms) if learning else contextlib.nullcontext(),
+            ddp.sync_if(self.segmenter, last and not learns_target),
+            self._sync_modes_if(last, on_target=False),
+        ):
             draws = Draws("source", self._number, pair.source.positions)
             source = self.passes.forward(self.segmenter, pair.source.images, self.modes is not None, draws)
             loss, losses = labelled_loss(
@@ -118,9 +128,16 @@ class Adaptation:
                 self.passes.forward(ddp.inner(self.segmenter), pair.target.images, draws=draws)
             return losses
 
-        with ddp.sync_if(self.segmenter, last), self._sync_modes_if(last, on_target=True):
-            target, loss, parts = self._target_pass(pair.target, valid_t, drawn if uses_modes else None, share)
-            self.passes.backward(loss)
+        if learning:
+            parameters = [p for p in self.segmenter.parameters() if p.requires_grad]
+            with learning.second(norms):
+                target, loss, parts = self._target_pass(pair.target, valid_t, None, share)
+                gradients = self.passes.gradients(loss, parameters)
+            add_gradients(parameters, gradients)
+        else:
+            with ddp.sync_if(self.segmenter, last), self._sync_modes_if(last, on_target=True):
+                target, loss, parts = self._target_pass(pair.target, valid_t, drawn if uses_modes else None, share)
+                self.passes.backward(loss)
         target = target.detached()
         losses.update(parts)
 
@@ -164,6 +181,12 @@ class Adaptation:
             if self.modes
             else contextlib.nullcontext()
         )
+
+
+def _norms_of(network: nn.Module) -> Sequence[nn.Module]:
+    segmenter = ddp.inner(network)
+    assert isinstance(segmenter, Segmenter)
+    return segmenter.norms()
 
 
 def _scaled(losses: Losses, share: float) -> Losses:
