@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import StopFlag
 from esl_dist.errors import RunFailure
-from esl_dist.methods import Stage, longer, plan
+from esl_dist.methods import plan
 from esl_dist.methods.node import Node, Work
 from esl_dist.runs import RunFolder
 from esl_dist.synthetic.streets import ensure_pair
@@ -33,9 +32,8 @@ def run(work: Work) -> None:
     """Every node of ``run.stages``; a second call with the same options does nothing but say so."""
     nodes = plan(work.config)
     for node in nodes:
-        if isinstance(node, Stage) and not _is_adopted(node, work) and node.is_raised(work):
-            agree(functools.partial(node.check, work))
-            agree(functools.partial(longer.require_alone, node, nodes, work))
+        if not _is_adopted(node, work):
+            node.check_others(nodes, work)
     for node in nodes:
         _bring_about(node, work)
 
@@ -46,8 +44,7 @@ def _bring_about(node: Node, work: Work) -> None:
         agree(lambda: node.check(work))
     if node.is_done(work):
         log.info("%s: already done, skipped", node.name)
-        if isinstance(node, Stage):
-            work.tracker.found(node.name)
+        node.found(work)
     elif adopted:
         raise RunFailure(
             f"{work.run.path}: run.adopted says that {node.name} is finished, but it is missing or damaged; delete it"

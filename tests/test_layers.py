@@ -41,12 +41,13 @@ LAYERS: tuple[dict[str, tuple[str, ...]], ...] = (
     {room: (room,) for room in ("data", "models", "losses", "distributed", "monitor", "tracking")},
     {room: (room,) for room in ("synthetic", "stages", "pseudo_labels", "metrics", "engine")},
     {"methods": ("methods", "labelling")},
-    {"pipeline": ("pipeline", "alike")} | {room: (room,) for room in ("preparation", "reporting", "diagnostics")},
+    {"pipeline": ("pipeline", "alike")}
+    | {room: (room,) for room in ("preparation", "evaluation", "reporting", "diagnostics")},
     # Many runs, started, read and drawn as each run's report is; and what times the step that the loop takes.
     {"studies": ("studies",), "benchmarks": ("benchmarks",), "prediction": ("prediction",)},
     {"entries": ("entries", "__main__", "data.__main__", *COMMANDS)},
 )
-MAX_LINES, MEDIAN_LINES, ENTRY_LINES = 400, 150, 110
+MAX_LINES, MEDIAN_LINES, ENTRY_LINES = 400, 150, 80
 
 
 def module_name(path: Path, package: Path = PACKAGE) -> str:

@@ -50,7 +50,7 @@ def run(
         publish(wanted, images, [entry])
         seconds = time.perf_counter() - began
         os.sync()  # what is not on the disk yet cannot leave the page cache
-        ways = {"png": open_dataset(domain, folder, data.protocol), "prepared": open_at_size(domain, data)}
+        ways = {"png": open_dataset(domain, folder, data.classes), "prepared": open_at_size(domain, data)}
         assert isinstance(ways["prepared"], PreparedDataset)
         assert_same(ways["png"], ways["prepared"], size)
         rates: dict[str, list[tuple[float, float]]] = {

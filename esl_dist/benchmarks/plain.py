@@ -49,7 +49,7 @@ class PlainStep:
         self.config, self.runtime, self.objective = config, runtime, objective
         self.learns_labels, self.adapts = bool(plan.labels), plan.role != "baseline"
         self.schedule = Poly.of(config.optim, plan.steps)
-        self.num_classes = protocol(config.data.protocol).num_classes
+        self.num_classes = protocol(config.data.classes).num_classes
         segmenter = build_segmenter(config.model, self.num_classes, config.run.seed, config.data).plainly().train()
         self.normalisation = segmenter.normalisation
         self.segmenter = self._place(segmenter)

@@ -1,7 +1,7 @@
 """The package's own training step beside the plain loop of ``plain.py``, alternating in one process: time, phases,
 FLOPs, memory.
 
-Images and labels are generated and lie in memory (on a GPU they are uploaded as in training), so that the step is
+Images and labels are generated and lie in memory (on a GPU they are prefetched as in training), so that the step is
 measured and not the disk: ``--what data`` measures that.
 """
 
@@ -26,7 +26,7 @@ from esl_dist.benchmarks.plain import PlainStep
 from esl_dist.config.load import load_config
 from esl_dist.config.schema import Config, DomainConfig
 from esl_dist.data.loader import Batch
-from esl_dist.data.upload import uploaded
+from esl_dist.data.prefetch import prefetched
 from esl_dist.distributed import ddp
 from esl_dist.distributed.arithmetic import set_arithmetic
 from esl_dist.distributed.capture import obstacle, own_stream
@@ -37,8 +37,11 @@ from esl_dist.engine.update import Updater
 from esl_dist.labels import protocol
 from esl_dist.methods import Stage, stages
 from esl_dist.methods.kit import Kit
+from esl_dist.monitor.profile import phase, seconds_by_phase
 
 STAGES = ("source", "align", "selftrain")
+PHASES = {"forward": "F forward", "backward": "F backward", "discriminator": "D", "all-reduce": "agreement"}
+"""Phases of a step that have another name in the table."""
 DIFFERENT = 4
 """Generated pairs, used in turn."""
 
@@ -61,7 +64,7 @@ def stage_plan(stage: str, config: Config) -> Stage:
 def generated(config: Config, batch: int, target_labels: bool, seed: int = 0) -> list[Pair]:
     """Noise and blocks of labels; a twentieth of the pixels is ignored, as many in every map."""
     stream = torch.Generator().manual_seed(seed)
-    classes = protocol(config.data.protocol).num_classes
+    classes = protocol(config.data.classes).num_classes
 
     def one(domain: DomainConfig, labelled: bool) -> Batch:
         width, height = domain.size
@@ -87,9 +90,10 @@ class OwnStep:
         cuda = runtime.device.type == "cuda"
         chosen = kernels.of_steps(config.run.kernels, captured=not why) if cuda else frozenset()
         self.updater = Updater(self.stage, recipe, config.guard, scaler, "" if why else stage, chosen)
-        self.source = uploaded(cycle(pair.source for pair in pairs), runtime.device)
-        self.target = uploaded(cycle(pair.target for pair in pairs if pair.target), runtime.device)
+        self.source = prefetched(cycle(pair.source for pair in pairs), runtime.device)
+        self.target = prefetched(cycle(pair.target for pair in pairs if pair.target), runtime.device)
 
+    @phase("data")
     def pair(self) -> Pair:
         return Pair(next(self.source), next(self.target) if self.stage.needs_target else None)
 
@@ -104,46 +108,13 @@ class OwnStep:
         }
 
     @contextlib.contextmanager
-    def stopwatch(self, clock: Callable[[], float]) -> Iterator[dict[str, float]]:
-        """Inside, the seconds of a step by phase; the backward of a discriminator counts as the discriminator's."""
-        times: dict[str, float] = {}
-        inside: list[str] = []
-
-        def timed(holder: object, method: str, name: str) -> None:
-            function = getattr(holder, method)  # shadowed on the instance until the end
-
-            def wrapper(*arguments: Any, **named: Any) -> Any:
-                began, nested = clock(), bool(inside)
-                inside.append(name)
-                try:
-                    return function(*arguments, **named)
-                finally:
-                    inside.pop()
-                    if not nested:
-                        times[name] = times.get(name, 0.0) + clock() - began
-
-            setattr(holder, method, wrapper)
-
-        passes = getattr(self.stage, "passes")  # noqa: B009 - every step of this room has them
-        watched: list[tuple[object, str, str]] = [
-            (self, "pair", "data"),
-            (passes, "forward", "F forward"),
-            (passes, "backward", "F backward"),
-        ]
-        objective = getattr(self.stage, "objective", None)
-        watched += [(objective, "discriminator_pass", "D")] if objective else []
-        watched += [(self.updater.scaler, "step", "optimiser"), (self.updater, "_agree", "agreement")]
-        device_step = self.updater.device_step
-        watched += [(device_step, "_update", "optimiser"), (device_step, "_agree", "agreement")]
-        captured, self.updater.device_step.captured = self.updater.device_step.captured, None  # a graph has no phases
-        for holder, method, name in watched:
-            timed(holder, method, name)
+    def uncaptured(self) -> Iterator[None]:
+        """Inside, the step is taken kernel by kernel: a graph has no phases."""
+        captured, self.updater.device_step.captured = self.updater.device_step.captured, None
         try:
-            yield times
+            yield
         finally:
             self.updater.device_step.captured = captured
-            for holder, method, _ in watched:
-                delattr(holder, method)
 
     def step_alone(self, index: int) -> Losses:
         """A step whose gradients stay on their rank: what it is faster than ``step``, the all-reduce keeps from
@@ -243,12 +214,12 @@ def phases(own: OwnStep, first: int, steps: int, device: torch.device) -> dict[s
         ceilings.wait(device)
         return time.perf_counter()
 
-    with own.stopwatch(clock) as times:
+    with own.uncaptured(), seconds_by_phase(clock) as times:
         began = clock()
         for index in range(first, first + steps):
             own.step(index)
         total = clock() - began
-    found = {name: 1e3 * value / steps for name, value in times.items()}
+    found = {PHASES.get(name, name): 1e3 * value / steps for name, value in times.items()}
     return {**found, "losses, rest": 1e3 * total / steps - sum(found.values())}
 
 

@@ -134,8 +134,3 @@ class DataConfig:
         require(
             not both, "data.deviation", "says what data.scale says, channel by channel; unset that with data.scale="
         )
-
-    @property
-    def protocol(self) -> str:
-        """The former name of ``classes``."""
-        return self.classes

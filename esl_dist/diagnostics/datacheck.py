@@ -59,7 +59,7 @@ def check(config: Config, seconds: float = 12.0) -> list[Check]:
     data, found = config.data, list[Check]()
     for name, domain, split in sets_of(config):
         try:
-            opened = open_dataset(domain, data.root, data.protocol, split=split)
+            opened = open_dataset(domain, data.root, data.classes, split=split)
         except ValueError as error:
             if data.streets.make:
                 found.append(
@@ -84,7 +84,7 @@ def check(config: Config, seconds: float = 12.0) -> list[Check]:
         found += check_set(
             name,
             opened,
-            protocol(data.protocol),
+            protocol(data.classes),
             data.bad_samples,
             RunFolder(run_dir(config)).data_check(name),
             seconds,

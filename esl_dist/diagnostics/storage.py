@@ -159,4 +159,4 @@ def _checkpoint_bytes(config: Config) -> int:
 
 
 def _meta_network(config: Config) -> Segmenter:
-    return sketch_segmenter(config.model, protocol(config.data.protocol).num_classes)
+    return sketch_segmenter(config.model, protocol(config.data.classes).num_classes)

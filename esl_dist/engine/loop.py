@@ -73,7 +73,7 @@ class Loop:
         profiler = StepProfiler(self.config.profile, RunFolder(self.folder.parent).trace(self.name, self.runtime.rank))
         streams = self.open_streams(start)
         bad = {domain: BadSamples(domain, self.config.data.bad_samples) for domain in ("source", "target")}
-        first = FirstSteps(self.name, protocol(self.config.data.protocol).num_classes, start, self.steps)
+        first = FirstSteps(self.name, protocol(self.config.data.classes).num_classes, start, self.steps)
         garbage = Garbage()
         try:
             for step in range(start, self.steps):

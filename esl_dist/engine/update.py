@@ -40,8 +40,8 @@ FUSED = torch.optim.SGD | torch.optim.Adam | torch.optim.AdamW
 
 
 @dataclass
-class Verdict:
-    """The ranks' agreement on step ``index``, on its way to the host."""
+class PendingResult:
+    """What the ranks agreed on in step ``index``, on its way to the host."""
 
     index: int
     losses: Losses
@@ -70,9 +70,9 @@ class Updater:
     """Applies a stage's gradients. State: the optimisers, the fp16 scaler, the count of refused steps and the networks
     with their average.
 
-    On a GPU the host does not wait for the verdict on a step: the device takes the whole step by itself
+    On a GPU the host does not wait for the result of a step: the device takes the whole step by itself
     (``engine.device_step``), and leaves weights and state as they were if any rank's gradients are not finite. The host
-    reads the verdict in the step after; where it ends the training, no step after it is taken either, so an error comes
+    reads the result in the step after; where it ends the training, no step after it is taken either, so an error comes
     up to one step late and finds the state of its step. Optimisers that are not torch's fused ones, and fp16, wait.
     """
 
@@ -88,14 +88,14 @@ class Updater:
     ema: Ema | None = field(init=False)
     skipped_in_a_row: int = 0
     deferred: bool = field(init=False)
-    """Whether verdicts are read in the step after."""
+    """Whether results are read in the step after."""
 
     def __post_init__(self) -> None:
         trained = {name: ddp.inner(network) for name, network in self.train_step.networks.items()}
         self.optimizers = self.recipe.build(trained)
         average = self.recipe.average
         self.ema = Ema(trained[average.of], average.decay) if average else None
-        self._pending: Verdict | None = None
+        self._pending: PendingResult | None = None
         self._device = next(parameter.device for network in trained.values() for parameter in network.parameters())
         fused = all(isinstance(o, FUSED) and o.defaults["fused"] for o in self.optimizers.values())
         self.parts = Parts(self.train_step, self.optimizers, self.recipe.clip, self.ema)
@@ -128,25 +128,25 @@ class Updater:
         """
         set_rate(self.optimizers, self.recipe.schedule(index))
         bad = sum(len(batch.bad) for pair in micro for batch in pair if batch is not None)
-        # A fused SGD makes its first momentum without looking at the verdict, so there has to be one already.
+        # A fused SGD makes its first momentum without looking at the result, so there has to be one already.
         if self.deferred and all(optimizer.state for optimizer in self.optimizers.values()):
             flags, losses = self.device_step(micro, stop, bad, self.ema.share(index) if self.ema else 0.0)
             before = self.settle()
-            self._pending = Verdict(index, losses, flags)
+            self._pending = PendingResult(index, losses, flags)
             return losses, before
         self.parts.zero()
         losses = self.train_step.step(micro)
         for optimizer in self.optimizers.values():
             self.scaler.unscale_(optimizer)
         before = self.settle()
-        self._pending = Verdict(index, losses, self._agree(stop, bad))
+        self._pending = PendingResult(index, losses, self._agree(stop, bad))
         status = self.settle()
         if status.taken:
             self._update(index)
         return losses, before.also(status)
 
     def settle(self) -> Status:
-        """Reads the verdict that is on its way, if there is one; all ranks must ask. Raises as ``step`` does."""
+        """Reads the result that is pending, if there is one; all ranks must ask. Raises as ``step`` does."""
         pending, self._pending = self._pending, None
         if pending is None:
             return NOTHING
@@ -168,7 +168,7 @@ class Updater:
 
     @phase("all-reduce")
     def _agree(self, stop: bool, bad: int) -> Tensor:
-        """One small all-reduce, so that no rank steps, stops or gives up alone; a ``Verdict``'s flags, on
+        """One small all-reduce, so that no rank steps, stops or gives up alone; a ``PendingResult``'s flags, on
         the device.
         """
         own = torch.tensor([0, stop, bad], dtype=torch.int64)

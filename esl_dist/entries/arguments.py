@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from esl_dist.config.describe import sections
 from esl_dist.entries.failures import one_line
@@ -29,3 +29,9 @@ def _options_help(schema: type) -> str:
             lines.append(f"  {option.key}={option.shown_default}    {option.kind}")
             lines += [f"      {line}" for line in option.text.splitlines()]
     return "\n".join(lines) + "\n"
+
+
+def at_least(low: float, name: str, value: Any) -> None:
+    """An entry's own number: ``ValueError`` with one line that names it where it is smaller, NaN or infinite."""
+    if value is not None and not low <= value < float("inf"):
+        raise ValueError(f"{name}: must be {low:g} or more, not {value}")

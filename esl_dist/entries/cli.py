@@ -6,13 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-import esl_dist
+from esl_dist import __version__
 from esl_dist.config.load import dump, load_config
 from esl_dist.config.schema import Config
 from esl_dist.entries import COMMANDS
-from esl_dist.entries.arguments import Parser
+from esl_dist.entries.arguments import Parser, at_least
 from esl_dist.entries.ending import run
 from esl_dist.prediction.checkpoints import NETWORK, find_checkpoint, own_config
 
@@ -25,7 +24,7 @@ def parser(name: str, description: str, schema: type | None = Config) -> Parser:
     """
     made = Parser(prog=f"esl_dist {name}", description=description, allow_abbrev=False)
     made.schema = schema
-    made.add_argument("--version", action="version", version=f"esl_dist {esl_dist.__version__}")
+    made.add_argument("--version", action="version", version=f"esl_dist {__version__}")
     if name in COMMANDS and COMMANDS[name].ranks:
         made.add_argument("--nproc", metavar="N", help="start N ranks of this machine (gpu: one per GPU)")
     if schema is not None:
@@ -73,9 +72,3 @@ def note(text: str) -> None:
     """A line for the user, once for all ranks."""
     if os.environ.get("RANK", "0") == "0":
         print(f"esl_dist: note: {text}", file=sys.stderr, flush=True)
-
-
-def at_least(low: float, name: str, value: Any) -> None:
-    """An entry's own number: ``ValueError`` with one line that names it where it is smaller, NaN or infinite."""
-    if value is not None and not low <= value < float("inf"):
-        raise ValueError(f"{name}: must be {low:g} or more, not {value}")

@@ -6,47 +6,8 @@ import contextlib
 import io
 import os
 import sys
-from typing import TextIO
 
-
-class Lenient(io.TextIOBase):
-    """A stream whose failures to write are remembered and otherwise ignored."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-        self.failure = ""
-
-    def write(self, text: str) -> int:
-        self._try(lambda: self.stream.write(text))
-        return len(text)
-
-    def flush(self) -> None:
-        self._try(self.stream.flush)
-
-    def isatty(self) -> bool:
-        return self.stream.isatty()
-
-    def fileno(self) -> int:
-        return self.stream.fileno()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self.stream.encoding
-
-    @property
-    def buffer(self) -> io.BufferedIOBase:
-        return self.stream.buffer  # type: ignore[return-value]
-
-    def writable(self) -> bool:
-        return True
-
-    def _try(self, action: object) -> None:
-        try:
-            action()  # type: ignore[operator]
-        except UnicodeEncodeError:
-            raise
-        except (OSError, ValueError) as error:
-            self.failure = self.failure or str(getattr(error, "strerror", None) or error)
+from esl_dist.entries.lenient import Lenient
 
 
 def mend() -> None:

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     die_with_parent()
     with Runtime.start(config.run, RunFolder(arguments.out.parent).flight_recorder) as runtime, StopFlag() as stop:
         setup_logging(runtime.is_main, None)
-        dataset = agree(lambda: open_dataset(domain, config.data.root, config.data.protocol))
+        dataset = agree(lambda: open_dataset(domain, config.data.root, config.data.classes))
         translator = agree(lambda: Translator(arguments.checkpoint, look, config.translate, runtime))
         rewrite(
             dataset,

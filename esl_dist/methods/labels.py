@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from esl_dist.pseudo_labels.sets.agreement import agreement
 from esl_dist.pseudo_labels.sets.label_sets import LabelSet
 from esl_dist.runs import CheckpointFolder, RunFolder, events
 from esl_dist.runs.content import LabelsMade, MadeSet
-from esl_dist.runs.folders import TeacherFolder
+from esl_dist.runs.folders import LabelSetFolder, TeacherFolder
 
 log = logging.getLogger(__name__)
 
@@ -69,21 +69,24 @@ class Labels:
         if made is not None:
             identity.refuse(self._folder(work).path, identity.difference(made.identity, self._identity(work)))
 
+    def check_others(self, nodes: Sequence[Node], work: Work) -> None:
+        """Whoever learned from the sets says so in his own identity."""
+
     def is_done(self, work: Work) -> bool:
-        """Whether every set was made by this very teacher and has a label of every image."""
+        """Whether every set was made by this very teacher and has a label of every image that could be read."""
 
         def verdict() -> bool:
             made = self._folder(work).made.find()
             if made is None or not self.rules.keys() <= made.sets.keys():
                 return False
-            sets = [work.run.labels.set(name) for name in self.rules]
-            total = len(work.target.names)
-            return all(
-                s.thresholds.exists() and len(s.names()) == s.thresholds.read().get("images", total) for s in sets
-            )
+            wanted = set(work.target.names)
+            return all(_has(work.run.labels.set(name), wanted) for name in self.rules)
 
         done = agree(lambda: verdict() if work.runtime.is_main else False)
         return bool(collectives.broadcast_json(done))
+
+    def found(self, work: Work) -> None:
+        """Its sets were recorded when they were made."""
 
     def make(self, work: Work) -> None:
         """Score the target set once and write the sets that are missing."""
@@ -164,3 +167,9 @@ class Labels:
             "weights of teacher": work.weights_sha256(self.teacher),
         }
         return identity.json_ready(found)
+
+
+def _has(folder: LabelSetFolder, names: set[str]) -> bool:
+    """Whether a finished set has the label of each of these images, or names it as unreadable, and no other's."""
+    made = folder.thresholds.find()
+    return made is not None and {*folder.names(), *made.get("unreadable", {})} == names

@@ -38,7 +38,7 @@ def starting_segmenter(config: Config, initial: Mapping[str, Any] | None) -> Seg
     Args:
         initial: state dict that it starts from; None takes ``model.checkpoint``, or weights drawn from the seed.
     """
-    classes = protocol(config.data.protocol).num_classes
+    classes = protocol(config.data.classes).num_classes
     if initial is not None:
         segmenter = empty_segmenter(config.model, classes, config.data)
         segmenter.load_state_dict(initial)
@@ -69,7 +69,7 @@ def trained_segmenter(kit: Kit, initial: Mapping[str, Any] | None, learns_aux: b
 def trained_discriminators(kit: Kit, heads: Iterable[str]) -> dict[str, nn.Module]:
     """A new discriminator for each head, wrapped."""
     config = kit.config
-    classes = protocol(config.data.protocol).num_classes
+    classes = protocol(config.data.classes).num_classes
     seeds = {"main": config.run.seed + 1, "aux": config.run.seed + 2}
     return {head: ready(build_discriminator(config.model, classes, seeds[head]).train(), kit) for head in heads}
 

@@ -7,7 +7,7 @@ more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,8 +43,16 @@ class Node(Protocol):
     def check(self, work: Work) -> None:
         """``ValueError`` where what is on disk was made with other options; it is not gone on with."""
 
+    def check_others(self, nodes: Sequence[Node], work: Work) -> None:
+        """Before any node is made: ``ValueError`` where making this one leaves results of others that are no longer of
+        it.
+        """
+
     def is_done(self, work: Work) -> bool:
         """Whether nothing is left to be made. Reads records and hashes at most once; loads no network."""
+
+    def found(self, work: Work) -> None:
+        """It was done already: record what nobody recorded in this run."""
 
     def make(self, work: Work) -> None:
         """Make it, going on from what an earlier call left."""

@@ -65,7 +65,7 @@ def score_while_training(stage: Stage, networks: nn.ModuleDict, work: Work) -> C
     if not every or work.scored is None or not stage.scored:
         return lambda step: None
     segmenter = networks[stage.result]
-    classes = protocol(config.data.protocol).num_classes
+    classes = protocol(config.data.classes).num_classes
     copy = work.runtime.place(empty_segmenter(config.model, classes, config.data))
 
     def score(step: int) -> float | None:

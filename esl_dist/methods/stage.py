@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +21,7 @@ from esl_dist.engine.update import Updater
 from esl_dist.methods import identity, longer
 from esl_dist.methods.counting import class_pixels
 from esl_dist.methods.kit import Kit
-from esl_dist.methods.node import Work
+from esl_dist.methods.node import Node, Work
 from esl_dist.methods.scoring import score_final, score_while_training
 from esl_dist.models.card import KEY, Card
 from esl_dist.monitor import memory
@@ -114,6 +114,12 @@ class Stage:
         raised = agree(lambda: verdict() if work.runtime.is_main else False)
         return bool(collectives.broadcast_json(raised))
 
+    def check_others(self, nodes: Sequence[Node], work: Work) -> None:
+        """Those made from a stage that is to be trained longer."""
+        if self.is_raised(work):
+            agree(lambda: self.check(work))
+            agree(lambda: longer.require_alone(self, nodes, work))
+
     def is_done(self, work: Work) -> bool:
         """Whether it ended and its final checkpoint still verifies (decided by rank 0 for all)."""
         verdict = False
@@ -124,6 +130,9 @@ class Stage:
                 log.warning("%s: %s; the stage is trained again from its newest valid checkpoint", self.name, problem)
             verdict = not problems
         return bool(collectives.broadcast_json(verdict))
+
+    def found(self, work: Work) -> None:
+        work.tracker.found(self.name)
 
     def make(self, work: Work) -> None:
         """Train it, from its newest valid checkpoint on."""

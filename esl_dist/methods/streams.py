@@ -10,8 +10,8 @@ from esl_dist.config.schema import DomainConfig
 from esl_dist.data import open_dataset
 from esl_dist.data.dataset import Dataset, FolderDataset
 from esl_dist.data.loader import Order, TrainStream, View
+from esl_dist.data.prefetch import prefetched
 from esl_dist.data.subset import without
-from esl_dist.data.upload import uploaded
 from esl_dist.distributed.collectives import agree
 from esl_dist.engine.step import Streams
 from esl_dist.methods.node import Work
@@ -24,7 +24,7 @@ OTHER_ORDER = 1 << 20
 def labelled(work: Work, dataset: Dataset, domain: DomainConfig, start: int, shift: int = 0, **view: Any) -> Streams:
     """One stream of labelled images, for training on labels alone; ``view`` over the data's own options."""
     source = stream(work, dataset, domain, 2 * work.config.run.seed + shift, start, **view)
-    return Streams(uploaded(source, work.runtime.device), None, source.close)
+    return Streams(prefetched(source, work.runtime.device), None, source.close)
 
 
 def both_domains(work: Work, stage: Stage, start: int, target: dict[str, Any], **view: Any) -> Streams:
@@ -43,7 +43,7 @@ def both_domains(work: Work, stage: Stage, start: int, target: dict[str, Any], *
         first.close()
         second.close()
 
-    return Streams(uploaded(first, work.runtime.device), uploaded(second, work.runtime.device), close)
+    return Streams(prefetched(first, work.runtime.device), prefetched(second, work.runtime.device), close)
 
 
 def labelled_images(work: Work, stage: Stage) -> Dataset:
@@ -64,7 +64,7 @@ def source_of(work: Work, stage: Stage) -> Dataset:
 def translated(work: Work, folder: Path) -> FolderDataset:
     """The source set that a translation wrote to ``folder``."""
     data = work.config.data
-    return open_dataset(dataclasses.replace(data.source, root=str(folder.absolute())), data.root, data.protocol)
+    return open_dataset(dataclasses.replace(data.source, root=str(folder.absolute())), data.root, data.classes)
 
 
 def stream(work: Work, dataset: Dataset, domain: DomainConfig, seed: int, start: int, **more: Any) -> TrainStream:

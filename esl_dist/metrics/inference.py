@@ -41,7 +41,7 @@ class Predictor:
         Raises:
             ValueError: the file holds another architecture, or is not readable.
         """
-        network = empty_segmenter(config.model, protocol(config.data.protocol).num_classes, config.data)
+        network = empty_segmenter(config.model, protocol(config.data.classes).num_classes, config.data)
         file = CheckpointFolder(checkpoint).segmenter if checkpoint.is_dir() else checkpoint
         load_weights(file, network, config.model.layout)
         return cls(runtime.place(network), runtime, precision)

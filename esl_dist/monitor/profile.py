@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +17,55 @@ log = logging.getLogger(__name__)
 Phase = Literal["data", "forward", "backward", "discriminator", "optimiser", "all-reduce"]
 
 
-def phase(name: Phase) -> torch.profiler.record_function:
+class _Stopwatch:
+    """Seconds by phase; a phase inside another counts as the outer one's."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock, self.seconds = clock, dict[str, float]()
+        self._depth, self._began = 0, 0.0
+
+    def enter(self) -> None:
+        self._depth += 1
+        if self._depth == 1:
+            self._began = self.clock()
+
+    def leave(self, name: Phase) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self.seconds[name] = self.seconds.get(name, 0.0) + self.clock() - self._began
+
+
+_stopwatch: _Stopwatch | None = None
+
+
+@contextlib.contextmanager
+def phase(name: Phase) -> Iterator[None]:
     """A context, or a decorator, that names what runs in it; microseconds when nothing is recorded.
 
     ``all-reduce`` is where the host waits for the other ranks; DDP's own reductions show under the back-end's name
     (``gloo:``, ``nccl:``).
     """
-    return torch.profiler.record_function(name)
+    watch = _stopwatch
+    if watch:
+        watch.enter()
+    try:
+        with torch.profiler.record_function(name):
+            yield
+    finally:
+        if watch:
+            watch.leave(name)
+
+
+@contextlib.contextmanager
+def seconds_by_phase(clock: Callable[[], float]) -> Iterator[dict[str, float]]:
+    """Inside, what the phases of this process take by ``clock``, summed by name; nested ones count as the outer."""
+    global _stopwatch
+    assert _stopwatch is None
+    _stopwatch = _Stopwatch(clock)
+    try:
+        yield _stopwatch.seconds
+    finally:
+        _stopwatch = None
 
 
 class StepProfiler:

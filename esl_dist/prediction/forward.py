@@ -15,7 +15,7 @@ from torch import Tensor
 from esl_dist.data.transforms import Fit, cut_padding, fit_image
 from esl_dist.metrics.sliding import starts
 from esl_dist.metrics.upsample import upsampled_argmax
-from esl_dist.pseudo_labels.scores.scorer import scoring
+from esl_dist.pseudo_labels.scores.scorer import Wanted, scoring
 
 Image = NDArray[np.uint8]
 Network = Callable[[Tensor], Tensor]
@@ -64,7 +64,8 @@ class Whole:
         label = upsampled_argmax(logits, (width, height)).cpu().numpy()
         if not self.maps:
             return Predicted(label)
-        maps = scoring("exact", logits.device).score(logits, (height, width), ("entropy", "probability")).maps
+        wanted = Wanted((height, width), ("entropy", "probability"))
+        maps = scoring("exact", logits.device).score(logits, wanted).maps
         return Predicted(label, maps["probability"].cpu().numpy(), maps["entropy"].cpu().numpy())
 
 

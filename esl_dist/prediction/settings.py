@@ -94,7 +94,7 @@ def identity(asked: Asked, config: Config, forward: Whole | Windows, frames: Fra
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     found: dict[str, Any] = {
         "checkpoint": digest,
-        "classes": str(config.data.protocol),
+        "classes": str(config.data.classes),
         "seen at": f"{'x'.join(map(str, forward.size))} {'windows' if isinstance(forward, Windows) else forward.fit}",
         "batch": forward.batch,
         "precision": asked.precision,

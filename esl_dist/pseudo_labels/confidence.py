@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from esl_dist.pseudo_labels.scores.kinds import KINDS, Kind
-from esl_dist.pseudo_labels.scores.scorer import check_finite, scoring
+from esl_dist.pseudo_labels.scores.scorer import Wanted, check_finite, scoring
 
 _NAMES: dict[str, Kind] = {
     **{kind: kind for kind in KINDS},
@@ -35,10 +35,10 @@ def confidence_map(logits: Any, size: tuple[int, int], kind: str = "entropy", mo
     if tensor.dim() not in (3, 4) or not 2 <= tensor.shape[-3] <= 255:
         raise ValueError(f"logits: expected [C, h, w] or [N, C, h, w] with 2 to 255 classes, not {list(tensor.shape)}")
     check_finite(tensor, "logits")
-    wanted, score = _NAMES[kind], scoring(mode, tensor.device).score
-    images = [score(image.contiguous(), size, (wanted,)) for image in (tensor if tensor.dim() == 4 else tensor[None])]
+    score, asked = scoring(mode, tensor.device).score, Wanted(size, (_NAMES[kind],))
+    images = [score(image.contiguous(), asked) for image in (tensor if tensor.dim() == 4 else tensor[None])]
     label = torch.stack([s.label for s in images])
-    value = torch.stack([s.maps[wanted] for s in images])
+    value = torch.stack([s.maps[_NAMES[kind]] for s in images])
     if tensor.dim() == 3:
         label, value = label[0], value[0]
     return (label.numpy(), value.numpy()) if isinstance(logits, np.ndarray) else (label, value)

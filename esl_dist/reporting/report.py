@@ -95,7 +95,7 @@ def environment(package: str = "esl_dist.reporting") -> Environment:
 
 def _content(run: RunRecord) -> dict[str, Any]:
     kinds = run.statistics()
-    classes = protocol(run.config.data.protocol)
+    classes = protocol(run.config.data.classes)
     target, problem = open_target(run)
     measured = None
     if run.label_sets and classes.num_classes == len(next(iter(run.label_sets.values()))["classes"]):
@@ -176,9 +176,9 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
     facts = [
         (
             "Domains",
-            f"{data.source.dataset} → {data.target.dataset}, {data.protocol} classes, target at {width}×{height}",
+            f"{data.source.dataset} → {data.target.dataset}, {data.classes} classes, target at {width}×{height}",
         ),
-        ("Network", sketch_segmenter(config.model, protocol(data.protocol).num_classes).describe()),
+        ("Network", sketch_segmenter(config.model, protocol(data.classes).num_classes).describe()),
         (
             "Optimiser",
             (

@@ -77,7 +77,7 @@ def _measured(run: RunRecord, name: str) -> float | None:
     target, _ = open_target(run)
     if target is None or not target.labelled:
         return None
-    classes = protocol(run.config.data.protocol).num_classes
+    classes = protocol(run.config.data.classes).num_classes
     return compare([RunFolder(run.path).labels.set(name)], classes, target).sets[name].wrong()
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from esl_dist.data.loader import Batch
-from esl_dist.data.upload import uploaded
+from esl_dist.data.prefetch import prefetched
 from esl_dist.data.workers import Produced
 
 
@@ -71,13 +71,13 @@ def batches(count: int) -> list[Batch]:
 
 def test_on_the_cpu_nothing_is_copied() -> None:
     given = iter(batches(2))
-    assert uploaded(given, torch.device("cpu")) is given
+    assert prefetched(given, torch.device("cpu")) is given
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_the_same_bytes_arrive_and_stay() -> None:
     given = batches(12)
-    arrived = uploaded(Produced(lambda n: given[n % 12], start=0, stop=None, workers=0), torch.device("cuda"))
+    arrived = prefetched(Produced(lambda n: given[n % 12], start=0, stop=None, workers=0), torch.device("cuda"))
     kept = [next(arrived) for _ in range(12)]
     for got, expected in zip(kept, given, strict=True):
         assert got.images.is_cuda and torch.equal(got.images.cpu(), expected.images)

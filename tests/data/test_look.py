@@ -28,7 +28,7 @@ def gta5(root: Path, values: list[int], count: int = 4) -> DataConfig:
 
 
 def looked_at(data: DataConfig) -> None:
-    look(open_dataset(data.source, data.root, data.protocol), data, "source")
+    look(open_dataset(data.source, data.root, data.classes), data, "source")
 
 
 def test_genuine_labels_pass(tmp_path: Path) -> None:

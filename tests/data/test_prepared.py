@@ -126,7 +126,7 @@ def test_another_size_comes_from_the_originals(data: DataConfig) -> None:
     opened = open_at_size(data.source, data)
     batch = next(iter(inference_batches(opened, [4], size=(48, 32), batch=1)))
     expected = next(
-        iter(inference_batches(open_dataset(data.source, data.root, data.protocol), [4], size=(48, 32), batch=1))
+        iter(inference_batches(open_dataset(data.source, data.root, data.classes), [4], size=(48, 32), batch=1))
     )
     assert torch.equal(batch.images, expected.images)
 

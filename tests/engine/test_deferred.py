@@ -1,4 +1,4 @@
-"""Verdicts that are read one step late, as on a GPU, leave the same weights and state as verdicts that are
+"""Results that are read one step late, as on a GPU, leave the same weights and state as results that are
 waited for.
 """
 

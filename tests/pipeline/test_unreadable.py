@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from esl_dist.entries import train
+from esl_dist.metrics import inference
 from tests.diagnostics.test_starting import somebodys
 from tests.pipeline.test_own_data import TINY
 
@@ -36,8 +37,11 @@ def words(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_within_the_bound_all_stages_go_on_and_name_them(words: list[str], tmp_path: Path) -> None:
-    assert train.main([*words, "run.stages=[source,selftrain]", "source.steps=6"]) == 0
+def test_within_the_bound_all_stages_go_on_and_name_them(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [*words, "run.stages=[source,selftrain]", "source.steps=6"]
+    assert train.main(command) == 0
     run = tmp_path / "run"
     thresholds = json.loads(next((run / "pseudo_labels").glob("*/thresholds.json")).read_text())
     assert list(thresholds["unreadable"]) == ["day0/IMG_0002"]
@@ -46,8 +50,16 @@ def test_within_the_bound_all_stages_go_on_and_name_them(words: list[str], tmp_p
     scored = json.loads((run / "selftrain/metrics-running.json").read_text())
     assert list(scored["unreadable"]) == ["day1/IMG_0003", "day1/IMG_0005"] and scored["images"] == 4
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.suffix in (".jsonl", ".pt", ".png", ".json")}
     replaced = [line for line in lines if line["event"] == "warning" and "unreadable" in line["text"]]
     assert sum("source" in line["text"] for line in replaced if line["stage"] == "source") == 1  # once, not per reading
+
+    def nothing_is_loaded(*arguments: object, **more: object) -> None:
+        raise AssertionError("a finished run needs no network")
+
+    monkeypatch.setattr(inference.Predictor, "from_checkpoint", nothing_is_loaded)
+    assert train.main(command) == 0  # nothing is missing: the labels name the image that has none
+    assert {path: path.read_bytes() for path in files} == files
 
 
 @pytest.mark.parametrize(("stages", "what"), [("source", "source: 1"), ("oracle", "source: 1")])

@@ -244,8 +244,10 @@ def test_library_scores_are_torchs_and_refuse_the_nan_that_the_published_log_giv
     score = scorer.scoring("library").score
     for kind in ("entropy", "logit_margin"):
         with pytest.raises(ValueError, match="NaN or infinite"):
-            score(zeros, (9, 9), (kind,))
-    assert set(score(zeros, (9, 9), ("probability", "margin")).maps) == {"probability", "margin"}, "what is not read"
+            score(zeros, scorer.Wanted((9, 9), (kind,)))
+    assert set(score(zeros, scorer.Wanted((9, 9), ("probability", "margin"))).maps) == {"probability", "margin"}, (
+        "what is not read"
+    )
 
 
 def test_cbst_labels_have_the_same_bits_in_torch_and_in_the_specification() -> None:

@@ -180,7 +180,7 @@ def _labels(folder: Path, config: Config, stream: np.random.RandomState) -> None
     are high.
     """
     truth_config = dataclasses.replace(config.data.target, labelled=True)
-    target = open_dataset(truth_config, config.data.root, config.data.protocol)
+    target = open_dataset(truth_config, config.data.root, config.data.classes)
     names = protocol("19").classes
     layout = Layout("scores", {"checkpoint": CHECKPOINT}, {"checkpoint": CHECKPOINT}, "exact 256x128")
     spool = ShardWriter(folder / "spool" / CHECKPOINT[:12] / "rank0-0000.h5", layout)

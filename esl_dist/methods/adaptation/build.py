@@ -37,7 +37,7 @@ def adaptation_step(stage: Stage, kit: Kit, self_training: SelfTraining | None =
     return Adaptation(
         segmenter,
         passes,
-        protocol(config.data.protocol).num_classes,
+        protocol(config.data.classes).num_classes,
         build_objective(objective, config.align, two_heads, discriminators, _joint(kit)),
         config.align.source_aux,
         self_training,
@@ -93,5 +93,5 @@ def _modes(kit: Kit, segmenter: nn.Module, passes: Passes, learns_target: bool) 
     assert isinstance(base, Segmenter)
     head = build_mode_head(config.mmdl, base, config.run.seed + 3)
     wrapped = ddp.wrap(kit.runtime.place(head), kit.runtime)
-    classes = protocol(config.data.protocol).classes
+    classes = protocol(config.data.classes).classes
     return Modes(wrapped, config.mmdl, passes, classes, config.run.seed, base.feature_size, learns_target)

@@ -7,8 +7,8 @@ from typing import Any
 from esl_dist.config.teacher import TeacherConfig
 from esl_dist.data.crops import CropRule
 from esl_dist.data.margins import NONE, OF_CROP, OF_ORIGINAL
+from esl_dist.data.prefetch import prefetched
 from esl_dist.data.rare_classes import RareClasses
-from esl_dist.data.upload import uploaded
 from esl_dist.engine.step import Streams
 from esl_dist.labels import protocol
 from esl_dist.methods.counting import class_counts
@@ -45,11 +45,11 @@ def cropped_domains(work: Work, stage: Stage, options: TeacherConfig, start: int
     first = stream(work, source, data.source, seed, start, part=of_source, rare=rare)
     device = work.runtime.device
     if alone:
-        return Streams(uploaded(first, device), None, first.close)
+        return Streams(prefetched(first, device), None, first.close)
     second = stream(work, work.target, data.target, seed + 1, start, labels=False, part=of_target, **margins)
 
     def close() -> None:
         first.close()
         second.close()
 
-    return Streams(uploaded(first, device), uploaded(second, device), close)
+    return Streams(prefetched(first, device), prefetched(second, device), close)

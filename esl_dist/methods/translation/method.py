@@ -98,7 +98,7 @@ class Translate:
         """The source set in the target's look below ``<stage>/source``, and what the report shows of it."""
         config, data, runtime = work.config, work.config.data, work.runtime
         folder, final = work.run.stage(stage.name), work.final(stage.name)
-        source = agree(lambda: open_dataset(data.source, data.root, data.protocol))
+        source = agree(lambda: open_dataset(data.source, data.root, data.classes))
         root, generator = Path(data.root, data.source.root), checkpoint.file_sha256(final, f"to_{TARGET}.pt")
         if is_rewritten(source, root, folder.translated, generator, config.translate.load) and folder.look.exists():
             return

@@ -27,7 +27,7 @@ def load_plain(stored: Stored, model: Segmenter) -> LoadReport:
         if value.shape != state[key].shape:
             raise ValueError(
                 f"{stored.path}: {key} has shape {tuple(value.shape)}, the network ({what}) {tuple(state[key].shape)};"
-                " set the options of model.name, or data.protocol, to what the file holds"
+                " set the options of model.name, or data.classes, to what the file holds"
             )
     heads = {name for group in model.parameter_groups() if group.head for name, _ in group.parameters}
     optional = tuple({f"{name.partition('.')[0]}." for name in heads}) if not stored.own else ()

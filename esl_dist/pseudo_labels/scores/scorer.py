@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -53,21 +53,20 @@ def shaped(flat: Scores, size_hw: tuple[int, int]) -> Scores:
     )
 
 
-class Scorer(Protocol):
-    """Float32 logits ``[C, h, w]`` to the scores at an output's (height, width)."""
+class Wanted(NamedTuple):
+    """What a scorer is asked for beside the logits."""
 
-    def __call__(
-        self,
-        logits: Tensor,
-        size_hw: tuple[int, int],
-        kinds: Sequence[Kind],
-        high: Histograms = NONE,
-        out: Scores | None = None,
-    ) -> Scores:
-        """Also counts every pixel into ``high`` (of some of ``kinds``), and may use the memory of ``out`` (which has
-        ``kinds``).
-        """
-        ...
+    size_hw: tuple[int, int]
+    """Height and width of the output."""
+    kinds: Sequence[Kind]
+    high: Histograms = NONE
+    """Into which every pixel is counted as well; of some of ``kinds``."""
+    out: Scores | None = None
+    """Memory, with ``kinds``, that may be used."""
+
+
+Scorer = Callable[[Tensor, Wanted], Scores]
+"""Float32 logits ``[C, h, w]`` to the scores."""
 
 
 def _counted(scores: Scores, high: Histograms) -> Scores:
@@ -80,16 +79,15 @@ def _counted(scores: Scores, high: Histograms) -> Scores:
     return scores
 
 
-def _eager(
-    logits: Tensor, size_hw: tuple[int, int], kinds: Sequence[Kind], high: Histograms = NONE, out: Scores | None = None
-) -> Scores:
-    return _counted(Scores(*eager.score(logits, size_hw, kinds)), high)
+def _eager(logits: Tensor, wanted: Wanted) -> Scores:
+    return _counted(Scores(*eager.score(logits, wanted.size_hw, wanted.kinds)), wanted.high)
 
 
-def _library(
-    logits: Tensor, size_hw: tuple[int, int], kinds: Sequence[Kind], high: Histograms = NONE, out: Scores | None = None
-) -> Scores:
-    label, maps = library.score(logits, size_hw, kinds)
+_EAGER: Scorer = _eager
+
+
+def _library(logits: Tensor, wanted: Wanted) -> Scores:
+    label, maps = library.score(logits, wanted.size_hw, wanted.kinds)
     for kind, values in maps.items():
         bad = int(np.count_nonzero(keys(values.cpu().numpy()) >= LIMITS[kind]))
         if bad:
@@ -99,29 +97,23 @@ def _library(
                 "gives NaN); use pseudo_labels.scores=exact, or a rule that does not read it"
             )
         values.clamp_min_(0)
-    return _counted(Scores(label, maps), high)
+    return _counted(Scores(label, maps), wanted.high)
 
 
 def _compiled(module: ModuleType) -> Scorer:
     idle: list[np.ndarray] = []  # one for every thread that scores at the same time, each used again and again
 
-    def score(
-        logits: Tensor,
-        size_hw: tuple[int, int],
-        kinds: Sequence[Kind],
-        high: Histograms = NONE,
-        out: Scores | None = None,
-    ) -> Scores:
-        result = out or empty(size_hw, kinds)
+    def score(logits: Tensor, wanted: Wanted) -> Scores:
+        result = wanted.out or empty(wanted.size_hw, wanted.kinds)
         try:
             scratch = idle.pop()
         except IndexError:
             scratch = np.empty(0, np.float32)
-        needed = module.scratch_length(*logits.shape, size_hw[1])
+        needed = module.scratch_length(*logits.shape, wanted.size_hw[1])
         if len(scratch) < needed:
             scratch = np.empty(needed, np.float32)
         maps = {kind: values.numpy() for kind, values in result.maps.items()}
-        counted = {kind: histogram.numpy() for kind, histogram in high.items()}
+        counted = {kind: histogram.numpy() for kind, histogram in wanted.high.items()}
         module.score(logits.numpy(), result.label.numpy(), maps, counted, scratch)
         idle.append(scratch)
         return result
@@ -136,16 +128,10 @@ def _kernel() -> Scorer | None:
         log.warning("triton is not installed, so scores run in torch eager, many times slower")
         return None
 
-    def score(
-        logits: Tensor,
-        size_hw: tuple[int, int],
-        kinds: Sequence[Kind],
-        high: Histograms = NONE,
-        out: Scores | None = None,
-    ) -> Scores:
+    def score(logits: Tensor, wanted: Wanted) -> Scores:
         # worker threads start on the first GPU, and a Triton kernel runs on the thread's, not on the tensors'
         with torch.cuda.device(logits.device) if logits.is_cuda else nullcontext():
-            return Scores(*kernel.score(logits, size_hw, kinds, high))
+            return Scores(*kernel.score(logits, wanted.size_hw, wanted.kinds, wanted.high))
 
     return score
 
@@ -159,27 +145,19 @@ class Scoring:
     name: str
     score: Scorer
 
-    def checked(
-        self,
-        name: str,
-        logits: Tensor,
-        size_hw: tuple[int, int],
-        kinds: Sequence[Kind],
-        high: Histograms = NONE,
-        out: Scores | None = None,
-    ) -> Scores:
+    def checked(self, name: str, logits: Tensor, wanted: Wanted) -> Scores:
         """``score`` with the image's name in whatever it refuses: logits that are not finite, scores that are no
         numbers.
         """
         check_finite(logits, name)
         try:
-            return self.score(logits.contiguous(), size_hw, kinds, high, out)
+            return self.score(logits.contiguous(), wanted)
         except ScoreError as error:
             raise ScoreError(f"{name}: {error}") from error
 
     def scored(self, index: int, name: str, logits: Tensor, size_hw: tuple[int, int], kinds: Sequence[Kind]) -> Scored:
         """One image in host memory, its logits beside it."""
-        result = self.checked(name, logits, size_hw, kinds)
+        result = self.checked(name, logits, Wanted(size_hw, kinds))
         return Scored(
             index,
             name,
@@ -210,13 +188,14 @@ def scoring(mode: str, device: torch.device | str = "cpu") -> Scoring:
     place = torch.device(device)
     if mode == "library":
         return Scoring(mode, "library (torch softmax, interpolate, log)", _library)
-    name, score = "torch eager", _eager
+    name, score = "torch eager", _EAGER
     if place.type == "cuda":
         kernel = _kernel()
-        name, score = ("torch eager", _eager) if kernel is None else ("Triton", kernel)
+        if kernel is not None:
+            name, score = "Triton", kernel
     elif (module := compiled_loops()) is not None:
         name, score = "numba", _compiled(module)
-    golden.check(name, lambda logits, size_hw, kinds: score(logits, size_hw, kinds), place)
+    golden.check(name, lambda logits, size_hw, kinds: score(logits, Wanted(size_hw, kinds)), place)
     return Scoring(mode, f"exact ({name})", score)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from esl_dist.distributed import collectives
 from esl_dist.pseudo_labels.scores.keys import high_bins
 from esl_dist.pseudo_labels.scores.kinds import Kind
-from esl_dist.pseudo_labels.scores.scorer import Scores, empty, shaped
+from esl_dist.pseudo_labels.scores.scorer import Scores, Wanted, empty, shaped
 from esl_dist.pseudo_labels.sets import parallel, spool
 from esl_dist.pseudo_labels.sets.images import Readout
 
@@ -145,7 +145,7 @@ class Spooling:
             held = self.memory.take(size) if image.device.type == "cpu" else None
             with self.memory.counting(position // file, image.device) as high:
                 out = None if held is None else shaped(held, size)
-                result = readout.scoring.checked(self.names[index], image, size, kinds, high, out)
+                result = readout.scoring.checked(self.names[index], image, Wanted(size, kinds, high, out))
             if self.layout.content == "logits":
                 return _Made(index, spool.pack({"logits": image.cpu().numpy()}), held)
             maps = {str(kind): values.cpu().numpy() for kind, values in result.maps.items()}

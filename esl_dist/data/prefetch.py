@@ -9,17 +9,17 @@ import torch
 from esl_dist.data.loader import Batch
 
 
-def uploaded(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+def prefetched(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
     """The same batches, images, labels and weights on ``device``, uint8 as they are: a quarter of the bytes, and they
     are normalised there.
 
     On CUDA the next batch is copied on a stream of its own (without the host where its memory is page-locked, as the
     loader's is), so one batch more than is used has been read. On the CPU nothing is copied.
     """
-    return _Uploaded(batches, device) if device.type == "cuda" else batches
+    return _Prefetched(batches, device) if device.type == "cuda" else batches
 
 
-class _Uploaded(Iterator[Batch]):
+class _Prefetched(Iterator[Batch]):
     def __init__(self, batches: Iterator[Batch], device: torch.device) -> None:
         self._batches, self._device = batches, device
         self._stream = torch.cuda.Stream(device)
