@@ -88,7 +88,7 @@ def require_alone(raised: Node, nodes: Iterable[Node], work: Work) -> None:
         folders = ", ".join(dict.fromkeys(_below(folder, work.run) for _, folder in there))
         raise ValueError(
             f"{raised.name}: trained longer it is another network, and what was made from it no longer is of it:"
-            f" {made}. Delete in {work.run.path} {folders}, and they are made again after it; or choose another run.name"
+            f" {made}. Delete in {work.run.path} {folders}, and they are made again after it; or use another run.name"
         )
 
 
