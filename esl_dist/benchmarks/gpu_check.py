@@ -53,7 +53,7 @@ PARTS = (
     _step("step source", 40, "source", variants="eager,captured,captured all kernels"),
     Part("extract", 100, OWN, ("extract", "--images", "1000"), ("extract", "--images", "6")),
     Part("evaluate", 45, OWN, ("evaluate", "--images", "100"), ("evaluate", "--images", "4")),
-    Part("networks", 120, "esl_dist.bench", ("--what", "networks")),
+    Part("networks", 120, OWN, ("networks",), ("networks",)),
     Part("streets", 60, OWN, ("streets",)),
 )
 DEADLINE_S = 480

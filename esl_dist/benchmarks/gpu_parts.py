@@ -186,6 +186,18 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     return extract_device.evaluation(arguments.images, say)
 
 
+def networks(arguments: argparse.Namespace) -> dict[str, Any]:
+    """A step of every transformer network with activations kept and computed again; without a GPU of tiny ones."""
+    from esl_dist.benchmarks import networks as measured
+
+    cuda = torch.cuda.is_available()
+    figures = measured.run(3 if cuda else 1, tiny=not cuda)
+    say(measured.table(figures))
+    fastest = min(figures["cases"], key=lambda case: float(case["ms"]))
+    wrong = [one["network"] for one in figures["repeats"] if not one["repeats"]]
+    return {**figures, "wrong": wrong, "headline": f"fastest: {fastest['network']}, {fastest['ms']:.0f} ms"}
+
+
 def streets(arguments: argparse.Namespace) -> dict[str, Any]:
     """The first stages of the embedded pair, for what they take a step."""
     with tempfile.TemporaryDirectory() as made:
@@ -215,6 +227,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "step": step,
     "extract": extract,
     "evaluate": evaluate,
+    "networks": networks,
     "streets": streets,
 }
 

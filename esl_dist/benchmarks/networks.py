@@ -22,15 +22,16 @@ from esl_dist.models import Segmenter, build_segmenter, stochastic
 
 EXPERIMENTS = (("vfm_uda_b", ()), ("vfm_uda_b", ("decoder=pyramid",)), ("daformer", ()), ("mic", ()))
 """Shipped for GTA5 to Cityscapes: whose networks, with these options, are measured on crops of their size."""
-CPU_SIDE = 256
+CPU_SIDE, TINY_SIDE = 256, 128
+TINY = "encoder=tiny"
 CLASSES = 19
 IMAGES = {"cuda": 2, "cpu": 1}
 """Of each domain."""
 
 
-def run(steps: int = 3) -> dict[str, Any]:
+def run(steps: int = 3, tiny: bool = False) -> dict[str, Any]:
     """Each network in a process of its own: median milliseconds of a step after one to warm up, and its peak MiB above
-    the network's own on a CPU, of all on a GPU.
+    the network's own on a CPU, of all on a GPU. ``tiny``: of tiny ones, whether all of it works.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     alike = [apart(repeats, *which) for which in EXPERIMENTS]
@@ -38,7 +39,8 @@ def run(steps: int = 3) -> dict[str, Any]:
     cases = []
     for which in EXPERIMENTS:
         for again in (False, True):
-            cases.append(apart(measure, *which, again, steps))
+            name, options = which
+            cases.append(apart(measure, name, (*options, TINY) if tiny else options, again, steps))
             print(f"{cases[-1]['network']}, again={again}: {cases[-1]['ms']:.0f} ms", flush=True)  # may be cut short
     return {"device": device, "images": IMAGES[device], "steps": steps, "cases": cases, "repeats": alike}
 
@@ -48,11 +50,11 @@ def repeats(name: str, options: tuple[str, ...]) -> dict[str, Any]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA begins
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     set_arithmetic(True, "bf16" if device.type == "cuda" else "fp32")
-    network, _ = _network(name, (*options, "encoder=tiny"), device)
+    network, _ = _network(name, (*options, TINY), device)
     found = []
     for _ in range(2):
         with stochastic.drawing(torch.arange(IMAGES[device.type], device=device), 1):
-            _step(network, CLASSES, 128, device)
+            _step(network, CLASSES, TINY_SIDE, device)
         found.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
     same = all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     return {"network": network.describe(), "repeats": same}
@@ -96,7 +98,8 @@ def _network(name: str, options: tuple[str, ...], device: torch.device) -> tuple
     file = f"gta5_cityscapes/{name}.yaml"
     config = load_config(file, [f"model.{load_config(file).model.name}.{option}" for option in options])
     network = build_segmenter(config.model, CLASSES, 1, config.data).to(device).train()
-    return network, config.teacher.crop.size[0] if device.type == "cuda" else CPU_SIDE
+    small = TINY_SIDE if TINY in options else CPU_SIDE
+    return network, config.teacher.crop.size[0] if device.type == "cuda" else small
 
 
 def _step(network: nn.Module, classes: int, side: int, device: torch.device) -> float:

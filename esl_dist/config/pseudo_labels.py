@@ -49,6 +49,10 @@ class PseudoLabelConfig:
     """Rule ``views``: average over these factors of the input size; one forward each, two with the mirror."""
     views_heads: bool = False
     """Rule ``views``: average the aux head with the main head (networks that have one)."""
+    views_teacher: bool = False
+    """Rule ``views``: average the network with the other one that its stage trained with: a student's averaged teacher,
+    or a teacher's student (``daformer``, ``mic``, …, ``selftrain.ema``). Twice the forwards.
+    """
     portion: Share = 0.2
     """CBST's share of each class in the first round."""
     portion_growth: Share = 0.05

@@ -48,6 +48,10 @@ class SelectConfig:
     """none: all pixels with weight q. replace: kept pixels 1, others 0. with: kept pixels q, others 0."""
     by: Literal["entropy", "probability", "margin"] = "entropy"
     """What a pixel is judged by: normalised entropy, 1 - p, or 1 - (p1 - p2); small is sure."""
+    of: Literal["teacher", "heads", "student"] = "teacher"
+    """Whose probabilities: the teacher's; the mean of its two heads'; or of the teacher's and the student's (a forward
+    more). Where the mean is for another class than the label, the pixel is as unsure as can be.
+    """
     nu: Share = 0.1
     """Pixels at or below it are kept whatever their class's threshold (ESL's nu)."""
     keep: Annotated[float, Bound(0.0, 1.0, above=True)] = 0.5

@@ -25,6 +25,7 @@ from esl_dist.data.transforms import content_size, cut_padding, resize_label
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.in_step import Stop, never
 from esl_dist.distributed.runtime import Runtime
+from esl_dist.labelling.opened import Opened
 from esl_dist.labels import IGNORE, protocol
 from esl_dist.metrics.inference import Predictor
 from esl_dist.models.builders import normalisation_options
@@ -65,9 +66,15 @@ def open_extraction(
 
     @contextlib.contextmanager
     def network() -> Iterator[Forward]:
-        predictor = agree(lambda: Predictor.from_checkpoint(config, checkpoint, runtime, options.precision))
-        with predictor.statistics(options.bn_statistics, statistics_batches(config, target)):
-            yield predictor
+        with contextlib.ExitStack() as stack:
+
+            def opened(file: Path) -> Predictor:
+                predictor = agree(lambda: Predictor.from_checkpoint(config, file, runtime, options.precision))
+                batches = statistics_batches(config, target)
+                stack.enter_context(predictor.statistics(options.bn_statistics, batches))
+                return predictor
+
+            yield Opened(opened(checkpoint), checkpoint, opened)
 
     digest = sha256 or agree(lambda: file_sha256(checkpoint))
     classes = protocol(config.data.classes).classes

@@ -34,6 +34,13 @@ class CheckpointFolder:
         return self.tensors("segmenter")
 
     @property
+    def partner(self) -> Path | None:
+        """The other segmenter of a stage that trains with two: the averaged teacher of the student that is its result,
+        or the student of the teacher that is; None where there is one.
+        """
+        return next((path for path in map(self.tensors, ("teacher", "student")) if path.is_file()), None)
+
+    @property
     def is_own(self) -> bool:
         """Whether a manifest says that this program wrote the folder."""
         return self.manifest.is_file()

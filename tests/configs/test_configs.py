@@ -55,7 +55,7 @@ ONE_PER_PAIR = [
     "synthia_mapillary/advent",
     "cityscapes_rome/maxsquare",
 ]
-OTHERS = ["streets", "streets_bdl", "smoke", "camvid_day_to_dusk"]
+OTHERS = ["streets", "streets_bdl", "streets_teacher", "smoke", "camvid_day_to_dusk", "camvid_teacher"]
 
 
 def path_of(name: str) -> Path:
@@ -264,7 +264,10 @@ def shrunk(config: Config, root: Path, run: Path) -> list[str]:
     words = [
         f"data.root={root}",
         f"run.dir={run}",
-        *(f"{stage}.steps=2" for stage in ("initial", "source", "translate", "align", "selftrain", "oracle")),
+        *(
+            f"{stage}.steps=2"
+            for stage in ("initial", "source", "translate", "align", "selftrain", "teacher", "oracle")
+        ),
         *(
             "translate.load=64",
             "translate.crop=32",
@@ -272,6 +275,9 @@ def shrunk(config: Config, root: Path, run: Path) -> list[str]:
             "translate.width=4",
             "translate.discriminator_width=4",
         ),
+        "teacher.crop.rare_pixels=1",
+        "model.efficientnet.init=kaiming",
+        "model.efficientnet.decoder=16",
         f"model.deeplabv2.width={disks.WIDTH}",
         f"model.deeplabv2.layers={list(disks.LAYERS)}",
         "model.discriminator_width=4",

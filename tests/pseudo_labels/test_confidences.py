@@ -142,6 +142,25 @@ def test_heads_are_averaged_where_there_are_two() -> None:
     assert torch.equal(hot, network(images) / 4)
 
 
+class Taught(TwoHeaded):
+    """A student, and a teacher that sees the image upside down."""
+
+    def other(self, images: torch.Tensor) -> torch.Tensor:
+        return network(images.flip(-2))
+
+
+def test_teacher_and_student_are_averaged_in_every_view() -> None:
+    images = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    views = Views(mirror=True, teacher=True)
+    found = torch.softmax(views.through(Taught())(images), 1)
+    both = [Views(mirror=True).through(forward)(images) for forward in (network, Taught().other)]
+    expected = (torch.softmax(both[0], 1) + torch.softmax(both[1], 1)) / 2
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert str(views) == "mirror teacher x1" and views.forwards == 4
+    with pytest.raises(ValueError, match=r"views_teacher: there is one network"):
+        views.through(network)
+
+
 def test_rule_views_has_a_spool_of_its_own_beside_the_others(tmp_path: Path) -> None:
     lines: list[str] = []
     plain, views = run(

@@ -25,16 +25,23 @@ class Guess(NamedTuple):
     """float32 ``[n, H, W]`` in [0, 1], small where the teacher is sure; None where nothing selects by it."""
 
 
-def guess(prob: Tensor, doubt: str = "") -> Guess:
+def guess(prob: Tensor, doubt: str = "", judged: Tensor | None = None) -> Guess:
     """Labels from probabilities ``[n, C, H, W]``.
 
     Args:
         doubt: ``entropy`` (ESL's, over log C), ``probability`` (1 - p of the label), ``margin`` (1 - (p1 - p2)); empty:
             none.
+        judged: probabilities that the doubt is taken of in place of ``prob``; 1 where they are for another class.
     """
     assert prob.shape[1] <= 255
     confidence, labels = prob.max(dim=1)
-    return Guess(labels.to(torch.uint8), confidence, doubt_of(prob, confidence, doubt) if doubt else None)
+    if not doubt:
+        return Guess(labels.to(torch.uint8), confidence, None)
+    if judged is None:
+        return Guess(labels.to(torch.uint8), confidence, doubt_of(prob, confidence, doubt))
+    best, other = judged.max(dim=1)
+    unsure = torch.where(other == labels, doubt_of(judged, best, doubt), 1.0)
+    return Guess(labels.to(torch.uint8), confidence, unsure)
 
 
 def doubt_of(prob: Tensor, confidence: Tensor, kind: str) -> Tensor:

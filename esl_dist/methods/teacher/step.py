@@ -43,6 +43,9 @@ class TeacherStep:
     """Of one domain, over all ranks and micro-batches."""
     mirror: bool = False
     """The teacher also sees the mirror image."""
+    judged: str = "teacher"
+    """Whose probabilities the selection judges by: ``teacher``, ``heads`` (the mean of its two), or ``student`` (the
+    mean of the teacher's and the student's)."""
     teaches_last: bool = False
     """The teacher is the result, not the student."""
     needs_target: bool = True
@@ -101,15 +104,26 @@ class TeacherStep:
     def _label(self, target: Batch) -> Guess:
         """The teacher's labels of target images as they came."""
         images = target.images
+        judges = bool(self.weights.by)
         with self.teacher.labelling() as network:
-            prob = self._probabilities(network, images)
-            if self.mirror:
-                prob = (prob + self._probabilities(network, images.flip(-1)).flip(-1)) / 2
-            return guess(prob, self.weights.by)
+            of_heads = self._probabilities(network, images, judges and self.judged == "heads")
+        prob, judged = of_heads[0], torch.stack(of_heads).mean(0) if len(of_heads) > 1 else None
+        if judges and self.judged == "student":
+            with self.student.looking() as network:
+                judged = (prob + self._probabilities(network, images)[0]) / 2
+        return guess(prob, self.weights.by, judged)
 
-    def _probabilities(self, network: nn.Module, images: Tensor) -> Tensor:
-        said = self.student.passes.forward(network, images)
-        return upsampled_probabilities(said.logits.main, said.size_hw)
+    def _probabilities(self, network: nn.Module, images: Tensor, of_aux: bool = False) -> list[Tensor]:
+        """Of the main head, and of the aux head where that is asked for, averaged over the views."""
+        found = []
+        for mirrored in (False, True)[: 1 + self.mirror]:
+            said = self.student.passes.forward(network, images.flip(-1) if mirrored else images)
+            heads = [said.logits.main, *([said.logits.aux] if of_aux and said.logits.aux is not None else [])]
+            prob = [upsampled_probabilities(logits, said.size_hw) for logits in heads]
+            found.append([one.flip(-1) for one in prob] if mirrored else prob)
+        if not self.mirror:
+            return found[0]
+        return [(straight + turned) / 2 for straight, turned in zip(*found, strict=True)]
 
 
 def sources_of(micro: Sequence[Pair], step: int, student: Student) -> tuple[Known, list[Tensor], list[Tensor]]:

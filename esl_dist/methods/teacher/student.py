@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,6 +50,18 @@ class Student:
         """
         draws = Draws(purpose, moment.known.step, moment.target.positions)
         return self.passes.forward(self.segmenter, images, features, draws, mask)
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[nn.Module]:
+        """The network as it would be used now: nothing dropped, batch norm by its running averages, no gradient."""
+        network = ddp.inner(self.segmenter)
+        training = network.training
+        network.eval()
+        try:
+            with torch.no_grad():
+                yield network
+        finally:
+            network.train(training)
 
     def cross_entropy(
         self,

@@ -78,7 +78,8 @@ def read(path: str | Path) -> Stored:
     while common := next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in tensors)), None):
         prefixes.append(common)
         tensors = {key.removeprefix(common): value for key, value in tensors.items()}
-    own = CheckpointFolder(path.parent).is_own and path == CheckpointFolder(path.parent).segmenter
+    folder = CheckpointFolder(path.parent)
+    own = folder.is_own and path in (folder.segmenter, folder.partner)
     return Stored(path, tensors, digest, wrappers == ("state_dict",), tuple(prefixes), own)
 
 

@@ -1,5 +1,5 @@
-"""A network seen through several views of each image: the mean of the class probabilities over mirror images and
-scales.
+"""A network seen through several views of each image: the mean of the class probabilities over mirror images, scales,
+heads, and the two networks of a stage with a teacher.
 
 The mean is handed on as its logarithm, whose softmax it is, so that everything behind a forward (spool, scores,
 thresholds) works on it as on any network's logits. Averaging probabilities over mirror and scales is what a label's
@@ -31,6 +31,17 @@ class TwoHeads(Protocol):
         """uint8 ``[B, 3, H, W]`` to float32 logits of every head, the main one first."""
 
 
+@runtime_checkable
+class TwoNetworks(Protocol):
+    """A forward whose stage trained with two networks."""
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+    def other(self, images: Tensor) -> Tensor:
+        """uint8 ``[B, 3, H, W]`` to the float32 logits of the other network."""
+        ...
+
+
 @dataclass(frozen=True)
 class Views:
     """Which views are averaged; one of them is enough."""
@@ -40,11 +51,13 @@ class Views:
     """Factors of the input size."""
     heads: bool = False
     """Whether the aux head's probabilities are averaged with the main head's, so that they count where both agree."""
+    teacher: bool = False
+    """Whether those of the other network of its stage are: a teacher's and its student's."""
 
     @staticmethod
     def of(setting: PseudoLabelConfig) -> Views:
         """The views that a rule looks through: those of the options for ``views``, the image alone for any other."""
-        chosen = Views(setting.views_mirror, setting.views_scales, setting.views_heads)
+        chosen = Views(setting.views_mirror, setting.views_scales, setting.views_heads, setting.views_teacher)
         return chosen if setting.rule == "views" else Views()
 
     @property
@@ -53,23 +66,25 @@ class Views:
         return self == Views()
 
     def __str__(self) -> str:
-        words = ["mirror"] * self.mirror + ["heads"] * self.heads
+        words = ["mirror"] * self.mirror + ["heads"] * self.heads + ["teacher"] * self.teacher
         return " ".join([*words, *(f"x{scale:g}" for scale in self.scales)])
 
     @property
     def forwards(self) -> int:
-        """Passes through the network that an image takes."""
-        return len(self.scales) * (1 + self.mirror)
+        """Passes through a network that an image takes."""
+        return len(self.scales) * (1 + self.mirror) * (1 + self.teacher)
 
     def through(self, forward: Forward, temperature: float = 1) -> Forward:
         """``forward`` with its logits divided by ``temperature``, and of several views the logarithm of their mean
         probabilities, at the resolution of the first scale's logits.
 
         Raises:
-            ValueError: the aux head is asked for and there is none.
+            ValueError: the aux head or another network is asked for and there is none.
         """
         if self.heads and not isinstance(forward, TwoHeads):
             raise ValueError("pseudo_labels.views_heads: the network has one head; leave it off")
+        if self.teacher and not isinstance(forward, TwoNetworks):
+            raise ValueError("pseudo_labels.views_teacher: there is one network; leave it off")
         if not self.plain:
             return lambda images: self._mean(forward, images, temperature)
         return forward if temperature == 1 else lambda images: forward(images) / temperature
@@ -90,6 +105,8 @@ class Views:
             for mirrored in (False, True)[: 1 + self.mirror]:
                 seen = view.flip(-1) if mirrored else view
                 outputs = forward.heads(seen) if self.heads and isinstance(forward, TwoHeads) else [forward(seen)]
+                if self.teacher and isinstance(forward, TwoNetworks):
+                    outputs = [*outputs, forward.other(seen)]
                 yield from (logits.flip(-1) if mirrored else logits for logits in outputs)
 
 

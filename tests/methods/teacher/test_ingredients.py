@@ -44,6 +44,16 @@ def test_labels_and_doubts_by_hand() -> None:
 LABELS = torch.tensor([[[0, 0, 1], [2, 255, 1]], [[3, 3, 3], [3, 0, 255]]], dtype=torch.uint8)
 
 
+def test_whoever_judges_must_agree_on_the_class() -> None:
+    """The teacher's labels stay; where the mean is for another class there is nothing but doubt."""
+    prob = torch.tensor([[0.9, 0.6], [0.1, 0.4]]).view(1, 2, 1, 2)
+    mean = torch.tensor([[0.7, 0.3], [0.3, 0.7]]).view(1, 2, 1, 2)
+    for kind, doubt in (("probability", 0.3), ("margin", 0.6), ("entropy", 0.8813)):
+        found = labels.guess(prob, kind, mean)
+        assert found.labels.tolist() == [[[0, 0]]] and found.confidence.flatten().tolist() == pytest.approx([0.9, 0.6])
+        assert found.doubt is not None and found.doubt.flatten().tolist() == pytest.approx([doubt, 1.0], abs=1e-4)
+
+
 def test_the_class_list_of_the_batch_and_of_the_image() -> None:
     counts = classmix.class_counts(LABELS, 5)
     assert counts.tolist() == [[2, 2, 1, 0, 0, 1], [1, 0, 0, 4, 0, 1]]

@@ -29,13 +29,19 @@ CASES: dict[str, tuple[str, TeacherConfig]] = {
     ),
     "esl": ("mic", TeacherConfig(labels=LABELS, select=SelectConfig("replace", window=40))),
     "esl and q, soft": ("daformer", TeacherConfig(labels=LABELS, select=SelectConfig("with", "margin", soft=True))),
+    "heads agree": ("mic", TeacherConfig(labels=LABELS, select=SelectConfig("replace", of="heads", nu=0.0))),
+    "teacher and student agree": (
+        "mic",
+        TeacherConfig(labels=LABELS, select=SelectConfig("replace", "probability", "student", nu=0.0)),
+    ),
+    "hrda": ("hrda", TeacherConfig(labels=LABELS)),
     "adverse weather": ("mic", TeacherConfig(labels=LABELS, mask=MaskConfig(images="both", looks=False, block=16))),
     "two resolutions": ("mic", TeacherConfig(labels=LABELS, mask=MaskConfig(weight=0.5))),
     "own": ("teacher", TeacherConfig(labels=LABELS, ingredients=(f"{__name__}:flat", "mask"))),
 }
 
 
-HEADS = {"two resolutions": "segmenter.decode_head.conv_seg.weight"}
+HEADS = dict.fromkeys(("two resolutions", "hrda"), "segmenter.decode_head.conv_seg.weight")
 
 
 def flat(moment: Moment, student: Student) -> Tensor:
@@ -61,7 +67,7 @@ def count_reductions(network: nn.Module) -> list[int]:
 def gradients_of(name: str, own: list[list[int]], total: int) -> dict[str, Tensor]:
     """Of the second of two steps, when the teacher is half its old self, with the step's figures."""
     method, options = CASES[name]
-    step = build(method, options, total, network=two_resolutions() if name == "two resolutions" else None)
+    step = build(method, options, total, network=two_resolutions() if name in HEADS else None)
     reduced = count_reductions(step.student.segmenter)
     step.step([pair(indices, 0, total) for indices in own])
     assert len(reduced) == (runtime().world > 1), f"{name}: {len(reduced)} all-reduces of gradients in a step"

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import esl_dist
 from esl_dist.engine import checkpoint
 from esl_dist.entries import train
 from esl_dist.methods.teacher.moment import Moment
@@ -57,10 +58,10 @@ def tensors(content: Any, path: str = "") -> dict[str, Tensor]:
     return {key: value for name, part in items for key, value in tensors(part, f"{path}/{name}").items()}
 
 
-@pytest.mark.parametrize("entry", ["mic:esl-q", "vfm_uda"])
-def test_a_run_cut_off_goes_on_with_the_same_bits(entry: str, data: str, tmp_path: Path) -> None:
-    name = entry.replace(":", "-")
-    words = (f"run.stages=['{entry}']",)
+@pytest.mark.parametrize(("entry", "result"), [("mic:esl-q", "student"), ("vfm_uda", "teacher")])
+def test_a_run_cut_off_goes_on_with_the_same_bits(entry: str, result: str, data: str, tmp_path: Path) -> None:
+    name, other = entry.replace(":", "-"), "teacher" if result == "student" else "student"
+    words = (f"run.stages=['{entry}']", f"teacher.result={result}")
     assert run(tmp_path / "whole", data, *words) == 0
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     stage = tmp_path / "cut" / name
@@ -68,11 +69,11 @@ def test_a_run_cut_off_goes_on_with_the_same_bits(entry: str, data: str, tmp_pat
     shutil.rmtree(stage / "checkpoints" / "step_00000004")
     assert run(tmp_path / "cut", data, *words) == 0
     whole, cut = tensors(state(tmp_path / "whole" / name)), tensors(state(stage))
-    assert whole.keys() == cut.keys() and any(key.startswith("/teacher/") for key in whole)
+    assert whole.keys() == cut.keys() and any(key.startswith(f"/{other}/") for key in whole)
     assert ("/memory/ring" in whole) == (entry == "mic:esl-q")
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
     weights = [key for key in whole if key.startswith("/segmenter/") and key.endswith("weight")]
-    assert any(not torch.equal(whole[key], whole[key.replace("segmenter", "teacher")]) for key in weights)
+    assert any(not torch.equal(whole[key], whole[key.replace("segmenter", other)]) for key in weights)
 
 
 def sure(moment: Moment, student: Student) -> Tensor:
@@ -83,14 +84,24 @@ def sure(moment: Moment, student: Student) -> Tensor:
 
 
 def test_a_users_ingredient_trains_and_the_teacher_can_be_the_result(data: str, tmp_path: Path) -> None:
-    words = ["run.stages=[teacher]", f"teacher.ingredients=[mix,'{__name__}:sure']", "teacher.result=teacher"]
+    """It is what is loaded, and what labels are made with: here where student and teacher agree."""
+    words = [
+        f"teacher.ingredients=[mix,'{__name__}:sure']",
+        "teacher.result=teacher",
+        "pseudo_labels.views_teacher=true",
+    ]
+    words += ["run.stages=[teacher,'selftrain:views']", "selftrain.steps=1", "selftrain.objective=none"]
     assert run(tmp_path, data, *words, "teacher.optim.name=sgd", "teacher.crop.temperature=0") == 0
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    losses = [line for line in lines if line["event"] == "train"]
+    losses = [line for line in lines if line["event"] == "train" and line["stage"] == "teacher"]
     assert losses and all({"loss/sure", "loss/mix_main", "label/share"} <= line.keys() for line in losses)
     ended = state(tmp_path / "teacher")
     assert "student" in ended and "teacher" not in ended
     assert any(not torch.equal(value, ended["student"][key]) for key, value in ended["segmenter"].items())
+    loaded = esl_dist.load(tmp_path / "teacher", device="cpu").network.state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in ended["segmenter"].items())
+    made = json.loads((tmp_path / "pseudo_labels" / "views" / "thresholds.json").read_text())
+    assert made["fingerprint"]["views"] == "mirror teacher x1" and made["kept"] > 0
 
 
 @pytest.mark.parametrize(

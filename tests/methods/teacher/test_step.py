@@ -101,6 +101,24 @@ def test_a_resumed_step_equals_the_uninterrupted_one() -> None:
     assert all(torch.equal(through[name], again[name]) for name in through)
 
 
+def test_heads_can_agree_where_there_are_two() -> None:
+    options = TeacherConfig(labels=LABELS, select=SelectConfig("replace", of="heads"))
+    with pytest.raises(ValueError, match=r"teacher\.select\.of: heads needs a network with an aux head"):
+        build("mic", options, 2, multi_level=False)
+
+
+def test_looking_leaves_the_student_as_it_was() -> None:
+    step = build("mic", TeacherConfig(labels=LABELS), 2)
+    network = step.student.segmenter
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    modes = [module.training for module in network.modules()]
+    with step.student.looking() as looked:
+        assert not looked.training
+        step.student.passes.forward(looked, pair([0, 2], 0, 2).source.images)
+    assert [module.training for module in network.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
 def test_a_network_of_one_head_and_no_ingredient_but_the_source() -> None:
     step = build("teacher", TeacherConfig(labels=LABELS), 2, multi_level=False)
     losses = step.step([pair([0, 2], 0, 2)])

@@ -1,0 +1,48 @@
+"""A checkpoint's network as extraction looks at it, and the other one that it may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from esl_dist.metrics.inference import Predictor
+from esl_dist.runs import CheckpointFolder
+
+
+@dataclass
+class Opened:
+    """``checkpoint``'s segmenter, and on demand its partner (``CheckpointFolder.partner``)."""
+
+    network: Predictor
+    checkpoint: Path
+    """Folder, or a weights file, which has no partner."""
+    open: Callable[[Path], Predictor]
+    """Loads a file as ``network`` was. Collective."""
+    _other: Predictor | None = None
+
+    def __call__(self, images_u8: Tensor) -> Tensor:
+        """uint8 RGB ``[B, 3, H, W]`` to float32 logits ``[B, C, h, w]``."""
+        return self.network(images_u8)
+
+    def heads(self, images_u8: Tensor) -> Sequence[Tensor]:
+        """As ``__call__``, of the main head and the aux head."""
+        return self.network.heads(images_u8)
+
+    def other(self, images_u8: Tensor) -> Tensor:
+        """As ``__call__``, of the partner, which the first call loads.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self._other is None:
+            partner = CheckpointFolder(self.checkpoint).partner
+            if partner is None:
+                raise ValueError(
+                    f"pseudo_labels.views_teacher: {self.checkpoint} holds one network; leave it off, or take labels of"
+                    " a stage with a teacher (daformer, mic, vfm_uda, or self-training with selftrain.ema)"
+                )
+            self._other = self.open(partner)
+        return self._other(images_u8)
