@@ -56,7 +56,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("name", "victims"), zip(FAMILIES, ("all", "0", "1", "all", "launcher"), strict=True))
+@pytest.mark.parametrize(("name", "victims"), list(zip(FAMILIES, ("all", "0", "1", "all", "launcher"), strict=True)))
 def test_killed_it_ends_with_the_same_bits(
     name: str, victims: str, tmp_path: Path, data: Path, reference: Path
 ) -> None:

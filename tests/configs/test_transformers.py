@@ -23,12 +23,14 @@ from tests.configs import disks
 from tests.data import more_sets
 from tests.methods.teacher.test_run import state, tensors
 
+VFM = ("vfm_uda_b", "vfm_uda_l", "vfm_uda_plus_b", "vfm_uda_plus_l")
+EVERY = ("daformer", "hrda", "mic", *VFM)
 PAIRS = {
-    "gta5_cityscapes": ("daformer", "hrda", "mic", "vfm_uda_b", "vfm_uda_l", "vfm_uda_plus_b", "vfm_uda_plus_l"),
-    "synthia_cityscapes": ("daformer", "hrda", "mic", "vfm_uda_plus_b"),
+    "gta5_cityscapes": EVERY,
+    "synthia_cityscapes": EVERY,
     "synthetic_cityscapes": ("vfm_uda_l", "vfm_uda_plus_l"),
-    "cityscapes_acdc": ("daformer", "hrda", "mic"),
-    "cityscapes_darkzurich": ("daformer", "hrda", "vfm_uda_plus_l"),
+    "cityscapes_acdc": EVERY,
+    "cityscapes_darkzurich": EVERY,
 }
 EXPERIMENTS = {
     f"{pair}/{name}": name.removesuffix("_b").removesuffix("_l") for pair, names in PAIRS.items() for name in names

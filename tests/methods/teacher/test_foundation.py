@@ -1,4 +1,4 @@
-"""VFM-UDA's masked patches and VFM-UDA++'s feature distance, on one process and on two ranks."""
+"""VFM-UDA's masked patches and VFM-UDA++'s feature distance, on one process and on several ranks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def distillation(channels: int) -> Distillation:
     return made
 
 
-def built(method: str, options: TeacherConfig = OPTIONS) -> TeacherStep:
+def built(method: str, options: TeacherConfig = OPTIONS, total: int = 2) -> TeacherStep:
     here = runtime()
     kind = VfmUdaPlus if method == "vfm_uda_plus" else VfmUda
     network = kind(CLASSES, dinov2.TINY, grid=5)
@@ -44,17 +44,17 @@ def built(method: str, options: TeacherConfig = OPTIONS) -> TeacherStep:
     if method == "vfm_uda_plus":
         reference, head = distillation(dinov2.TINY.dim)
         beside = (reference.double(), ddp.wrap(head.double().train(), here))
-    return teacher_step(published(method, options), wrapped, Passes(here), PROTOCOL, 3, 2, beside)
+    return teacher_step(published(method, options), wrapped, Passes(here), PROTOCOL, 3, total, beside)
 
 
 def gradients(step: TeacherStep) -> dict[str, Tensor]:
     """Of the second of two steps."""
-    here = runtime()
-    share = 2 // here.world
+    here, total = runtime(), step.images_per_step
+    share = total // here.world
     for number in range(2):
         for network in step.networks.values():
             network.zero_grad(set_to_none=True)
-        losses = step.step([pair(range(here.rank * share, (here.rank + 1) * share), number, 2)])
+        losses = step.step([pair(range(here.rank * share, (here.rank + 1) * share), number, total)])
     assert {"source_main", "mix_main", "mask_main"} <= losses.keys()
     return {
         f"{name}.{key}": p.grad
@@ -64,18 +64,30 @@ def gradients(step: TeacherStep) -> dict[str, Tensor]:
     }
 
 
-def save(method: str, out: str) -> bool:
+def save(method: str, out: str, total: int) -> bool:
     here = runtime()
-    torch.save(gradients(built(method)), f"{out}/{here.world}-{here.rank}.pt")
+    torch.save(gradients(built(method, total=total)), f"{out}/{here.world}-{here.rank}.pt")
     return True
 
 
-@pytest.mark.parametrize("method", ["vfm_uda", pytest.param("vfm_uda_plus", marks=pytest.mark.slow)])
-def test_two_ranks_are_one_process(method: str, tmp_path: Path) -> None:
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("method", "world"),
+    [
+        ("vfm_uda", 2),
+        pytest.param("vfm_uda_plus", 2, marks=slow),
+        pytest.param("vfm_uda", 3, marks=slow),
+        pytest.param("vfm_uda_plus", 3, marks=slow),
+    ],
+)
+def test_ranks_are_one_process(method: str, world: int, tmp_path: Path) -> None:
     """Both trained networks: the student, and the head of the feature distance."""
-    save(method, str(tmp_path))
-    run_ranks(2, "tests.methods.teacher.test_foundation:save", method, str(tmp_path))
-    alone, first, second = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in ("1-0", "2-0", "2-1"))
+    save(method, str(tmp_path), world)
+    run_ranks(world, "tests.methods.teacher.test_foundation:save", method, str(tmp_path), world)
+    files = ("1-0", f"{world}-0", f"{world}-{world - 1}")
+    alone, first, second = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in files)
     scale = max(float(g.abs().max()) for g in alone.values())
     assert first.keys() == second.keys() == alone.keys()
     for key, gradient in alone.items():

@@ -100,6 +100,8 @@ def test_a_users_ingredient_trains_and_the_teacher_can_be_the_result(data: str, 
     assert any(not torch.equal(value, ended["student"][key]) for key, value in ended["segmenter"].items())
     loaded = esl_dist.load(tmp_path / "teacher", device="cpu").network.state_dict()
     assert all(torch.equal(value, loaded[key]) for key, value in ended["segmenter"].items())
+    other = esl_dist.load(tmp_path / "teacher/checkpoints/step_00000004/student.pt", device="cpu").network.state_dict()
+    assert all(torch.equal(value, other[key]) for key, value in ended["student"].items())
     made = json.loads((tmp_path / "pseudo_labels" / "views" / "thresholds.json").read_text())
     assert made["fingerprint"]["views"] == "mirror teacher x1" and made["kept"] > 0
 
