@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from esl_dist.pseudo_labels import confidence
-from esl_dist.pseudo_labels.scores import eager, golden, keys, library, scorer, spec
+from esl_dist.pseudo_labels.scores import banded, eager, golden, keys, library, scorer, spec
 from esl_dist.pseudo_labels.scores.kinds import KINDS, Kind
 from tests.ranks import ROOT
 
@@ -108,6 +108,18 @@ def test_torch_eager_has_the_bits_of_the_specification() -> None:
         for kinds in (KINDS, SUBSETS[number % len(SUBSETS)]):
             label, maps = eager.score(torch.from_numpy(z), size, kinds)
             assert set(maps) == set(kinds) and wrong_bits(expected, label, maps) == 0
+
+
+def test_numpy_in_blocks_has_the_bits_of_the_specification(monkeypatch: pytest.MonkeyPatch) -> None:
+    for block in (banded.BLOCK, 1 << 8):
+        monkeypatch.setattr(banded, "BLOCK", block)
+        scratch = banded.Scratch()
+        for number, (z, size) in enumerate(each_case()):
+            expected = specified(z, size)
+            for kinds in (KINDS, SUBSETS[number % len(SUBSETS)]):
+                label, maps = np.empty(size, np.uint8), {kind: np.empty(size, np.float32) for kind in kinds}
+                banded.score(z, label, maps, scratch)
+                assert wrong_bits(expected, label, maps) == 0
 
 
 def test_numba_has_the_bits_of_the_specification_and_its_histograms_count_every_pixel() -> None:

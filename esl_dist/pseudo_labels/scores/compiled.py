@@ -68,24 +68,19 @@ def _count(row, winner, high):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def _wide_probabilities(z, left, right, weight, scratch):
-    """Softmax of float32 ``[C, h, w]``, interpolated along the width: ``[C, h, W]`` in float32 ``scratch``."""
-    num_classes, h, w = z.shape
-    width = left.shape[0]
-    n = h * w
-    flat = z.reshape(num_classes, n)
-    wide = scratch[: num_classes * h * width].reshape(num_classes, h, width)
-    p = scratch[num_classes * h * width : num_classes * h * (width + w)].reshape(num_classes, n)
+def _softmax(z, p):
+    """Softmax of float32 ``z [C, n]`` into ``p``, the sum in class order."""
+    num_classes, n = z.shape
     top, total = np.empty(n, np.float32), np.empty(n, np.float32)
     for i in range(n):
-        top[i] = flat[0, i]
+        top[i] = z[0, i]
     for c in range(1, num_classes):
         for i in range(n):
-            v = flat[c, i]
+            v = z[c, i]
             top[i] = v if v > top[i] else top[i]
     for c in range(num_classes):
         for i in range(n):
-            p[c, i] = _exp(flat[c, i] - top[i])
+            p[c, i] = _exp(z[c, i] - top[i])
     for i in range(n):
         total[i] = p[0, i]
     for c in range(1, num_classes):
@@ -94,37 +89,52 @@ def _wide_probabilities(z, left, right, weight, scratch):
     for c in range(num_classes):
         for i in range(n):
             p[c, i] = p[c, i] / total[i]
-    for c in range(num_classes):
-        for r in range(h):
-            row, out = p[c, r * w : (r + 1) * w], wide[c, r]
-            for x in range(width):
-                a = row[left[x]]
-                out[x] = (row[right[x]] - a) * weight[x] + a
-    return wide
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def _rows(wide, vertical, scale, label, maps, high):
+def _widen(p, r, horizontal, out):
+    """Row ``r`` of ``p [C, h, w]``, interpolated along the width: ``out [C, W]``."""
+    left, right, weight = horizontal
+    for c in range(p.shape[0]):
+        row, line = p[c, r], out[c]
+        for x in range(line.shape[0]):
+            a = row[left[x]]
+            line[x] = (row[right[x]] - a) * weight[x] + a
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _rows(p, horizontal, vertical, scale, label, maps, high, lines):
     """All output rows: ``label``, and of ``maps`` and ``high`` (in the order of ``kinds.KINDS``) those that are not
-    empty.
+    empty, from probabilities ``[C, h, w]``.
+
+    Only the two input rows around an output row are ever as wide as it, in float32 ``lines [2, C, W]``: they stay in
+    the cache.
     """
     top, bottom, weight = vertical
     entropy, best, margin, logit_margin = maps
     high_entropy, high_best, high_margin, high_logit_margin = high
-    num_classes, _, width = wide.shape
+    num_classes, width = p.shape[0], label.shape[1]
+    over, under, known = lines[0], lines[1], -1
     scratch, winner = np.empty((3, width), np.float32), np.empty(width, np.int32)
     # rows of one array: more arrays to keep apart would cost the vector loop
     best_row, total, second = scratch[0], scratch[1], scratch[2]
     wants_entropy, wants_second = entropy.shape[0] > 0, margin.shape[0] > 0 or logit_margin.shape[0] > 0
     for y in range(top.shape[0]):
         t = weight[y]
+        if top[y] != known:
+            if known >= 0 and top[y] == known + 1:
+                over, under = under, over
+            else:
+                _widen(p, top[y], horizontal, over)
+            _widen(p, bottom[y], horizontal, under)
+            known = top[y]
         for x in range(width):
             best_row[x] = NONE
             total[x] = ZERO
             second[x] = ZERO
             winner[x] = i32(0)
         for c in range(num_classes):
-            upper, lower, this = wide[c, top[y]], wide[c, bottom[y]], i32(c)
+            upper, lower, this = over[c], under[c], i32(c)
             if wants_second:
                 for x in range(width):
                     a = upper[x]
@@ -180,7 +190,7 @@ NO_HISTOGRAM = np.empty((0, HIGH_BINS), np.int64)
 
 def scratch_length(num_classes: int, h: int, w: int, width: int) -> int:
     """Floats of working memory for logits ``[C, h, w]`` and an output so many pixels wide."""
-    return num_classes * h * (w + width)
+    return num_classes * (h * w + 2 * width)
 
 
 def score(
@@ -199,7 +209,10 @@ def score(
     height, width = label.shape
     if scratch is None:
         scratch = np.empty(scratch_length(len(z), z.shape[1], z.shape[2], width), np.float32)
-    wide = _wide_probabilities(z, *positions(z.shape[2], width), scratch)
+    classes, h, w = z.shape
+    p = scratch[: classes * h * w].reshape(classes, h, w)
+    lines = scratch[p.size : p.size + 2 * classes * width].reshape(2, classes, width)
+    _softmax(z.reshape(classes, -1), p.reshape(classes, -1))
     wanted = tuple(maps.get(kind, NO_MAP) for kind in KINDS)
     counted = tuple(high.get(kind, NO_HISTOGRAM) for kind in KINDS)
-    _rows(wide, positions(z.shape[1], height), k.inverse_log(len(z)), label, wanted, counted)
+    _rows(p, positions(w, width), positions(h, height), k.inverse_log(classes), label, wanted, counted, lines)

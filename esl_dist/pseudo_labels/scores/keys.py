@@ -66,5 +66,8 @@ def at_least(value: float) -> int:
 
 def count_high(histogram: np.ndarray, label: np.ndarray, key: np.ndarray) -> None:
     """Add the upper 16 bits of each key to int64 ``histogram [C, bins]``."""
-    cell = label.astype(np.int64) * histogram.shape[1] + (key >> np.uint32(16)).astype(np.int64)
-    histogram += np.bincount(cell, minlength=histogram.size).reshape(histogram.shape)
+    assert histogram.flags.c_contiguous
+    cell = np.multiply(label, np.intp(histogram.shape[1]), dtype=np.intp)
+    cell += key >> np.uint32(16)
+    # not bincount: it makes, and one would add, a histogram of all cells for every image
+    np.add.at(histogram.reshape(-1), cell, 1)

@@ -2,8 +2,8 @@
 logits.
 
 ``exact`` has one specification (``spec``, numpy) and implementations with its very bits: ``kernel`` (Triton, CUDA),
-``compiled`` (numba, CPU) and ``eager`` (torch, anywhere). ``library`` is torch's own functions, as in the published
-code.
+``compiled`` (numba, CPU), ``banded`` (numpy, CPU without numba) and ``eager`` (torch, any other device). ``library`` is
+torch's own functions, as in the published code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from esl_dist.compiled import loops
-from esl_dist.pseudo_labels.scores import eager, golden, library
+from esl_dist.pseudo_labels.scores import banded, eager, golden, library
 from esl_dist.pseudo_labels.scores.keys import LIMITS, ScoreError, count_high, keys
 from esl_dist.pseudo_labels.scores.kinds import TITLES, Kind
 from esl_dist.pseudo_labels.scores.scored import Scored
@@ -98,6 +98,26 @@ def _library(logits: Tensor, wanted: Wanted) -> Scores:
             )
         values.clamp_min_(0)
     return _counted(Scores(label, maps), wanted.high)
+
+
+def _banded() -> Scorer:
+    idle: list[banded.Scratch] = []  # one for every thread that scores at the same time, each used again and again
+
+    def score(logits: Tensor, wanted: Wanted) -> Scores:
+        result = wanted.out or empty(wanted.size_hw, wanted.kinds)
+        try:
+            scratch = idle.pop()
+        except IndexError:
+            scratch = banded.Scratch()
+        maps = {kind: values.numpy() for kind, values in result.maps.items()}
+        label = result.label.numpy()
+        banded.score(logits.numpy(), label, maps, scratch)
+        idle.append(scratch)
+        for kind, histogram in wanted.high.items():
+            count_high(histogram.numpy(), label.reshape(-1), maps[kind].view(np.uint32).reshape(-1))
+        return result
+
+    return score
 
 
 def _compiled(module: ModuleType) -> Scorer:
@@ -193,8 +213,9 @@ def scoring(mode: str, device: torch.device | str = "cpu") -> Scoring:
         kernel = _kernel()
         if kernel is not None:
             name, score = "Triton", kernel
-    elif (module := compiled_loops()) is not None:
-        name, score = "numba", _compiled(module)
+    elif place.type == "cpu":
+        module = compiled_loops()
+        name, score = ("numpy", _banded()) if module is None else ("numba", _compiled(module))
     golden.check(name, lambda logits, size_hw, kinds: score(logits, Wanted(size_hw, kinds)), place)
     return Scoring(mode, f"exact ({name})", score)
 

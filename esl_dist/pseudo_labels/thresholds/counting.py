@@ -5,6 +5,7 @@ Only additions of integers: the order of images, and who counts them, cannot cha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -14,6 +15,9 @@ from esl_dist.compiled import loops
 from esl_dist.labels import IGNORE
 from esl_dist.pseudo_labels.scores.keys import LIMITS, LOW_BINS, ScoreError
 from esl_dist.pseudo_labels.scores.kinds import Kind
+
+PART = 1 << 16
+"""Pixels at a time, without numba."""
 
 
 def compiled() -> ModuleType | None:
@@ -71,10 +75,21 @@ def count_low(histogram: np.ndarray, cells: Cells, label: np.ndarray, key: np.nd
     if fast is not None:
         fast.count_low(histogram, cells.slot, label, key.view(np.int32))
         return
-    slot = cells.slot[label, key >> np.uint32(16)]
-    inside = slot >= 0
-    cell = slot[inside].astype(np.int64) * LOW_BINS + (key[inside] & np.uint32(0xFFFF)).astype(np.int64)
-    histogram += np.bincount(cell, minlength=histogram.size).reshape(histogram.shape)
+    slots, digits = cells.slot.reshape(-1), np.int32(cells.slot.shape[1])
+    for part in _parts(len(label)):
+        keys = key[part].view(np.int32)
+        cell = np.multiply(label[part], digits, dtype=np.int32)
+        cell += keys >> np.int32(16)
+        slot = slots.take(cell)
+        inside = np.flatnonzero(slot >= 0)
+        low = slot[inside].astype(np.intp) * LOW_BINS + (keys[inside] & np.int32(0xFFFF))
+        np.add.at(histogram.reshape(-1), low, 1)
+
+
+def _parts(pixels: int) -> Iterator[slice]:
+    """Pieces of an image whose intermediate arrays stay in the processor's cache."""
+    for start in range(0, pixels, PART):
+        yield slice(start, start + PART)
 
 
 def mask(label: np.ndarray, key: np.ndarray, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +103,14 @@ def mask(label: np.ndarray, key: np.ndarray, first: np.ndarray, last: np.ndarray
         out, kept = np.empty(label.shape, np.uint8), np.zeros(256, np.int64)
         fast.mask(label.reshape(-1), key.reshape(-1).view(np.int32), lowest, highest, out.reshape(-1), kept)
         return out, kept
-    signed = key.view(np.int32)
-    inside = (signed >= lowest[label]) & (signed <= highest[label])
-    out = np.where(inside, label, np.uint8(IGNORE))
-    return out, np.bincount(out.reshape(-1), minlength=256)
+    out, kept = np.empty(label.shape, np.uint8), np.zeros(256, np.int64)
+    flat, keys, masked = label.reshape(-1), key.reshape(-1).view(np.int32), out.reshape(-1)
+    from_zero = bool((lowest <= 0).all())  # as with entropy: there is no smaller key
+    for part in _parts(len(flat)):
+        inside = keys[part] <= highest.take(flat[part])
+        if not from_zero:
+            inside &= keys[part] >= lowest.take(flat[part])
+        # 255, or 0 and the label
+        np.bitwise_or(np.subtract(inside.view(np.uint8), 1, out=masked[part]), flat[part], out=masked[part])
+        kept += np.bincount(masked[part], minlength=256)
+    return out, kept
