@@ -1,5 +1,5 @@
-"""Pages from folders: ``python -m esl_dist.report RUN`` (or a study's folder) and ``python -m esl_dist.report --table1
-RUN RUN … [--out FILE]``.
+"""Pages from folders: ``esl_dist report RUN`` (or a study's folder), and ``esl_dist report RUN RUN … [--out FILE]`` for
+the runs and a page that compares them.
 """
 
 from __future__ import annotations
@@ -17,40 +17,45 @@ from esl_dist.studies.results import table, write
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """One run: print its table and write its ``report.html``. ``--table1``: print and write the runs' common table."""
+    """Print each run's table and write its ``report.html``; of several runs also the common table."""
     parser = cli.parser("report", "Reports of runs, from their folders alone.", schema=None)
     parser.add_argument(
         "runs",
         nargs="+",
         type=Path,
         metavar="RUN",
-        help="run folder, such as runs/streets, or a study's, such as runs/studies/nu",
+        help="run folder, such as runs/streets, or a study's, such as runs/studies/nu; several runs are also compared:"
+        " mean and spread over those that differ in their seed alone, paired differences",
     )
-    parser.add_argument(
-        "--table1",
-        action="store_true",
-        help="collect the runs into one table: mean and spread over seeds, paired differences",
-    )
+    parser.add_argument("--table1", action="store_true", help="only compare: the runs' own reports stay as they are")
     parser.add_argument(
         "--out",
         type=Path,
-        help="with --table1: where to write; .md, .csv and .html are put in place of its suffix (default: table1)",
+        help="where the comparison is written; .md, .csv and .html are put in place of its suffix (default: comparison;"
+        " with --table1: table1)",
     )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if arguments.out is not None and not arguments.table1:
-        raise ValueError("--out: belongs to --table1; a single run's page is report.html in its own folder")
     if arguments.table1:
-        study = collect(arguments.runs)
-        print(markdown(study))
-        for path in write_study(study, arguments.out or Path("table1.md")):
-            print(f"written: {path}")
+        _compare(arguments.runs, arguments.out or Path("table1.md"))
         return 0
+    runs = [run for run in arguments.runs if not StudyFolder(run).config.is_file()]
+    if arguments.out is not None and len(runs) < 2:
+        raise ValueError("--out: belongs to a comparison of runs; a single run's page is report.html in its own folder")
     for run in arguments.runs:
-        if StudyFolder(run).config.is_file():
+        if run not in runs:
             print(table(run))
             print(f"study: {write(run)[-1]}")
             continue
         print(terminal_table(run))
         print(f"report: {write_report(run)}")
+    if len(runs) > 1:
+        _compare(runs, arguments.out or Path("comparison.md"))
     return 0
+
+
+def _compare(runs: Sequence[Path], out: Path) -> None:
+    study = collect(runs)
+    print(markdown(study))
+    for path in write_study(study, out):
+        print(f"written: {path}")

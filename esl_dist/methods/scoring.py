@@ -13,7 +13,7 @@ from esl_dist.distributed.collectives import agree
 from esl_dist.labelling import statistics_batches
 from esl_dist.labels import protocol
 from esl_dist.methods.node import Work
-from esl_dist.methods.strip import write_strip
+from esl_dist.methods.strip import write_extremes, write_strip
 from esl_dist.metrics.evaluate import Conditions, EvaluationResult, evaluate, write_metrics
 from esl_dist.metrics.inference import Predictor
 from esl_dist.metrics.sliding import windowed
@@ -93,6 +93,8 @@ def _evaluate(stage: Stage, predictor: Predictor, kind: str, step: int, work: Wo
         result = evaluate(predict, work.scored, Conditions.of(config), stop=lambda: work.stop.local)
         if work.runtime.is_main and kind == options.bn_statistics[0]:
             write_strip(predict, work.run.stage(stage.name), work)
+            if step == stage.steps:
+                write_extremes(predict, work.run.stage(stage.name), result, work)
     content = result.to_json()
     scores = (content["miou"], content.get("miou_star"), content["iou"])
     work.tracker.record(Eval(stage.name, step, options.split, kind, *scores))

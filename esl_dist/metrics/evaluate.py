@@ -68,6 +68,16 @@ class EvaluationResult:
     """Every image with a labelled pixel, the one with the largest share of wrong pixels first."""
 
     @property
+    def worst(self) -> Sequence[ImageScore]:
+        """Images with the largest share of wrong pixels, at most ``EXTREMES`` and never one of the ``best``."""
+        return self.by_image[: min(EXTREMES, len(self.by_image) // 2)]
+
+    @property
+    def best(self) -> Sequence[ImageScore]:
+        """Those with the smallest, the smallest first."""
+        return self.by_image[::-1][: len(self.worst)]
+
+    @property
     def iou(self) -> np.ndarray:
         """float64 ``[C]``, 0-1, NaN where a class is neither labelled nor predicted."""
         return iou(self.confusion)
@@ -111,9 +121,8 @@ class EvaluationResult:
         if self.unreadable:
             found["unreadable"] = dict(self.unreadable)
         if self.by_image:
-            few = min(EXTREMES, len(self.by_image) // 2)
-            found["worst"] = [[image.name, image.wrong] for image in self.by_image[:few]]
-            found["best"] = [[image.name, image.wrong] for image in self.by_image[::-1][:few]]
+            found["worst"] = [[image.name, image.wrong] for image in self.worst]
+            found["best"] = [[image.name, image.wrong] for image in self.best]
         return {**found, "confusion": self.confusion.tolist()}
 
 

@@ -49,7 +49,7 @@ def export(name: str, head: Sequence[str], rows: Sequence[Cells]) -> Export:
     lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", _line(head), r"\midrule"]
     lines += [_line([_shown(cell) for cell in row]) for row in rows]
     latex = "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-    return Export(name, _uri("text/csv", buffer.getvalue()), _uri("text/x-tex", latex))
+    return Export(name, data_uri("text/csv", buffer.getvalue()), data_uri("text/x-tex", latex))
 
 
 @dataclass(frozen=True)
@@ -153,5 +153,6 @@ def _shown(cell: str | float | int | None) -> str:
     return f"{cell:.1f}" if isinstance(cell, float) else str(cell)
 
 
-def _uri(kind: str, text: str) -> str:
+def data_uri(kind: str, text: str) -> str:
+    """A text inside a link, for a page that stands alone."""
     return f"data:{kind};charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"

@@ -29,7 +29,7 @@ from esl_dist.reporting.pictures import DROPPED
 from esl_dist.reporting.quality import compare
 from esl_dist.reporting.record import RunRecord, read_run
 from esl_dist.reporting.reliability import reliabilities
-from esl_dist.reporting.strip import strip
+from esl_dist.reporting.strip import extremes, strip
 from esl_dist.reporting.translations import translations
 from esl_dist.runs.events import Warned
 
@@ -138,6 +138,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "colours": line_colours(run),
         "dashes": line_dashes(run),
         "strip": _or_none("predictions", lambda: strip(run, classes)) or [],
+        "extremes": _or_none("worst and best images", lambda: extremes(run, classes)),
         "matrices": shown.matrices,
         "reliability": shown.reliability,
         "exports": exports(run, shown),

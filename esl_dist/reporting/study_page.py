@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path
+from urllib.parse import quote
 
 from esl_dist.atomic import write_text
+from esl_dist.reporting.exports import data_uri
+from esl_dist.reporting.record import RunRecord
 from esl_dist.reporting.report import environment
 from esl_dist.reporting.spread import Difference, Spread
 from esl_dist.reporting.study_table import Row, Study
@@ -16,16 +20,30 @@ from esl_dist.reporting.tables import STATISTICS_TITLES
 def write_study(study: Study, out: Path) -> list[Path]:
     """Write ``out`` with the suffixes .md, .csv and .html; returns the three paths."""
     paths = [out.with_suffix(suffix) for suffix in (".md", ".csv", ".html")]
+    table = to_csv(study)
     page = (
         environment()
         .get_template("study.html.j2")
         .render(
-            study=study, titles=STATISTICS_TITLES, spread_text=spread_text, interval_text=interval_text, signed=signed
+            study=study,
+            titles=STATISTICS_TITLES,
+            spread_text=spread_text,
+            interval_text=interval_text,
+            signed=signed,
+            saved=data_uri("text/csv", table),
+            name=out.with_suffix(".csv").name,
+            reports={run.path: _from(out, run) for group in study.groups for run in group.runs},
         )
     )
-    for path, text in zip(paths, (markdown(study), to_csv(study), page), strict=True):
+    for path, text in zip(paths, (markdown(study), table, page), strict=True):
         write_text(path, text)
     return paths
+
+
+def _from(out: Path, run: RunRecord) -> str:
+    """Link from a page at ``out`` to a run's report; empty where it has none."""
+    there = run.folder.report
+    return quote(Path(os.path.relpath(there, out.parent)).as_posix()) if there.is_file() else ""
 
 
 def markdown(study: Study) -> str:

@@ -153,6 +153,15 @@ class StageFolder:
         return _names(self.predictions)
 
     @property
+    def extremes(self) -> Path:
+        """Label maps of the scored images that the final network is worst and best at."""
+        return self.path / "extremes"
+
+    def extreme(self, name: str) -> Path:
+        """Of one image; ``ValueError`` for a name that would leave the folder."""
+        return _inside(self.extremes, name)
+
+    @property
     def translated(self) -> Path:
         """The source set in the target's look, as a translation rewrote it."""
         return self.path / "source"

@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from markupsafe import Markup
 
 from esl_dist.reporting.colours import COLOURS
+from esl_dist.reporting.exports import data_uri
 from esl_dist.reporting.report import environment
 from esl_dist.reporting.study_page import spread_text
-from esl_dist.runs import StudyFolder
+from esl_dist.runs import RunFolder, StudyFolder
 from esl_dist.studies.outcome import LabelFigures
 from esl_dist.studies.plots import Line, Mark, Thread, axis, parallel_coordinates, spread_chart
 from esl_dist.studies.reading import Setting, StudyRecord, key
@@ -38,8 +40,8 @@ class Chart:
     """Colour and the other options' values."""
 
 
-def page(study: StudyRecord, figures: Figures) -> str:
-    """The page as text."""
+def page(study: StudyRecord, figures: Figures, table: str) -> str:
+    """The page as text, with ``study.csv``'s content to be saved from it."""
     settings = study.settings()
     content = {
         "study": study,
@@ -52,6 +54,7 @@ def page(study: StudyRecord, figures: Figures) -> str:
         "parallel": _parallel(study),
         "label_charts": _label_charts(study, figures),
         "trials": _trials(study, figures),
+        "table": data_uri("text/csv", table),
         "failed": [trial for trial in study.trials if trial.status == "failed"],
         "resolved": StudyFolder(study.path).config.read_text(encoding="utf-8"),
     }
@@ -236,6 +239,8 @@ class _TrialRow:
     figures: LabelFigures | None
     left: float
     width: float
+    report: str
+    """Where its own page lies from the study's; empty where it has none."""
 
 
 def _trials(study: StudyRecord, figures: Figures) -> list[_TrialRow]:
@@ -256,6 +261,12 @@ def _trials(study: StudyRecord, figures: Figures) -> list[_TrialRow]:
                 figures.get(trial.id),
                 left,
                 max(width, 0.4) if ended is not None else 0.0,
+                _report(study, trial),
             )
         )
     return rows
+
+
+def _report(study: StudyRecord, trial: TrialRecord) -> str:
+    there = RunFolder(study.path / trial.run).report
+    return quote(there.relative_to(study.path).as_posix()) if there.is_file() else ""

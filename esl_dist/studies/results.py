@@ -38,7 +38,8 @@ def write(study_dir: Path) -> list[Path]:
     }
     folder = StudyFolder(study_dir)
     paths = [folder.table, folder.page]
-    for path, content in zip(paths, (to_csv(study, figures), page(study, figures)), strict=True):
+    table = to_csv(study, figures)
+    for path, content in zip(paths, (table, page(study, figures, table)), strict=True):
         write_text(path, content)
     return paths
 

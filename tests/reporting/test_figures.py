@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -50,6 +52,16 @@ def test_lines_are_told_apart_without_colour() -> None:
     assert 'stroke-dasharray="7 3"' in made and "stroke: var(--ink)" in made
 
 
+def miou(run: Path, stage: str) -> float:
+    found: float = json.loads(RunFolder(run).stage(stage).scores("running").path.read_text())["miou"]
+    return found
+
+
+def edit_scores(run: Path, stage: str, key: str, value: Any) -> None:
+    path = RunFolder(run).stage(stage).scores("running").path
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+
 def test_a_page_shows_what_each_network_says(run_maker: Callable[..., Path], tmp_path: Path) -> None:
     run = run_maker(tmp_path / "run")
     before = write_report(run).read_text()
@@ -65,4 +77,14 @@ def test_a_page_shows_what_each_network_says(run_maker: Callable[..., Path], tmp
     page = write_report(run).read_text()
     assert page.count('<img class="labels"') == 2 * 3  # ground truth and two stages
     assert page.count('<img class="spacer"') == 2 and "% of pixels wrong" in page
+    assert "is worst at" not in page
+    best = max(("align", "selftrain-esl", "selftrain-ssl"), key=lambda stage: miou(run, stage))
+    for number, what in enumerate(("worst", "best")):
+        path = RunFolder(run).stage(best).extreme(dataset.names[number])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        label.save(path)
+        edit_scores(run, best, what, [[dataset.names[number], 0.5], ["gone", 0.4]])
+    page = write_report(run).read_text()
+    title = {"align": "ADVENT", "selftrain-esl": "ESL", "selftrain-ssl": "SSL"}[best]
+    assert page.count('<img class="spacer"') == 4 and f"The images that {title} is worst at" in page
     assert page.count('download="summary.csv"') == 1 and page.count('download="iou-running.tex"') == 1

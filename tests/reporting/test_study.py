@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -247,6 +248,17 @@ def test_entry_writes_three_files(
     assert "ESL − SSL" in capsys.readouterr().out
     html = (tmp_path / "out" / "table.html").read_text()
     assert html.count("<h2>") == 2 and "confidence interval" in html
+
+
+def test_several_runs_are_reported_and_compared(
+    runs: dict[str, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*map(str, runs["plain"]), "--out", str(tmp_path / "pages" / "both.html")]) == 0
+    assert "ESL − SSL" in capsys.readouterr().out
+    html = (tmp_path / "pages" / "both.html").read_text()
+    links = re.findall(r'href="([^"]*report\.html)"', html)
+    assert [(tmp_path / "pages" / link).resolve() for link in links] == [run / "report.html" for run in runs["plain"]]
+    assert all((run / "report.html").is_file() for run in runs["plain"]) and 'download="both.csv"' in html
 
 
 def test_the_same_run_twice_is_refused(

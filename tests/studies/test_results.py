@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import itertools
 import json
@@ -162,16 +163,33 @@ class Tags(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.counts: dict[str, int] = {}
+        self.links: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.counts[tag] = self.counts.get(tag, 0) + 1
-        assert not {"src", "href"} & {name for name, _ in attrs}, f"{tag} needs something outside the page"
+        linked = [value for name, value in attrs if name in ("src", "href") and not str(value).startswith("data:")]
+        assert all(str(value).endswith("/report.html") for value in linked), f"{tag} needs something outside the page"
+        self.links += map(str, linked)
         if tag not in self.void:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in self.void:
             assert self.open.pop() == tag
+
+
+def test_trials_lead_to_their_reports_and_the_table_can_be_saved(study: Path) -> None:
+    trials = read_study(study).trials
+    there = study / trials[0].run / "report.html"
+    there.write_text("a page")  # one run stands for several trials
+    write(study)
+    tags, text = Tags(), (study / "study.html").read_text()
+    tags.feed(text)
+    found = [(study / link).resolve() for link in tags.links]
+    there.unlink()
+    assert study / tags.links[0] == there and set(found) == {there.resolve()}
+    saved = re.search(r'download="study.csv" href="data:text/csv;charset=utf-8;base64,([^"]*)"', text)
+    assert saved and base64.b64decode(saved[1]) == (study / "study.csv").read_bytes()
 
 
 def test_the_page_stands_alone_and_shows_every_section(page: str) -> None:
