@@ -127,7 +127,8 @@ class ExtractConfig:
     """
     compare: NonNegativeInt = 0
     """Images on which every confidence is judged by ground truth, for the selection page: the target's where it is
-    labelled, the source's where not. 0 compares nothing; the figures cost nine forwards an image.
+    labelled, the source's where not. 0 compares nothing; the figures cost nine forwards an image, one more of a network
+    with two heads and two more of a stage with a teacher.
     """
     held_out: str = ""
     """Split of the source (its owner's name for it) that no stage trains on, for both of these; empty takes evenly

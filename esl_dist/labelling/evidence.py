@@ -20,6 +20,7 @@ from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.in_step import Stop
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labelling.open import ground_truth, images_of, statistics_batches
+from esl_dist.labelling.opened import opened
 from esl_dist.labelling.statistics import compare_statistics, sentence
 from esl_dist.labels import protocol
 from esl_dist.metrics.inference import Predictor
@@ -57,7 +58,7 @@ def gather_evidence(
             found["statistics"] = compare_statistics(predictor, config, target, source, stop)
             log.info("%s", sentence(found["statistics"], options.bn_statistics))
         if options.compare:
-            found["confidences"] = _compare(predictor, config, target, source, stop)
+            found["confidences"] = _compare(predictor, checkpoint, config, target, source, stop)
     if found and collectives.is_main():
         folder.evidence.write(found)
     collectives.barrier()
@@ -67,7 +68,9 @@ def _held_out(config: Config) -> str | None:
     return config.extract.held_out or None
 
 
-def _compare(predictor: Predictor, config: Config, target: Dataset, source: Dataset, stop: Stop) -> dict[str, Any]:
+def _compare(
+    predictor: Predictor, checkpoint: Path, config: Config, target: Dataset, source: Dataset, stop: Stop
+) -> dict[str, Any]:
     """Every confidence on images with ground truth: the target's, or the source's where those are withheld."""
     options, data = config.extract, config.data
     domain, whole = (data.target, target) if target.labelled else (data.source, source)
@@ -78,10 +81,18 @@ def _compare(predictor: Predictor, config: Config, target: Dataset, source: Data
     images = images_of(config, judged, domain, canvas)
     classes = protocol(data.classes).num_classes
     readout = Readout(scoring("exact", device), images.output_size or (lambda index: size), KINDS, "exact", classes)
-    with predictor.statistics(options.bn_statistics, statistics_batches(config, target)):
+
+    def load(file: Path) -> Predictor:
+        if file == checkpoint:
+            return predictor
+        return agree(lambda: Predictor.from_checkpoint(config, file, predictor.runtime, options.precision))
+
+    with opened(checkpoint, load, options.bn_statistics, lambda: statistics_batches(config, target)) as network:
         mine = range(len(judged))[collectives.rank() :: collectives.world()]
-        views = (*VIEWS, Views(heads=True)) if predictor.network.multi_level else VIEWS
-        figures = Comparison(images, ground_truth(judged), readout, views, stop)(predictor, mine)
+        views = [*VIEWS]
+        views += [Views(heads=True)] if predictor.network.multi_level else []
+        views += [Views(teacher=True)] if network.partner else []
+        figures = Comparison(images, ground_truth(judged), readout, views, stop)(network, mine)
     where = "target" if target.labelled else "held-out source" if options.held_out else "source (training images)"
     about = f"{len(judged)} {where} images"
     log.info("%s", table(figures, about))

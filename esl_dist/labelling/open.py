@@ -4,11 +4,11 @@ pipeline and the entry.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from esl_dist.data.transforms import content_size, cut_padding, resize_label
 from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.in_step import Stop, never
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.labelling.opened import Opened
+from esl_dist.labelling.opened import opened
 from esl_dist.labels import IGNORE, protocol
 from esl_dist.metrics.inference import Predictor
 from esl_dist.models.builders import normalisation_options
@@ -64,17 +64,11 @@ def open_extraction(
     options = config.extract
     arithmetic = agree(lambda: runtime.inference(options.precision, "extract.precision"))
 
-    @contextlib.contextmanager
-    def network() -> Iterator[Forward]:
-        with contextlib.ExitStack() as stack:
+    def load(file: Path) -> Predictor:
+        return agree(lambda: Predictor.from_checkpoint(config, file, runtime, options.precision))
 
-            def opened(file: Path) -> Predictor:
-                predictor = agree(lambda: Predictor.from_checkpoint(config, file, runtime, options.precision))
-                batches = statistics_batches(config, target)
-                stack.enter_context(predictor.statistics(options.bn_statistics, batches))
-                return predictor
-
-            yield Opened(opened(checkpoint), checkpoint, opened)
+    def network() -> AbstractContextManager[Forward]:
+        return opened(checkpoint, load, options.bn_statistics, lambda: statistics_batches(config, target))
 
     digest = sha256 or agree(lambda: file_sha256(checkpoint))
     classes = protocol(config.data.classes).classes

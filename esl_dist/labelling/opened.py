@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
+from esl_dist.config.scoring import BnStatistics
 from esl_dist.metrics.inference import Predictor
 from esl_dist.runs import CheckpointFolder
 
@@ -22,6 +24,11 @@ class Opened:
     open: Callable[[Path], Predictor]
     """Loads a file as ``network`` was. Collective."""
     _other: Predictor | None = None
+
+    @property
+    def partner(self) -> Path | None:
+        """File of the other network."""
+        return CheckpointFolder(self.checkpoint).partner
 
     def __call__(self, images_u8: Tensor) -> Tensor:
         """uint8 RGB ``[B, 3, H, W]`` to float32 logits ``[B, C, h, w]``."""
@@ -38,7 +45,7 @@ class Opened:
             ValueError: there is none.
         """
         if self._other is None:
-            partner = CheckpointFolder(self.checkpoint).partner
+            partner = self.partner
             if partner is None:
                 raise ValueError(
                     f"pseudo_labels.views_teacher: {self.checkpoint} holds one network; leave it off, or take labels of"
@@ -46,3 +53,23 @@ class Opened:
                 )
             self._other = self.open(partner)
         return self._other(images_u8)
+
+
+@contextlib.contextmanager
+def opened(
+    checkpoint: Path,
+    load: Callable[[Path], Predictor],
+    statistics: BnStatistics,
+    batches: Callable[[], Iterable[Tensor]],
+) -> Iterator[Opened]:
+    """``checkpoint`` as extraction looks at it, each of its networks with ``statistics``, re-estimated on ``batches``
+    where they are not the trained ones. Collective.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def ready(file: Path) -> Predictor:
+            predictor = load(file)
+            stack.enter_context(predictor.statistics(statistics, batches()))
+            return predictor
+
+        yield Opened(ready(checkpoint), checkpoint, ready)

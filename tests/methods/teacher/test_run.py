@@ -91,6 +91,7 @@ def test_a_users_ingredient_trains_and_the_teacher_can_be_the_result(data: str, 
         "pseudo_labels.views_teacher=true",
     ]
     words += ["run.stages=[teacher,'selftrain:views']", "selftrain.steps=1", "selftrain.objective=none"]
+    words += ["extract.compare=2"]
     assert run(tmp_path, data, *words, "teacher.optim.name=sgd", "teacher.crop.temperature=0") == 0
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [line for line in lines if line["event"] == "train" and line["stage"] == "teacher"]
@@ -102,6 +103,8 @@ def test_a_users_ingredient_trains_and_the_teacher_can_be_the_result(data: str, 
     assert all(torch.equal(value, loaded[key]) for key, value in ended["segmenter"].items())
     other = esl_dist.load(tmp_path / "teacher/checkpoints/step_00000004/student.pt", device="cpu").network.state_dict()
     assert all(torch.equal(value, other[key]) for key, value in ended["student"].items())
+    judged = json.loads((tmp_path / "pseudo_labels/of-teacher/evidence.json").read_text())["confidences"]["figures"]
+    assert {"heads x1", "teacher x1"} <= {figures["views"] for figures in judged}
     made = json.loads((tmp_path / "pseudo_labels" / "views" / "thresholds.json").read_text())
     assert made["fingerprint"]["views"] == "mirror teacher x1" and made["kept"] > 0
 
