@@ -33,13 +33,22 @@ space:
     cases:
       good: {}
       crash: {align.objective: "crash_of_a_trial:boom"}
-      nan: {align.weight: 1.0e+38, align.objective: minent}
+      nan: {align.objective: "crash_of_a_trial:steep"}
       never: {data.source.root: nowhere}
       bad: {pseudo_labels.nu: 3}
       better: {pseudo_labels.nu: 0.9}
 shared: [initial]
 """
-CRASH = "import os\n\ndef boom(main, aux):\n    os.kill(os.getpid(), 9)\n"
+# steep: the root's derivative at 0 is infinite, so the loss is 0 and its gradient is not a number.
+CRASH = """
+import os
+
+def boom(main, aux):
+    os.kill(os.getpid(), 9)
+
+def steep(main, aux):
+    return (main - main.detach()).square().mean().sqrt()
+"""
 
 ASHA = """
 name: asha
