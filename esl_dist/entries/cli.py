@@ -13,7 +13,7 @@ from esl_dist.config.schema import Config
 from esl_dist.entries import COMMANDS
 from esl_dist.entries.arguments import Parser, at_least
 from esl_dist.entries.ending import run
-from esl_dist.prediction.checkpoints import NETWORK, find_checkpoint, own_config
+from esl_dist.prediction.checkpoints import NETWORK, find_checkpoint, own_configuration
 
 __all__ = ["Parser", "at_least", "configuration", "note", "parse", "parser", "run"]
 
@@ -44,23 +44,28 @@ def parser(name: str, description: str, schema: type | None = Config) -> Parser:
 def parse(
     made: argparse.ArgumentParser, argv: Sequence[str] | None = None, network: str = NETWORK
 ) -> tuple[argparse.Namespace, Config]:
-    """Arguments and the configuration that they name; without ``--config`` that of a checkpoint's own run, if there is
-    one. ``--checkpoint`` may be a stage's or a run's folder; of a run the last stage that trained ``network``.
+    """Arguments and the configuration that they name; without ``--config`` (``arguments.own``) that of a checkpoint's
+    own run, or what it says of itself. ``--checkpoint`` may be a stage's or a run's folder; of a run the last stage
+    that trained ``network``.
     """
     arguments = made.parse_intermixed_args(argv)
+    arguments.own = arguments.config is None
+    words: list[str] = []
     checkpoint = getattr(arguments, "checkpoint", None)
     if checkpoint is not None:
         several = isinstance(checkpoint, list)
         found = [find_checkpoint(path, network) for path in (checkpoint if several else [checkpoint])]
         arguments.checkpoint = found if several else found[0]
-        if arguments.config is None:
-            arguments.config = own_config(found[0])
-    return arguments, configuration(arguments)
+        if arguments.own:
+            arguments.config, words = own_configuration(found[0])
+    return arguments, configuration(arguments, words)
 
 
-def configuration(arguments: argparse.Namespace) -> Config:
-    """The configuration that parsed arguments name; ends here where it was only to be printed."""
-    config = load_config(arguments.config, arguments.options, note)
+def configuration(arguments: argparse.Namespace, before: Sequence[str] = ()) -> Config:
+    """The configuration that parsed arguments name, their options on top of those ``before``; ends here where it was
+    only to be printed.
+    """
+    config = load_config(arguments.config, [*before, *arguments.options], note)
     if getattr(arguments, "print_config", False):
         if os.environ.get("RANK", "0") == "0":
             print(dump(config), end="", flush=True)

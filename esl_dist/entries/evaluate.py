@@ -12,6 +12,7 @@ from esl_dist.engine.guards import StopFlag, die_with_parent
 from esl_dist.entries import cli
 from esl_dist.evaluation import Ensemble, evaluated, table
 from esl_dist.metrics.evaluate import write_metrics
+from esl_dist.prediction.checkpoints import same_classes
 from esl_dist.runs import RunFolder
 from esl_dist.tracking.console import setup_logging
 
@@ -49,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for scale in scales:
         cli.at_least(0.05, "--scales", scale)
     ensemble = Ensemble(arguments.checkpoint, arguments.weight or (), arguments.flip, scales)
+    for path in arguments.checkpoint:
+        said = same_classes(path, config)
+        if said:
+            cli.note(said)
     die_with_parent()
     with Runtime.start(config.run, RunFolder(arguments.out.parent).flight_recorder) as runtime, StopFlag() as stop:
         setup_logging(runtime.is_main, None)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from esl_dist.entries import cli
 from esl_dist.models.weights import load as load_weights
-from esl_dist.prediction.checkpoints import find_checkpoint
 from esl_dist.prediction.export import OPSET, export
 from esl_dist.prediction.model import describe, weights_file
 
@@ -18,28 +17,22 @@ KINDS = {".onnx": "onnx", ".pt2": "torch"}
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="esl_dist export", description=f"Write a network as one graph: ONNX (opset {OPSET}) or torch.export."
-    )
+    made = cli.parser("export", f"Write a network as one graph: ONNX (opset {OPSET}) or torch.export.")
     made.add_argument(
         "--checkpoint", required=True, type=Path, help="folder of a checkpoint, a stage or a run, or a weights file"
     )
     made.add_argument("--out", required=True, type=Path, help="FILE.onnx, or FILE.pt2 for torch.export")
-    made.add_argument(
-        "--config", metavar="FILE", help="configuration, for a file that does not say what network it holds"
-    )
-    made.add_argument("options", nargs="*", metavar="section.option=value", help="options on top of that file")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the graph, and say how it compares with the network."""
-    arguments = parser().parse_intermixed_args(argv)
+    arguments, _ = cli.parse(parser(), argv)
     kind = KINDS.get(arguments.out.suffix)
     if kind is None:
         raise ValueError(f"--out: {arguments.out} must end with one of {', '.join(KINDS)}")
-    checkpoint = find_checkpoint(arguments.checkpoint)
-    card, layout = describe(checkpoint, arguments.config, arguments.options)
+    checkpoint: Path = arguments.checkpoint
+    card, layout = describe(checkpoint, None if arguments.own else arguments.config, arguments.options)
     network, file = card.network(), weights_file(checkpoint)
     load_weights(file, network, layout)
     text = network.describe()

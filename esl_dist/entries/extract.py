@@ -14,6 +14,7 @@ from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import StopFlag, alone_in, die_with_parent
 from esl_dist.entries import cli
 from esl_dist.labelling import gather_evidence, open_extraction
+from esl_dist.prediction.checkpoints import same_classes
 from esl_dist.reporting.selection_page import write_selection_page
 from esl_dist.runs import LabelSetFolder, RunFolder, TeacherFolder
 from esl_dist.tracking.console import setup_logging
@@ -41,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "all confidences (extract.compare images, of the source where the target has no labels)",
     )
     arguments, config = cli.parse(parser, argv)
+    said = same_classes(arguments.checkpoint, config)
+    if said:
+        cli.note(said)
     die_with_parent()
     out: Path = arguments.out
     started = Runtime.start(config.run, RunFolder(out).flight_recorder)

@@ -13,10 +13,9 @@ from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import StopFlag, alone_in, die_with_parent
 from esl_dist.entries import cli
-from esl_dist.labels import protocol
-from esl_dist.metrics.inference import Predictor
 from esl_dist.prediction import job
 from esl_dist.prediction.frames import VideoFrames, open_frames
+from esl_dist.prediction.model import describe, predictor_of
 from esl_dist.prediction.overlays import write_video
 from esl_dist.prediction.products import Products, server_ids
 from esl_dist.prediction.settings import Asked, batches, identity
@@ -55,15 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = Runtime.start(config.run, RunFolder(out).flight_recorder)
     with started as runtime, StopFlag() as stop, alone_in(out, runtime.is_main):
         setup_logging(runtime.is_main, None)
-        frames, classes = agree(lambda: open_frames(arguments.images)), protocol(config.data.classes)
+        frames = agree(lambda: open_frames(arguments.images))
         if arguments.video and not isinstance(frames, VideoFrames):
             raise ValueError(f"--video: {arguments.images} is no video; leave it out")
+        named = None if arguments.own else arguments.config
+        card, layout = agree(lambda: describe(asked.checkpoint, named, arguments.options))
         if asked.ids:
-            server_ids(classes)
-        predictor = agree(lambda: Predictor.from_checkpoint(config, asked.checkpoint, runtime, asked.precision))
+            server_ids(card.classes)
+        predictor = agree(lambda: predictor_of(asked.checkpoint, card, layout, runtime, asked.precision))
         forward = asked.forward(config, predictor)
-        settings = agree(lambda: identity(asked, config, forward, frames))
-        products = Products(classes, asked.kinds, asked.alpha)
+        settings = agree(lambda: identity(asked, config, card.classes, forward, frames))
+        products = Products(card, asked.kinds, asked.alpha)
         task = job.Task(frames, forward, products, out, settings, forward.batch, config.data.workers)
         statistics = "target" if asked.bn == "frames" else "running"
         seen = batches(frames, forward, config.extract.bn_images)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from esl_dist.config.schema import Config, ModelConfig
-from esl_dist.labels import protocol
+from esl_dist.labels import PROTOCOLS, protocol
 from esl_dist.models.builders import empty_segmenter, sketch_segmenter
 from esl_dist.models.normalisation import Normalisation
 from esl_dist.models.segmenter import Segmenter
@@ -70,6 +71,22 @@ class Card:
         network = empty_segmenter(model, len(self.classes))
         network.normalisation = self.normalisation
         return network
+
+    def words(self) -> list[str]:
+        """The options that stand for it in a configuration, as ``section.option=value``. Classes are named where they
+        are a shipped set; another's file is not in a card.
+        """
+        named = (self.classes, self.palette)
+        known = next((n for n, shipped in PROTOCOLS.items() if (shipped.classes, shipped.palette) == named), "")
+        found = {
+            "model.name": self.name,
+            **{f"model.{self.name}.{key}": value for key, value in self.options.items()},
+            **{f"model.{key}": value for key, value in self.beside.items()},
+            "eval.input_size": self.input_size,
+            "data.target.fit": self.fit,
+            **({"data.classes": known} if known else {}),
+        }
+        return [f"{key}={json.dumps(value)}" for key, value in found.items()]
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; ``of_json`` gives the same card back."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from esl_dist.config.schema import Config
 from esl_dist.engine import checkpoint
+from esl_dist.engine.checkpoint import manifest
+from esl_dist.labels import protocol
+from esl_dist.models.card import KEY, Card
+from esl_dist.runs import CheckpointFolder
 from esl_dist.runs.folders import RunFolder, StageFolder
 
 NETWORK = "segmenter"
@@ -33,6 +38,44 @@ def own_config(path: Path) -> str | None:
     """The configuration of the run that a checkpoint lies in; None where it lies in none."""
     inside = path.absolute().parents
     return next((str(RunFolder(folder).config) for folder in inside[:4] if RunFolder(folder).config.is_file()), None)
+
+
+def own_card(path: Path) -> Card | None:
+    """What a checkpoint's folder, or the segmenter's file in one, says of its network; None where it says nothing.
+
+    Raises:
+        ValueError: its manifest or what it says is damaged.
+    """
+    folder = CheckpointFolder(path if path.is_dir() else path.parent)
+    if not folder.is_own or path not in (folder.path, folder.segmenter):
+        return None
+    content = manifest.read(folder.path)["meta"].get(KEY)
+    return Card.of_json(content) if content else None
+
+
+def own_configuration(path: Path) -> tuple[str | None, list[str]]:
+    """The file that configures a checkpoint's run; or none, and the options that its card stands for."""
+    file = own_config(path)
+    card = own_card(path) if file is None else None
+    return file, card.words() if card is not None else []
+
+
+def same_classes(path: Path, config: Config) -> str:
+    """A line where a checkpoint's classes are called otherwise than the configuration's; empty where they are not.
+
+    Raises:
+        ValueError: they are not as many.
+    """
+    card, asked = own_card(path), protocol(config.data.classes)
+    if card is None or card.classes == asked.classes:
+        return ""
+    if len(card.classes) != asked.num_classes:
+        raise ValueError(
+            f"data.classes: {config.data.classes} has {asked.num_classes} classes, {path} holds a network of"
+            f" {len(card.classes)} ({', '.join(card.classes[:3])} …): name its class file with data.classes=FILE.yaml"
+        )
+    first = next((was, now) for was, now in zip(card.classes, asked.classes, strict=True) if was != now)
+    return f"{path} was trained with other names of its classes: {first[0]} is {first[1]} now"
 
 
 def _of_stage(stage: StageFolder) -> Path:

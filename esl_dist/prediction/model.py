@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import cast, overload
 
 import numpy as np
 import torch
@@ -18,11 +18,10 @@ from esl_dist.data.decode import DataError, read_rgb
 from esl_dist.data.transforms import Fit
 from esl_dist.distributed.arithmetic import resolve
 from esl_dist.distributed.runtime import Runtime
-from esl_dist.engine.checkpoint import manifest
 from esl_dist.metrics.inference import Predictor
-from esl_dist.models.card import KEY, Card
+from esl_dist.models.card import Card
 from esl_dist.models.weights import load as load_weights
-from esl_dist.prediction.checkpoints import find_checkpoint, own_config
+from esl_dist.prediction.checkpoints import find_checkpoint, own_card, own_config
 from esl_dist.prediction.forward import Predicted, Whole
 from esl_dist.prediction.products import overlay
 from esl_dist.runs import CheckpointFolder
@@ -130,31 +129,57 @@ def load(
     """
     found = find_checkpoint(Path(path))
     card, layout = describe(found, config, options)
-    network = card.network()
-    load_weights(weights_file(found), network, layout)
     place = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
     # One rank with the process's own threads: nobody compares its bits with another rank's.
     alone = Runtime(0, 1, 0, 1, place, resolve(precision, place, "precision"), torch.get_num_threads(), 0, True, 100)
-    return Model(card, Predictor(alone.place(network).eval(), alone, precision), size or card.input_size)
+    return Model(card, predictor_of(found, card, layout, alone, precision), size or card.input_size)
 
 
 def describe(checkpoint: Path, config: str | None = None, options: Sequence[str] = ()) -> tuple[Card, str]:
-    """What network a checkpoint holds, and whose layout its file has.
+    """What network a checkpoint holds, and whose layout its file has. Without ``config`` it says so itself where it
+    can, and options say at which size and with which fit it sees images.
 
     Raises:
-        ValueError: it does not say, and no configuration was given.
+        ValueError: it does not say, and no configuration was given; or an option says otherwise.
     """
-    if config is None and not options and checkpoint.is_dir():
-        content: dict[str, Any] = manifest.read(checkpoint)["meta"].get(KEY) or {}
-        if content:
-            return Card.of_json(content), "auto"
+    card = own_card(checkpoint) if config is None else None
     own = config or own_config(checkpoint)
+    if card is not None:
+        about = next((key for key in (word.partition("=")[0] for word in options) if _of_network(key)), "")
+        if about:
+            raise ValueError(
+                f"{about}: the checkpoint says itself what network it holds; leave it out, or name a configuration"
+                " (--config FILE; config=)"
+            )
+        seen = load_config(own, [*([] if own else card.words()), *options]) if options else None
+        if seen is not None:
+            card = replace(card, input_size=seen.eval.input_size, fit=seen.data.target.fit)
+        return card, "auto"
     if own is None and not options:
         raise ValueError(
-            f"{checkpoint}: does not say what network it holds, and lies in no run; name its configuration (config=)"
+            f"{checkpoint}: does not say what network it holds, and lies in no run; name its configuration"
+            " (--config FILE; config=)"
         )
     read = load_config(own, list(options))
     return Card.of(read), read.model.layout
+
+
+def predictor_of(checkpoint: Path, card: Card, layout: str, runtime: Runtime, precision: str) -> Predictor:
+    """The network that a card describes, with a checkpoint's weights, on its device.
+
+    Raises:
+        ValueError: the file holds another architecture, or is not readable.
+    """
+    network = card.network()
+    load_weights(weights_file(checkpoint), network, layout)
+    return Predictor(runtime.place(network).eval(), runtime, precision)
+
+
+def _of_network(key: str) -> bool:
+    """Whether an option says what a network is, or what its numbers mean."""
+    return key.startswith("model.") or key in {
+        f"data.{n}" for n in ("classes", "protocol", "mean", "scale", "deviation")
+    }
 
 
 def weights_file(checkpoint: Path) -> Path:

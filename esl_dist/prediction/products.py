@@ -6,19 +6,29 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from esl_dist.labels import IGNORE, Protocol
-from esl_dist.labels.encodings import id_map
+from esl_dist.labels import ENCODINGS, IGNORE
 from esl_dist.prediction.forward import Predicted
 
 SUFFIXES = {"labels": ".png", "overlays": ".jpg", "ids": ".png", "confidence": ".png", "entropy": ".png"}
 """Of the kinds of files, each in a folder of its name."""
 
 _JPEG_QUALITY = 92
+
+
+class Classes(Protocol):
+    """Names and colours of a network's classes, in the order of its train ids."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...]: ...
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ class Products:
         alpha: how much of an overlay's pixel is its class's colour, 0-1.
     """
 
-    classes: Protocol
+    classes: Classes
     kinds: tuple[str, ...]
     alpha: float = 0.5
 
@@ -53,7 +63,7 @@ class Products:
                 )
                 return buffer.getvalue()
             case "ids":
-                return _png(Image.fromarray(server_ids(self.classes)[predicted.label]))
+                return _png(Image.fromarray(server_ids(self.classes.classes)[predicted.label]))
             case "confidence" | "entropy":
                 values = predicted.confidence if kind == "confidence" else predicted.entropy
                 assert values is not None
@@ -76,23 +86,21 @@ def overlay(
     return mixed
 
 
-def server_ids(classes: Protocol) -> NDArray[np.uint8]:
+def server_ids(names: Sequence[str]) -> NDArray[np.uint8]:
     """Train id to Cityscapes' label id, as its test server reads them: uint8 ``[256]``, 0 (unlabelled) where there is
     none.
 
     Raises:
         ValueError: these classes are not Cityscapes' own, each with one label id.
     """
-    stored = id_map("cityscapes", classes.name)
+    stored = {name: number for number, name in ENCODINGS["cityscapes"].names.items()}
     table = np.zeros(256, np.uint8)
-    for train in range(classes.num_classes):
-        found = np.flatnonzero(stored == train)
-        if len(found) != 1:
+    for train, name in enumerate(names):
+        if name not in stored:
             raise ValueError(
-                f"--ids: the classes of {classes.name} are not Cityscapes' own, so its test server has no ids for "
-                "them; leave --ids out"
+                f"--ids: {name} is no class of Cityscapes, so its test server has no id for it; leave --ids out"
             )
-        table[train] = found[0]
+        table[train] = stored[name]
     return table
 
 

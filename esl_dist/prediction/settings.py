@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,9 @@ def batches(frames: Frames, forward: Whole | Windows, images: int) -> Iterator[T
         yield filled([waiting[i % len(waiting)] for i in range(forward.batch)], forward.batch)
 
 
-def identity(asked: Asked, config: Config, forward: Whole | Windows, frames: Frames) -> dict[str, Any]:
+def identity(
+    asked: Asked, config: Config, classes: Sequence[str], forward: Whole | Windows, frames: Frames
+) -> dict[str, Any]:
     """The settings of a folder of predictions, JSON-ready. Statistics of the frames depend on all of them."""
     checkpoint = asked.checkpoint
     file = CheckpointFolder(checkpoint).segmenter if checkpoint.is_dir() else checkpoint
@@ -94,7 +96,7 @@ def identity(asked: Asked, config: Config, forward: Whole | Windows, frames: Fra
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     found: dict[str, Any] = {
         "checkpoint": digest,
-        "classes": str(config.data.classes),
+        "classes": ", ".join(classes),
         "seen at": f"{'x'.join(map(str, forward.size))} {'windows' if isinstance(forward, Windows) else forward.fit}",
         "batch": forward.batch,
         "precision": asked.precision,

@@ -127,9 +127,9 @@ def test_files_hold_what_they_say() -> None:
 
 
 def test_classes_that_the_test_server_does_not_know_are_refused() -> None:
-    assert server_ids(protocol("16"))[15] == 33
+    assert server_ids(protocol("16").classes)[15] == 33
     with pytest.raises(ValueError, match="leave --ids out"):
-        server_ids(protocol("7"))
+        server_ids(protocol("7").classes)
 
 
 @pytest.mark.parametrize("name", ["", "../x", "/x"])

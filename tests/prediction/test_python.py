@@ -100,7 +100,7 @@ def test_a_checkpoint_of_an_earlier_release_takes_its_runs_configuration(tmp_pat
     (tmp_path / "run" / "config.yaml").write_text(dump(config))
     assert esl_dist.load(path, device="cpu").classes == protocol("7").classes
     alone = saved(config, tmp_path / "elsewhere", with_card=False)
-    with pytest.raises(ValueError, match=r"name its configuration \(config=\)"):
+    with pytest.raises(ValueError, match=r"name its configuration"):
         esl_dist.load(alone)
     given = esl_dist.load(alone, config="smoke.yaml", options=[*WORDS["deeplabv2"], *BESIDE], device="cpu")
     assert given.size == (96, 64)
