@@ -24,6 +24,10 @@ class DeepLabV2Config:
     """A second (aux) head on layer3."""
     aspp_branches: Literal[2, 4] = 4
     """Dilated convolutions summed by a head: 4 in ADVENT, ESL and BDL, 2 in AdaptSegNet and MaxSquare."""
+    train_affine: bool = False
+    """Train batch norm's gain and shift, except the stem's, as MaxSquare's code does; in all other published code they
+    stay as they were loaded.
+    """
     init: Literal["normal", "kaiming"] = "normal"
     """Distribution of the convolutions before a checkpoint is loaded: N(0, 0.01) as published, or Kaiming for training
     from nothing.
@@ -71,7 +75,7 @@ class ModelConfig:
     crst, resnet101.
     """
     bn: Literal["train", "frozen", "sync"] = "train"
-    """Batch-norm statistics. DeepLab-v2's affine part is always frozen.
+    """Batch-norm statistics. DeepLab-v2's affine part is frozen unless ``deeplabv2.train_affine``.
 
     train: of the batch, source and target each its own (as the papers; at one image a rank, of that image), running
     averages kept for evaluation. frozen: the running averages of the weights that a stage starts from, neither used up

@@ -141,16 +141,21 @@ def listed(list_file: Path, available: Mapping[str, Path], pattern: str = "*") -
 
     A line is a name as the data set's owner writes it: with or without extension, what ``pattern`` has around ``*``,
     and leading folders; of several columns (image and label, as in SegNet's lists) the first counts. Names may hold
-    blanks. Lines only select among ``available``, so no line reaches outside its root.
+    blanks. Where one image alone has it, a file's own name without its folder will do, and a number without its
+    leading zeros (``1`` for ``00001``), as MaxSquare's lists have them. Lines only select among ``available``, so no
+    line reaches outside its root.
 
     Raises:
-        ValueError: no such list, a line that climbs with ``..``, selects nothing or repeats another, or an empty list.
+        ValueError: no such list, a line that climbs with ``..``, selects nothing, fits several images or repeats
+            another, or an empty list.
     """
     names: dict[str, int] = {}
+    short = _ShortNames(available)
     for number, line in lines_of(list_file):
+        entries = list(_columns(line))
         name = next(
-            (found for entry in _columns(line) if (found := _match(entry, available, pattern)) is not None), None
-        )
+            (found for entry in entries if (found := _match(entry, available, pattern)) is not None), None
+        ) or short.meant(entries, pattern, f"{list_file}:{number}")
         if name is None:
             first = line.split()[0]
             if ".." in PurePosixPath(first.replace("\\", "/")).parts:
@@ -196,15 +201,54 @@ def _columns(line: str) -> Iterable[str]:
         yield " ".join(words[:end]).strip()
 
 
-def _match(entry: str, available: Mapping[str, Path], pattern: str) -> str | None:
-    """The available name that a list's entry means: the longest tail of its path that is one."""
+class _ShortNames:
+    """Images by their own name without folders, and by their number where that name is one."""
+
+    def __init__(self, available: Iterable[str]) -> None:
+        self._available = available
+        self._by: dict[str, list[str]] | None = None
+
+    def meant(self, entries: Iterable[str], pattern: str, where: str) -> str | None:
+        """The image that one of the entries means; None for none. ``ValueError`` where it may be one of several."""
+        if self._by is None:  # few lists need it
+            self._by = {}
+            for name in self._available:
+                own = name.rpartition("/")[2]
+                for key in {own, _number(own)}:
+                    self._by.setdefault(key, []).append(name)
+        for entry in entries:
+            parts = _parts(entry, pattern)
+            if len(parts) != 1:  # a folder that was written must be there
+                continue
+            found = self._by.get(parts[0]) or self._by.get(_number(parts[0]), [])
+            if len(found) > 1:
+                raise ValueError(f"{where}: {entry} may be {found[0]} or {found[1]}; write which")
+            if found:
+                return found[0]
+        return None
+
+
+def _number(name: str) -> str:
+    """A number without its leading zeros; any other name as it is."""
+    return (name.lstrip("0") or "0") if name.isdecimal() and name.isascii() else name
+
+
+def _parts(entry: str, pattern: str) -> list[str]:
+    """Folders and name of a list's entry, what ``pattern`` has around ``*`` and an image's suffix taken away; empty for
+    none.
+    """
     path = PurePosixPath(entry.replace("\\", "/"))
     if not path.name or ".." in path.parts:
-        return None
+        return []
     if path.suffix.lower() in IMAGE_SUFFIXES:
         path = path.with_suffix("")
     before, _, after = pattern.partition("*")
-    parts = [*path.parts[:-1], path.name.removeprefix(before).removesuffix(after)]
+    return [*path.parts[:-1], path.name.removeprefix(before).removesuffix(after)]
+
+
+def _match(entry: str, available: Mapping[str, Path], pattern: str) -> str | None:
+    """The available name that a list's entry means: the longest tail of its path that is one."""
+    parts = _parts(entry, pattern)
     tails = ("/".join(parts[i:]) for i in range(len(parts)))
     return next((tail for tail in tails if tail in available), None)
 

@@ -125,8 +125,7 @@ def _atrous(branch: nn.Module, x: Tensor) -> Tensor:
 
 
 class DeepLabV2(Segmenter):
-    """Dilated ResNet with output stride 8 and one or two heads. Batch-norm gain and shift are frozen, as in every
-    published version.
+    """Dilated ResNet with output stride 8 and one or two heads.
 
     Weights are left as torch draws them; ``esl_dist.models.build_segmenter`` makes them a function of a seed.
 
@@ -136,6 +135,8 @@ class DeepLabV2(Segmenter):
         multi_level: add the aux head on layer3.
         aspp_branches: dilated convolutions summed by a head: 4 in ADVENT, ESL and BDL, 2 in AdaptSegNet and MaxSquare.
         width: channels of the stem and the first bottleneck; 64 is ResNet. Everything else scales with it.
+        train_affine: batch norm's gain and shift are trained, the stem's aside (MaxSquare); False: all are frozen, as
+            in the other published versions.
     """
 
     output_stride = 8
@@ -148,6 +149,7 @@ class DeepLabV2(Segmenter):
         multi_level: bool = True,
         aspp_branches: int = 4,
         width: int = 64,
+        train_affine: bool = False,
     ) -> None:
         super().__init__()
         if num_classes < 2 or aspp_branches not in (2, 4) or len(layers) != 4:
@@ -172,7 +174,7 @@ class DeepLabV2(Segmenter):
         self.layer5 = Head(width * 16, num_classes, aspp_branches) if multi_level else None
         self.layer6 = Head(width * 32, num_classes, aspp_branches)
         for norm in self.norms():
-            norm.requires_grad_(False)
+            norm.requires_grad_(train_affine and norm is not self.bn1)
 
     def forward(self, x: Tensor, features: bool = False) -> Outputs | Featured:
         """Images ``[N, 3, H, W]`` (B G R, 0-255, mean subtracted) to logits at output stride 8 (512x1024 gives 65x129):
@@ -252,7 +254,9 @@ class DeepLabV2(Segmenter):
 
 def build(options: DeepLabV2Config, num_classes: int) -> DeepLabV2:
     """The network of ``model.deeplabv2``."""
-    return DeepLabV2(num_classes, options.layers, options.multi_level, options.aspp_branches, options.width)
+    return DeepLabV2(
+        num_classes, options.layers, options.multi_level, options.aspp_branches, options.width, options.train_affine
+    )
 
 
 def published_multiplicity(name: str) -> int:

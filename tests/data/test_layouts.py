@@ -115,6 +115,36 @@ def test_gta5_in_part_folders_and_by_list(tmp_path: Path) -> None:
         opened(tmp_path, "gta5", split="val")
 
 
+def test_maxsquares_lists(tmp_path: Path) -> None:
+    """Numbers for GTA5's frames, Cityscapes' names without their city, where one image alone is meant."""
+    gta5(tmp_path / "gta", ("00001", "00002", "02500"))
+    (tmp_path / "gta/list.txt").write_text("2500\n1\n00002.png\n")
+    assert opened(tmp_path / "gta", "gta5", list="list.txt").names == ("02500", "00001", "00002")
+    cityscapes(tmp_path / "cs")
+    (tmp_path / "cs/list.txt").write_text("ulm_000001_000019\nbonn_000002_000019_leftImg8bit.png\n")
+    data = opened(tmp_path / "cs", "cityscapes", split="train", list="list.txt")
+    assert data.names == ("ulm/ulm_000001_000019", "bonn/bonn_000002_000019")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("1", r"list\.txt:1: 1 may be 01/00001 or 02/00001; write which"),
+        ("00001.png", r"00001\.png may be 01/00001 or 02/00001"),
+        ("9", "there is no image for 9"),
+        ("03/00001", "there is no image for 03/00001"),  # a folder that is written must be there
+        ("1" * 5000, "there is no image for"),
+    ],
+)
+def test_a_short_name_must_mean_one_image(tmp_path: Path, line: str, words: str) -> None:
+    gta5(tmp_path, ("01/00001", "02/00001", "02/00002"))
+    (tmp_path / "list.txt").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=words):
+        opened(tmp_path, "gta5", list="list.txt")
+    (tmp_path / "list.txt").write_text("2\n01/00001\n")
+    assert opened(tmp_path, "gta5", list="list.txt").names == ("02/00002", "01/00001")
+
+
 def test_cityscapes(tmp_path: Path) -> None:
     cityscapes(tmp_path)
     data = opened(tmp_path, "cityscapes", split="train")

@@ -87,6 +87,12 @@ RUNS = {
         {"decay_steps": 29750},
         IW_NAMES,
     ),
+    "ms_IW_maxsquare_multi_r1121_dedup_f64_aspp4": (  # as MaxSquare's code trains: batch norm's affine part too
+        "iw_maxsquare",
+        {"weight": 0.09, "weight_aux": 0.0, "self_guidance": True},
+        {"decay_steps": 29750, "train_affine": True},
+        IW_NAMES,
+    ),
     "ms_IW_maxsquare_multi_r1121_dedup_f64_aspp4_frozenbn": (
         "iw_maxsquare",
         {"weight": 0.09, "weight_aux": 0.0, "self_guidance": True},
@@ -104,7 +110,12 @@ def batch(image: int, label: int | None) -> Batch:
 
 def stage(objective: str, options: dict, settings: dict, runtime: Runtime) -> Adaptation:
     align = AlignConfig(objective=objective, **options)
-    segmenter = DeepLabV2(19, layers=(1, 1, 2, 1), aspp_branches=settings.get("branches", 4))
+    segmenter = DeepLabV2(
+        19,
+        layers=(1, 1, 2, 1),
+        aspp_branches=settings.get("branches", 4),
+        train_affine=settings.get("train_affine", False),
+    )
     det.fill(segmenter)
     segmenter.double().train()
     for parameter in segmenter.aux_parameters():

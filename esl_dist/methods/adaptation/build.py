@@ -13,7 +13,7 @@ from esl_dist.distributed.lanes import CudaStreams, Lanes
 from esl_dist.labels import protocol
 from esl_dist.methods import identity
 from esl_dist.methods.adaptation.modes import Modes
-from esl_dist.methods.adaptation.objectives import build_objective, discriminated, reaches_aux
+from esl_dist.methods.adaptation.objectives import build_objective, discriminated, reaches_aux, terms_of
 from esl_dist.methods.adaptation.step import Adaptation, SelfTraining
 from esl_dist.methods.kit import Kit
 from esl_dist.methods.networks import passes_of, trained_discriminators, trained_segmenter
@@ -28,22 +28,45 @@ log = logging.getLogger(__name__)
 def adaptation_step(stage: Stage, kit: Kit, self_training: SelfTraining | None = None) -> Adaptation:
     """Every network on the device and wrapped."""
     config, objective = kit.config, stage.settings["objective"]
-    learns_aux = config.align.source_aux > 0 or self_training is not None or reaches_aux(objective, config.align)
+    classes = protocol(config.data.classes).num_classes
+    learns_aux = (
+        config.align.source_aux > 0
+        or (self_training is not None and self_training.weight_aux > 0)
+        or (config.model.multi_level and reaches_aux(objective, config.align, classes))
+    )
     segmenter = trained_segmenter(kit, kit.weights(stage.needs.get("init", "")), learns_aux)
     two_heads = config.model.multi_level
     discriminators = trained_discriminators(kit, discriminated(objective, config.align, two_heads))
     passes = passes_of(kit)
     modes = _modes(kit, segmenter, passes, self_training is not None) if _uses_modes(objective, config) else None
+    _tell_what_is_of_a_micro_batch(config, objective, modes)
     return Adaptation(
         segmenter,
         passes,
-        protocol(config.data.classes).num_classes,
+        classes,
         build_objective(objective, config.align, two_heads, discriminators, _joint(kit)),
         config.align.source_aux,
         self_training,
         modes,
         _lanes(kit, modes),
     )
+
+
+def _tell_what_is_of_a_micro_batch(config: Config, objective: str, modes: Modes | None) -> None:
+    """Every other loss is a mean over the whole step: ``optim.accumulate`` leaves it as it is."""
+    used = {
+        "DRSL's alignment of modes": modes is not None and config.mmdl.align_weight > 0,
+        "self-guidance": config.align.self_guidance and bool(terms_of(objective, config.align)),
+    }
+    own = [name for name, is_used in used.items() if is_used]
+    if config.optim.accumulate > 1 and own:
+        log.info(
+            "optim.accumulate=%d: %s looks at one micro-batch at a time, so this is not the training of"
+            " optim.batch=%d; all other losses are the same",
+            config.optim.accumulate,
+            " and ".join(own),
+            config.optim.batch * config.optim.accumulate,
+        )
 
 
 def _lanes(kit: Kit, modes: Modes | None) -> Lanes | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,6 +32,8 @@ from esl_dist.losses import (
     upsampled_probabilities,
 )
 from esl_dist.methods.passes import Passes, Prediction, add_losses, frozen, head_of
+
+log = logging.getLogger(__name__)
 
 SOURCE, TARGET = 0, 1
 
@@ -250,10 +253,37 @@ def discriminated(name: str, config: AlignConfig, multi_level: bool) -> list[str
     return [head for term in terms_of(name, config) if term.adversarial for head in heads_of(term, multi_level)]
 
 
-def reaches_aux(name: str, config: AlignConfig) -> bool:
-    """Whether any loss of a two-headed network's alignment reaches the aux head."""
+def reaches_aux(name: str, config: AlignConfig, num_classes: int) -> bool:
+    """Whether any loss of a two-headed network's alignment reaches the aux head; a function of the user's own is tried.
+
+    Raises:
+        ValueError: ``package.module:function`` that cannot be imported.
+    """
     terms = terms_of(name, config)
-    return any(term.weight_aux > 0 or ":" in term.objective for term in terms) or bool(terms and config.self_guidance)
+    if any(term.weight_aux > 0 for term in terms if ":" not in term.objective) or (terms and config.self_guidance):
+        return True
+    return any(reads_aux(_import_function(term.objective), num_classes) for term in terms if ":" in term.objective)
+
+
+def reads_aux(function: Callable[[Tensor, Tensor | None], Tensor], num_classes: int) -> bool:
+    """Whether a gradient of a user's own function comes to the aux logits: it is called once, on small random ones.
+
+    One that fails on them is taken to read both heads, and a line says so.
+    """
+    generator = torch.Generator().manual_seed(0)
+    main, aux = (torch.randn(1, num_classes, 16, 16, generator=generator, requires_grad=True) for _ in range(2))
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            (gradient,) = torch.autograd.grad(function(main, aux), aux, allow_unused=True)
+    except Exception as error:
+        log.warning(
+            "align.objective: %s could not be tried on small logits (%s), so it is taken to read both heads: if it"
+            " reads the main one only, weight decay alone moves the aux head",
+            function.__name__,
+            error,
+        )
+        return True
+    return gradient is not None
 
 
 def build_objective(
