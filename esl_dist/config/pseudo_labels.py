@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from esl_dist.config.bounds import Bound, NonNegativeInt, Pixels, PositiveFloat, PositiveInt, Share
+from esl_dist.config.bounds import Bound, NonNegativeFloat, NonNegativeInt, Pixels, PositiveFloat, PositiveInt, Share
 from esl_dist.config.check import require
-from esl_dist.config.scoring import BnStatistics, Precision
+from esl_dist.config.scoring import BnStatistics, ForwardPrecision
 
 RULES = ("esl", "ssl", "median", "cbst", "margin", "views")
 CONFIDENCES = {
@@ -104,16 +104,24 @@ class ExtractConfig:
     size: tuple[Pixels, Pixels] = (1024, 512)
     """Width and height of the pseudo-labels."""
     batch: PositiveInt = 4
-    """Images per forward; the last batch is padded so that every forward has this shape."""
+    """Images per forward, one where the device's logits depend on the place in a batch; the last batch is padded so
+    that every forward has this shape.
+    """
     bn_statistics: BnStatistics = "running"
     """running: as left by training; target: re-estimated on unlabelled target images."""
     bn_images: PositiveInt = 80
     """Images that ``target`` statistics are estimated on."""
-    precision: Precision = "fp32"
-    """Arithmetic of the forward."""
+    precision: ForwardPrecision = "fastest"
+    """Arithmetic of the forward: the training's (auto), or the device's fastest (bf16 or tf32 on a GPU, fp32 on a CPU);
+    ``thresholds.json`` names it.
+    """
     spool: Literal["auto", "scores", "logits", "memory", "none"] = "auto"
     """What is kept between the passes: label+score per pixel on disk (auto on CPU), low-resolution logits on disk (auto
     on CUDA), the logits in the device's memory, or nothing (two forwards).
+    """
+    memory: NonNegativeFloat = 0.0
+    """GiB of a device's memory that logits may take with spool=memory; 0 is half of what is free. More is spooled on
+    disk.
     """
     spool_dir: str = ""
     """A fast, node-local folder for the spool; empty keeps it beside the labels."""

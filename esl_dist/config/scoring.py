@@ -10,6 +10,8 @@ from esl_dist.config.check import require
 
 BnStatistics = Literal["running", "target"]
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+ForwardPrecision = Literal["auto", "fastest", "fp32", "tf32", "bf16", "fp16"]
+"""Of a forward that is not trained by."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,10 @@ class EvalConfig:
     """Score at the label's own size, or at ``input_size`` (as MaxSquare's numbers are)."""
     batch: PositiveInt = 1
     """Images per forward."""
-    precision: Precision = "fp32"
-    """Arithmetic of the forward, whatever the training's was; ``auto`` is the training's."""
+    precision: ForwardPrecision = "fp32"
+    """Arithmetic of the forward, whatever the training's was; ``auto`` is the training's, ``fastest`` the device's
+    (bf16 or tf32 on a GPU, fp32 on a CPU).
+    """
     bn_statistics: tuple[BnStatistics, ...] = ("running",)
     """Statistics to evaluate with; each gives a row."""
     window: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)

@@ -63,7 +63,7 @@ def resolve(asked: str, device: torch.device, key: str, auto: str = "") -> str:
 
     Args:
         key: the option, for the message.
-        auto: what ``auto`` means; empty is bf16 where CUDA has it, else fp32.
+        auto: what ``auto`` means; empty is bf16 where CUDA has it, else fp32. ``fastest`` is the device's own.
 
     Raises:
         ValueError: the device has no such arithmetic, so the value would do nothing.
@@ -71,6 +71,8 @@ def resolve(asked: str, device: torch.device, key: str, auto: str = "") -> str:
     cuda = device.type == "cuda"
     if asked == "auto":
         return auto or ("bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32")
+    if asked == "fastest":
+        return _fastest(device)
     if asked == "tf32" and not cuda:
         raise ValueError(f"{key}: tf32 exists on CUDA only; set {key}=fp32 or bf16")
     if asked == "tf32" and torch.cuda.get_device_capability(device) < TF32_CAPABILITY:
@@ -78,6 +80,14 @@ def resolve(asked: str, device: torch.device, key: str, auto: str = "") -> str:
     if asked == "bf16" and cuda and not torch.cuda.is_bf16_supported():
         raise ValueError(f"{key}: this GPU has no bf16; set {key}=fp16 or fp32")
     return asked
+
+
+def _fastest(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "fp32"
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    return "tf32" if torch.cuda.get_device_capability(device) >= TF32_CAPABILITY else "fp32"
 
 
 def prepare(deterministic: bool) -> None:

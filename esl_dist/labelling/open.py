@@ -36,6 +36,9 @@ from esl_dist.runs import CheckpointFolder
 
 log = logging.getLogger(__name__)
 
+FEW = 64
+"""Images that are read in a thread: processes take longer to start."""
+
 
 def open_extraction(
     config: Config,
@@ -150,7 +153,13 @@ def images_of(config: Config, target: Dataset, domain: DomainConfig, canvas: tup
 
     def batches(indices: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
         for found in inference_batches(
-            target, indices, size=domain.size, batch=config.extract.batch, fit=domain.fit, leave_out=True
+            target,
+            indices,
+            size=domain.size,
+            batch=config.extract.batch,
+            workers=config.data.workers if len(indices) > FEW else 0,
+            fit=domain.fit,
+            leave_out=True,
         ):
             unreadable.update({bad.name: bad.reason for bad in found.bad})
             if found.indices:

@@ -12,19 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from torch import Tensor
-
 from esl_dist.config.schema import ExtractConfig, PseudoLabelConfig
 from esl_dist.distributed import collectives
 from esl_dist.distributed.in_step import Stop, in_step, never
 from esl_dist.pseudo_labels.scores.scored import ScoredImages
 from esl_dist.pseudo_labels.scores.scorer import scoring
-from esl_dist.pseudo_labels.sets import evidence, files
+from esl_dist.pseudo_labels.sets import evidence, files, held
 from esl_dist.pseudo_labels.sets import fingerprint as prints
 from esl_dist.pseudo_labels.sets import spool as storage
 from esl_dist.pseudo_labels.sets.evidence import Truth
 from esl_dist.pseudo_labels.sets.forward import OutputSize, TargetImages
-from esl_dist.pseudo_labels.sets.images import Held, Inferred, Readout
+from esl_dist.pseudo_labels.sets.images import Inferred, Readout
 from esl_dist.pseudo_labels.sets.label_sets import Job, LabelSet, Task, Writing, finished, identity
 from esl_dist.pseudo_labels.sets.spool_folder import SpoolFolder, stored_layout
 from esl_dist.pseudo_labels.sets.teacher import Gaze, Teacher
@@ -88,7 +86,7 @@ class Extraction:
             stack.enter_context(self.teacher.arithmetic())
             for views, part in groups.items():
                 _, temperature = Gaze.sort(list(part.values()))
-                gaze = Gaze(self.teacher, self.images, self.config.batch, temperature, views, stack)
+                gaze = Gaze(self.teacher, self.images, self.config.batch, temperature, views, stack, self.report)
                 done |= self._make(gaze, part, sets, round_index, learned)
         if learned:
             found = evidence.merged(learned)
@@ -151,30 +149,34 @@ class Extraction:
             "input size": list(self.images.input_size),
         }
         content = self._content(logits)
-        if content is None:
-            return self._unspooled(gaze, readout, full)
+        if content is None and (images := self._unspooled(gaze, readout, full)) is not None:
+            return images
+        content = content or "logits"
         return spooled.filled(
             gaze, storage.Layout(content, full, gaze.given, readout.how), self.config.shard, self.report, self.stop
         )
 
-    def _unspooled(self, gaze: Gaze, readout: Readout, full: prints.Fingerprint) -> ScoredImages:
-        """No files: the logits held in the device's memory, or the forward run anew in every pass."""
-        hashed, _ = gaze.canary()
-        prints.same_on_all_ranks({**full, "canary": hashed})
+    def _unspooled(self, gaze: Gaze, readout: Readout, full: prints.Fingerprint) -> ScoredImages | None:
+        """No files: the logits held in the device's memory, or the forward run anew in every pass. None where they are
+        to be held and some rank's do not fit.
+        """
+        told, shape = gaze.canary()
+        prints.same_on_all_ranks({**full, **told})
         names = self.images.names
         mine = list(range(len(names)))[collectives.rank() :: collectives.world()]
         if self.config.spool == "none":
             return Inferred(gaze.logits, mine, names, readout)
-        held: list[tuple[int, Tensor]] = []
-
-        def hold() -> Any:
-            for index, logits in gaze.logits(mine):
-                held.append((index, logits.clone()))
-                yield
-
-        in_step(hold(), self.stop)
+        needed, room = held.bytes_of(shape) * len(mine), held.room(self.config.memory, self.teacher.device)
+        if collectives.all_sum(int(needed > room)):
+            self.report(
+                f"extract.spool=memory: {needed / 1e9:.2f} GB of logits on a rank are more than the "
+                f"{room / 1e9:.2f} GB that they may take (extract.memory); they are spooled on disk"
+            )
+            return None
+        store = held.Store(names, self.report)
+        in_step(store.fill(gaze.logits(mine), len(mine)), self.stop)
         gaze.check_canary()
-        return Held(held, names, readout)
+        return held.Held(store.logits, names, readout)
 
     def threshold(self, images: ScoredImages, settings: Sequence[PseudoLabelConfig], round_index: int = 0) -> Choice:
         """Exact thresholds of every setting over the images of all ranks."""

@@ -13,6 +13,9 @@ from esl_dist.distributed import collectives
 
 Fingerprint = dict[str, Any]
 
+CANARY, ALONE = FOUND = ("canary", "images a forward")
+"""What a forward alone tells: the hash of a fixed image's logits, and 1 where a batch is taken apart."""
+
 
 def stack(device: torch.device | str) -> Fingerprint:
     """Libraries, device and flags that the bits of a convolution depend on."""
@@ -52,6 +55,11 @@ def difference(mine: Fingerprint, other: Fingerprint) -> str | None:
         if a != b:
             return f"{key}: {b!r} there, {a!r} here"
     return None
+
+
+def as_known(fingerprint: Fingerprint, known: bool) -> Fingerprint:
+    """The fingerprint with what a forward alone tells, or (where the network has not run) without."""
+    return fingerprint if known else {key: value for key, value in fingerprint.items() if key not in FOUND}
 
 
 def same_on_all_ranks(fingerprint: Fingerprint) -> None:

@@ -55,14 +55,18 @@ class TargetImages:
         return found.found
 
 
-def logits_of(forward: Forward, source: TargetImages, indices: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-    """``(index, float32 logits [C, h, w])`` of the given images."""
+def logits_of(
+    forward: Forward, source: TargetImages, indices: Sequence[int], at_once: int = 0
+) -> Iterator[tuple[int, Tensor]]:
+    """``(index, float32 logits [C, h, w])`` of the given images, ``at_once`` of them a forward (0: a whole batch)."""
     if not indices:
         return
     for real, images in source.batches(indices):
-        logits = forward(images).detach().float()
-        for slot, index in enumerate(real):
-            yield int(index), source.cut(int(index), logits[slot])
+        step = at_once or len(images)
+        for first in range(0, len(real), step):
+            logits = forward(images[first : first + step]).detach().float()
+            for slot, index in enumerate(real[first : first + step]):
+                yield int(index), source.cut(int(index), logits[slot])
 
 
 def canary_image(size: tuple[int, int]) -> Tensor:
@@ -77,12 +81,18 @@ def canary_image(size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.clip(blocks + generator.randint(-20, 21, blocks.shape), 0, 255).astype(np.uint8))
 
 
+class DependsOnPlace(ValueError):
+    """One image has other logits in another slot of its batch."""
+
+
 def canary(forward: Forward, batch: int, size: tuple[int, int]) -> tuple[str, tuple[int, int, int]]:
-    """Hash and shape ``[C, h, w]`` of the canary's logits; ``ValueError`` where they depend on the batch's slot."""
+    """Hash and shape ``[C, h, w]`` of the canary's logits; :class:`DependsOnPlace` where they depend on the batch's
+    slot.
+    """
     logits = forward(canary_image(size).expand(batch, -1, -1, -1).contiguous()).detach().float().cpu()
     hashes = {hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest() for image in logits}
     if len(hashes) > 1:
-        raise ValueError(
+        raise DependsOnPlace(
             "the logits of one image depend on its place in the batch on this device, so labels would depend "
             "on the split; set extract.batch=1"
         )

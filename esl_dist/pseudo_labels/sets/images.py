@@ -93,29 +93,6 @@ class Spooled:
 
 
 @dataclass(frozen=True)
-class Held:
-    """Logits of this rank's images in the memory of the device: as a spool of logits, without the files."""
-
-    logits: Sequence[tuple[int, Tensor]]
-    names: Sequence[str]
-    readout: Readout
-    costly = False
-
-    def _scored(self, item: tuple[int, Tensor]) -> Scored:
-        index, logits = item
-        return self.readout.scored(index, self.names[index], logits)
-
-    def __iter__(self) -> Iterator[Scored]:
-        return parallel.overlapped(self._scored, self.logits, parallel.workers())
-
-    def high(self, kind: Kind) -> np.ndarray | None:
-        return None
-
-    def within(self, ids: range) -> Held:
-        return replace(self, logits=[item for item in self.logits if item[0] in ids])
-
-
-@dataclass(frozen=True)
 class Inferred:
     """No spool: every iteration is a forward over this rank's images."""
 

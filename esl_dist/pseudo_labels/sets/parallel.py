@@ -11,11 +11,11 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MAX_WORKERS = 4
+MAX_WORKERS = 8
 
 
 def workers() -> int:
-    """Threads for scores and PNGs of one rank: its share of the machine's cores, at most 4."""
+    """Threads for scores and PNGs of one rank: its share of the machine's cores, at most 8."""
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(
         1, min(MAX_WORKERS, len(os.sched_getaffinity(0)) // local_world if hasattr(os, "sched_getaffinity") else 1)

@@ -26,7 +26,7 @@ import numpy as np
 
 from esl_dist.pseudo_labels.scores.keys import high_bins
 from esl_dist.pseudo_labels.scores.kinds import KINDS, Kind
-from esl_dist.pseudo_labels.sets.fingerprint import Fingerprint, difference
+from esl_dist.pseudo_labels.sets.fingerprint import CANARY, Fingerprint, as_known, difference
 
 Content = Literal["scores", "logits"]
 VERSION = 2
@@ -259,9 +259,8 @@ def inspect(path: Path, expected: Layout | None) -> tuple[ShardInfo, Layout]:
         )
     if expected is not None:
         # the canary is known once the network has run, which a spool that has all does not need
-        known = expected.fingerprint if "canary" in expected.fingerprint else {**expected.fingerprint, "canary": None}
-        there = layout.fingerprint if known["canary"] is not None else {**layout.fingerprint, "canary": None}
-        reason = difference(known, there)
+        known = CANARY in expected.fingerprint
+        reason = difference(as_known(expected.fingerprint, known), as_known(layout.fingerprint, known))
         if reason is None and layout.content == "scores" and layout.scores != expected.scores:
             reason = f"scores: {layout.scores!r} there, {expected.scores!r} here"
         if reason:

@@ -93,8 +93,8 @@ class SpoolFolder:
             return self._images(owned.mine)
         if poorer:
             report(f"spool: {poorer} images there have not all that the rules read; it is added")
-        hashed, shape = gaze.canary()
-        layout = replace(layout, fingerprint={**layout.fingerprint, "canary": hashed})
+        told, shape = gaze.canary()
+        layout = replace(layout, fingerprint={**layout.fingerprint, **told})
         prints.same_on_all_ranks(layout.fingerprint)
         collectives.agree(lambda: spool.listing(self.folder, layout))  # now with the canary
         if left:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from esl_dist.config.schema import PseudoLabelConfig
 from esl_dist.distributed import collectives
-from esl_dist.pseudo_labels.sets.fingerprint import Fingerprint
-from esl_dist.pseudo_labels.sets.forward import Forward, TargetImages, canary, logits_of
+from esl_dist.pseudo_labels.sets.fingerprint import ALONE, CANARY, Fingerprint
+from esl_dist.pseudo_labels.sets.forward import DependsOnPlace, Forward, TargetImages, canary, logits_of
 from esl_dist.pseudo_labels.sets.views import Views
 
 
@@ -46,12 +46,14 @@ class Gaze:
     teacher: Teacher
     images: TargetImages
     batch: int
+    """Images that are asked for at once; a device on which their places matter gets them one by one."""
     temperature: float
     views: Views
     stack: contextlib.ExitStack
     """Closes the network in the end."""
+    report: Callable[[str], None] = lambda line: None
     _forward: Forward | None = None
-    _hash: str = ""
+    _found: Fingerprint = field(default_factory=dict)
 
     @staticmethod
     def sort(settings: Sequence[PseudoLabelConfig]) -> tuple[str, float]:
@@ -84,19 +86,32 @@ class Gaze:
 
     def logits(self, ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """``(id, float32 logits [C, h, w])`` of these images."""
-        return logits_of(self, self.images, ids)
+        return logits_of(self, self.images, ids, self.batch)
 
-    def canary(self) -> tuple[str, tuple[int, int, int]]:
-        """Hash and shape ``[C, h, w]`` of a fixed image's logits, whatever its slot in the batch. Collective."""
-        hashed, shape = collectives.agree(lambda: canary(self, self.batch, self.images.input_size))
-        self._hash = self._hash or hashed
-        return hashed, shape
+    def canary(self) -> tuple[Fingerprint, tuple[int, int, int]]:
+        """What only a forward tells of its bits, and the shape ``[C, h, w]`` of an image's logits. Collective.
+
+        A fixed image's logits must not depend on its slot in the batch; where they do, forwards take one image from
+        here on.
+        """
+
+        def look() -> tuple[str, tuple[int, int, int]]:
+            try:
+                return canary(self, self.batch, self.images.input_size)
+            except DependsOnPlace:
+                self.report("logits depend on an image's place in its batch on this device: one image a forward")
+                self.batch, self._found[ALONE] = 1, 1
+                return canary(self, 1, self.images.input_size)
+
+        hashed, shape = collectives.agree(look)
+        self._found.setdefault(CANARY, hashed)
+        return {**self._found, CANARY: hashed}, shape
 
     def check_canary(self) -> None:
         """``ValueError`` on all ranks where the fixed image's logits are not what they were at first."""
 
         def check() -> None:
-            if canary(self, self.batch, self.images.input_size)[0] != self._hash:
+            if canary(self, self.batch, self.images.input_size)[0] != self._found[CANARY]:
                 raise ValueError(
                     "the canary's logits changed during the run, so this device does not compute the same "
                     "twice; delete spool and labels and check the machine"

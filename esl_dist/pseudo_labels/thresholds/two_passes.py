@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -42,6 +42,14 @@ def first_pass(
     for kind in kinds:
         sum_over_ranks(high[kind])
     return high
+
+
+@runtime_checkable
+class CountsItself(Protocol):
+    """Images that make the second pass's histograms where they are, without their scores coming to the host."""
+
+    def low(self, cells: Mapping[Kind, Cells]) -> Mapping[Kind, np.ndarray]:
+        """int64 ``[slots, LOW_BINS]`` per confidence, of this rank's images."""
 
 
 class Selected(NamedTuple):
@@ -148,7 +156,10 @@ def select(images: ScoredImages, wanted: Selection, reduce: bool = False, stop: 
                 rest.add(image)
             yield
 
-    in_step(second_pass(), stop)
+    if isinstance(images, CountsItself) and rest is None:
+        low = dict(collectives.agree(lambda: images.low(cells)))
+    else:
+        in_step(second_pass(), stop)
     for kind in kinds:
         sum_over_ranks(low[kind])
     found = [
