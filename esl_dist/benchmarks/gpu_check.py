@@ -37,7 +37,7 @@ SMALL = ("data.source.size=[128,64]", "data.target.size=[128,64]", "model.layers
 
 def _step(name: str, limit_s: int, stage: str, *words: str, variants: str = "", seconds: float = 3.0) -> Part:
     own = ("step", "--stage", stage, "--seconds", str(seconds), "--variants", variants)
-    tiny = ("step", "--stage", stage, "--seconds", "1", *SMALL, *words)
+    tiny = ("step", "--stage", stage, "--seconds", "1", *words, *SMALL)
     return Part(name, limit_s, OWN, (*own, *words), tiny)
 
 
@@ -45,12 +45,17 @@ PARTS = (
     Part("machine", 30, OWN, ("machine",), ("machine",)),
     Part("doctor", 60, "esl_dist.doctor", (), ()),
     Part("kernels", 60, OWN, ("kernels",), ("kernels",)),
-    Part("tests", 75, OWN, ("tests",), ("tests",)),
+    Part("tests", 100, OWN, ("tests",), ("tests",)),
     Part("smoke", 75, OWN, ("smoke",), ("smoke",)),
     _step("step 1+1", 110, "align"),
     _step("step 4+4", 110, "align", "optim.batch=4", variants="plain tf32,eager,captured,captured all kernels"),
     _step("step selftrain", 40, "selftrain", variants="eager,captured,captured all kernels"),
     _step("step source", 40, "source", variants="eager,captured,captured all kernels"),
+    _step(
+        *("step teacher", 60, "mic", "run.capture=on", "teacher.optim.name=sgd", "teacher.labels.margins=none"),
+        *("data.source.size=[512,512]", "data.target.size=[512,512]", "optim.batch=2"),
+        variants="eager,captured,captured all kernels",
+    ),
     Part("extract", 100, OWN, ("extract", "--images", "1000"), ("extract", "--images", "6")),
     Part("evaluate", 45, OWN, ("evaluate", "--images", "100"), ("evaluate", "--images", "4")),
     Part("networks", 120, OWN, ("networks",), ("networks",)),

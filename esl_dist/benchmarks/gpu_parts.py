@@ -29,6 +29,7 @@ GPU_TESTS = (
     "tests/kernels",
     "tests/engine/test_capture.py",
     "tests/methods/test_overlap.py",
+    "tests/methods/test_gpu_steps.py",
     "tests/pseudo_labels/test_scores.py",
     "tests/data/test_ahead.py",
 )

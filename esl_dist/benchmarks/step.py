@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -56,7 +56,7 @@ def default_config(words: Sequence[str], file: str | None = None) -> Config:
 def stage_plan(stage: str, config: Config) -> Stage:
     """The stage as a run would plan it, for its step alone."""
     before = [word for word in ("source", "align") if word != stage]
-    words = {"source": ("source",), "align": ("align",), "selftrain": (*before, "selftrain")}[stage]
+    words = (*before, "selftrain") if stage == "selftrain" else (stage,)
     planned = stages(dataclasses.replace(config, run=dataclasses.replace(config.run, stages=words)))[-1]
     return dataclasses.replace(planned, steps=1000)
 
@@ -90,8 +90,8 @@ class OwnStep:
         cuda = runtime.device.type == "cuda"
         chosen = kernels.of_steps(config.run.kernels, captured=not why) if cuda else frozenset()
         self.updater = Updater(self.stage, recipe, config.guard, scaler, "" if why else stage, chosen)
-        self.source = prefetched(cycle(pair.source for pair in pairs), runtime.device)
-        self.target = prefetched(cycle(pair.target for pair in pairs if pair.target), runtime.device)
+        self.source = prefetched(_numbered(pair.source for pair in pairs), runtime.device)
+        self.target = prefetched(_numbered(pair.target for pair in pairs if pair.target), runtime.device)
 
     @phase("data")
     def pair(self) -> Pair:
@@ -124,6 +124,13 @@ class OwnStep:
             for network in self.stage.networks.values():
                 stack.enter_context(ddp.sync_if(network, False))
             return self.step(index)
+
+
+def _numbered(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Again and again, at the positions of an endless stream."""
+    for number, batch in enumerate(cycle(batches)):
+        first = number * len(batch.images)
+        yield batch._replace(positions=tuple(range(first, first + len(batch.images))))
 
 
 @dataclasses.dataclass

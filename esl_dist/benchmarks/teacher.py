@@ -120,7 +120,8 @@ def _alone(step: TeacherStep, pair: Pair) -> None:
 def _loss(step: TeacherStep, ingredient: Ingredient, pair: Pair, draws: Draws) -> torch.Tensor:
     student = step.student
     assert pair.source.labels is not None
-    said = student.passes.forward(student.segmenter, pair.source.images, isinstance(ingredient, Distil), draws)
+    keys = student.passes.keys(student.segmenter, draws)
+    said = student.passes.forward(student.segmenter, pair.source.images, isinstance(ingredient, Distil), keys)
     if not isinstance(ingredient, Distil):
         labels = pair.source.labels
         return student.cross_entropy(said, labels, float(labels.numel()), "alone")[0]

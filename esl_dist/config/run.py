@@ -55,8 +55,9 @@ class RunConfig:
     block. Not yet measured.
     """
     capture: Literal["auto", "on", "off"] = "auto"
-    """Training steps as CUDA graphs, where the device takes a step alone (``auto`` on one rank, ``on`` on several too),
-    and forwards of extraction and evaluation.
+    """Training steps as CUDA graphs, where the device takes a step alone, and forwards of extraction and evaluation.
+    ``auto``: what a GPU has shown; ``on`` also several ranks, teachers, DRSL's head and networks that draw, not yet
+    measured. The first captured step is compared with the eager one either way.
     """
     kernels: tuple[Literal["auto", "norm", "heads", "losses"], ...] = ("auto",)
     """Kernels of this package in place of chains of torch's, on CUDA: norm (batch norm, residual and ReLU), heads (the

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+import torch.nn.functional as F
 from torch import Tensor
 
-from esl_dist.data.sampler import hashes
+from esl_dist.data.prefetch import sent
+from esl_dist.data.sampler import key_of
 from esl_dist.labels import IGNORE
 
 _STRIDE = 8
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
+_FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
+_SECOND = 0x94D049BB133111EB - (1 << 64)
+"""Of SplitMix64 (``sampler._mix``), as signed numbers."""
 
 
 class Pixels(NamedTuple):
@@ -38,35 +44,47 @@ def on_grid(labels: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return labels[:, rows][:, :, columns]
 
 
-def sample(labels: Tensor, num_classes: int, count: int, seed: int, positions: tuple[int, ...]) -> Pixels:
+def image_keys(seed: int, positions: Sequence[int], device: torch.device) -> Tensor:
+    """What decides which pixels of each image are taken, int64 ``[n]``: a number for each position of the stream."""
+    keys = np.array([key_of(seed, position) for position in positions], dtype=np.uint64)
+    return sent(torch.from_numpy(keys.view(np.int64)), device)
+
+
+def sample(labels: Tensor, num_classes: int, count: int, keys: Tensor) -> Pixels:
     """Up to ``count`` labelled pixels of each image, its classes in turn: a rare class is not lost, and every prefix is
     as balanced as the whole.
 
-    On the host, whose integers are the same everywhere; a label map of the output grid is small.
+    In integers, which are the same on every device, and where the labels lie: nothing waits for them.
 
     Args:
         labels: uint8 ``[n, h, w]`` on the output grid; values outside ``[0, num_classes)`` are never taken. Zeros and
             one class sample
             an unlabelled image.
-        seed, positions: of the stream, one position for each image (see ``data/sampler.py``).
+        keys: of ``image_keys``, on the same device.
     """
-    assert len(labels) == len(positions)
-    where = torch.zeros((len(labels), count), dtype=torch.int64)
-    chosen = torch.full((len(labels), count), IGNORE, dtype=torch.uint8)
-    for row, (label, position) in enumerate(zip(labels.flatten(1).cpu().numpy(), positions, strict=True)):
-        picked = _in_turn(label, num_classes, hashes(seed, position, len(label)))[:count]
-        where[row, : len(picked)] = torch.from_numpy(picked)
-        chosen[row, : len(picked)] = torch.from_numpy(label[picked])
-    return Pixels(where, chosen)
+    label, order = labels.flatten(1).long(), _random_order(keys, labels[0].numel())
+    known = label < num_classes
+    length = label.shape[1]
+    # Sorted by class, within a class in random order; what has no class comes last.
+    by_class = order.gather(1, torch.where(known, label, num_classes).gather(1, order).argsort(dim=1, stable=True))
+    of_class = torch.where(known, label, num_classes).gather(1, by_class)
+    turn = torch.arange(length, device=label.device) - torch.searchsorted(of_class, of_class)
+    turn = torch.where(of_class < num_classes, turn, length)
+    # The first of every class, then the second of every class, each in random order.
+    turn_at = torch.empty_like(turn).scatter_(1, by_class, turn)
+    taken = order.gather(1, turn_at.gather(1, order).argsort(dim=1, stable=True))[:, :count]
+    has = known.gather(1, taken)
+    where = torch.where(has, taken, 0)
+    chosen = torch.where(has, label.gather(1, taken), IGNORE).to(torch.uint8)
+    missing = (0, count - taken.shape[1])
+    return Pixels(F.pad(where, missing), F.pad(chosen, missing, value=IGNORE))
 
 
-def _in_turn(label: NDArray[np.uint8], num_classes: int, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Indices of all labelled pixels: the first of every class, the second of every class, …, in the random order that
-    ``keys`` give.
-    """
-    known = np.flatnonzero(label < num_classes)
-    by_class = known[np.lexsort((keys[known], label[known]))]
-    classes = label[by_class]
-    begin = np.searchsorted(classes, classes)  # where the pixel's class begins
-    turn = np.arange(len(by_class)) - begin
-    return by_class[np.lexsort((keys[by_class], turn))]
+def _random_order(keys: Tensor, length: int) -> Tensor:
+    """Places sorted by the random numbers of ``sampler.hashes`` for each key: int64 ``[n, length]``."""
+    numbers = keys[:, None] + torch.arange(length, device=keys.device) * _GOLDEN
+    numbers = numbers + _GOLDEN
+    numbers = (numbers ^ ((numbers >> 30) & ((1 << 34) - 1))) * _FIRST
+    numbers = (numbers ^ ((numbers >> 27) & ((1 << 37) - 1))) * _SECOND
+    numbers = numbers ^ ((numbers >> 31) & ((1 << 33) - 1))
+    return (numbers ^ -(1 << 63)).argsort(dim=1, stable=True)  # as if they had no sign

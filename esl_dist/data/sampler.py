@@ -37,12 +37,12 @@ def spread(length: int, count: int) -> list[int]:
 
 def uniform(seed: int, position: int, draw: int) -> float:
     """The ``draw``-th random number in [0, 1) that belongs to a position: 53 random bits."""
-    return (_mix(_key(seed, position) + draw * _STEP) >> 11) / (1 << 53)
+    return (_mix(key_of(seed, position) + draw * _STEP) >> 11) / (1 << 53)
 
 
 def hashes(seed: int, number: int, length: int) -> NDArray[np.uint64]:
     """``length`` random 64-bit integers that belong to a number (a position, an epoch): sorting by them shuffles."""
-    return _mix_array(np.uint64(_key(seed, number)) + np.arange(length, dtype=np.uint64) * np.uint64(_STEP))
+    return _mix_array(np.uint64(key_of(seed, number)) + np.arange(length, dtype=np.uint64) * np.uint64(_STEP))
 
 
 @functools.lru_cache(maxsize=8)
@@ -51,7 +51,8 @@ def _permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
     return np.argsort(hashes(seed, epoch, length), kind="stable")
 
 
-def _key(seed: int, number: int) -> int:
+def key_of(seed: int, number: int) -> int:
+    """What the random numbers of a number (a position, an epoch) are counted from: 64 bits."""
     return _mix(_mix(seed & _MASK) ^ ((number * _STEP + 1) & _MASK))
 
 

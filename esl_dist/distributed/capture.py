@@ -80,7 +80,8 @@ def obstacle(mode: str, runtime: Runtime, train_step: object) -> str:
 
     Args:
         mode: ``run.capture``.
-        train_step: says by an attribute ``host_work`` what of it the host decides (``engine.step.DeviceAlone``).
+        train_step: says by ``host_work`` what of it the host decides, and by ``unmeasured`` what is captured on demand
+            alone (``engine.step.DeviceAlone``).
     """
     if mode == "off":
         return "run.capture=off"
@@ -93,8 +94,9 @@ def obstacle(mode: str, runtime: Runtime, train_step: object) -> str:
         return host_work
     if runtime.precision == "fp16":
         return "fp16 finds its loss scale on the host"
-    if runtime.world > 1 and mode == "auto":
-        return "not yet measured on several ranks (run.capture=on tries it)"
+    unmeasured = getattr(train_step, "unmeasured", "") or ("several ranks" if runtime.world > 1 else "")
+    if unmeasured and mode == "auto":
+        return f"not yet measured: {unmeasured} (run.capture=on tries it)"
     return ""
 
 

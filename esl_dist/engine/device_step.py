@@ -20,7 +20,7 @@ from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.capture import WARM, WARM_OF_RANKS, Captured, Outcome
 from esl_dist.engine.ema import Ema
 from esl_dist.engine.optim import Optimizers
-from esl_dist.engine.step import Carries, Losses, Pair, TrainStep
+from esl_dist.engine.step import Carries, Changes, Losses, Pair, Prepares, TrainStep
 from esl_dist.engine.values import HostValues
 from esl_dist.monitor.profile import phase
 
@@ -43,6 +43,15 @@ class Parts:
     def trained(self) -> dict[str, nn.Module]:
         return {name: ddp.inner(network) for name, network in self.train_step.networks.items()}
 
+    def prepared(self, micro: Sequence[Pair]) -> Any:
+        """What the host makes for a step before the device takes it; None of a step without such."""
+        step = self.train_step
+        return step.prepare(micro) if isinstance(step, Prepares) else None
+
+    def gradients(self, micro: Sequence[Pair], prepared: Any) -> Losses:
+        step = self.train_step
+        return step.take(micro, prepared) if isinstance(step, Prepares) else step.step(micro)
+
     def zero(self) -> None:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()  # to None, which is what torch's does without an argument and apex's takes none
@@ -64,6 +73,8 @@ class Parts:
         if isinstance(self.train_step, Carries):
             networks += self.train_step.carried.values()
         found = [tensor.detach() for network in networks for tensor in (*network.parameters(), *network.buffers())]
+        if isinstance(self.train_step, Changes):
+            found += self.train_step.changed()
         for optimizer in self.optimizers.values():
             for state in optimizer.state.values():
                 found += [value for value in state.values() if isinstance(value, Tensor)]
@@ -99,16 +110,17 @@ class DeviceStep:
             share: of the new weights in the average, where there is one.
         """
         self._values.send([float(stop), float(bad), share, *(float(group["lr"]) for group in self._groups)])
-        outcome = self.captured(list(micro)) if self.captured else self._work(micro)
+        batches = (list(micro), self._parts.prepared(micro))
+        outcome = self.captured(batches) if self.captured else self._work(batches)
         return outcome.pop(FLAGS), outcome
 
     def _state(self) -> list[Tensor]:
         return [*self._parts.state(), self._halted]
 
-    def _work(self, micro: Sequence[Pair]) -> Outcome:
+    def _work(self, batches: tuple[Sequence[Pair], Any]) -> Outcome:
         with kernels.using(self._kernels):
             self._parts.zero()
-            losses = self._parts.train_step.step(micro)
+            losses = self._parts.gradients(*batches)
             flags = self._agree()
             self._update(flags)
         return {**losses, FLAGS: flags}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -47,7 +47,30 @@ class DeviceAlone(Protocol):
 
     @property
     def host_work(self) -> str:
-        """What the host decides from step to step (draws, numbers, waits), in words; empty: nothing."""
+        """What the host decides within a step (draws, numbers, waits), in words; empty: nothing."""
+
+    @property
+    def unmeasured(self) -> str:
+        """What of it no GPU has shown captured yet, in words: captured on demand alone; empty: nothing."""
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A step in two halves, ``step(micro)`` being ``take(micro, prepare(micro))``: what the host draws or decides for
+    it, and the rest, which reads nothing of the host's that changes from step to step.
+    """
+
+    def prepare(self, micro: Sequence[Pair]) -> Any:
+        """Nested tuples and lists with tensors on the device; what is no tensor must be the same in every step."""
+
+    def take(self, micro: Sequence[Pair], prepared: Any) -> Losses: ...
+
+
+@runtime_checkable
+class Changes(Protocol):
+    """A step that changes tensors in place beside its networks."""
+
+    def changed(self) -> Sequence[Tensor]: ...
 
 
 @runtime_checkable

@@ -32,10 +32,9 @@ def pooled_labels(labels: Tensor, size_hw: tuple[int, int], num_classes: int, sh
         of_class = labels == c if c < num_classes else labels >= num_classes
         pooled = F.adaptive_avg_pool2d(of_class.float()[:, None], size_hw)[:, 0]
         larger = pooled > best
-        found[larger] = c if c < num_classes else IGNORED
+        found.masked_fill_(larger, c if c < num_classes else IGNORED)
         best = torch.maximum(best, pooled)
-    found[best < share] = IGNORED
-    return found
+    return found.masked_fill_(best < share, IGNORED)
 
 
 def positions_of(pooled: Tensor, classes: Sequence[int]) -> Tensor:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from esl_dist.data.prefetch import sent
 from esl_dist.data.sampler import hashes
 from esl_dist.distributed import ddp
 from esl_dist.models import stochastic
@@ -29,18 +30,41 @@ class Draws(NamedTuple):
     positions: Sequence[int]
     """Of the images in their stream."""
 
-    def drawing(self, seed: int, device: torch.device) -> contextlib.AbstractContextManager[None]:
-        """Inside, networks draw from these."""
+    def keys(self, seed: int, device: torch.device) -> Keys:
+        """What networks draw from, on the device."""
         own = seed + (zlib.crc32(self.purpose.encode()) << 32)
-        keys = np.concatenate([hashes(own, position, 1) for position in self.positions]).view(np.int64)
         common = int(hashes(own + (1 << 31), self.step, 1)[0] >> np.uint64(2))
-        return stochastic.drawing(torch.from_numpy(keys).to(device, non_blocking=True), common)
+        return Keys(keys_of(own, self.positions, device), common)
+
+
+class Keys(NamedTuple):
+    """A pass's numbers, made: what of a step the host has to make before the device takes the step alone."""
+
+    own: Tensor
+    """int64 ``[n]``, one for each image, on the device."""
+    common: int
+    """What the images of all ranks share; a network that reads it says so (``Segmenter.host_work``)."""
+
+    def drawing(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, networks draw from these."""
+        return stochastic.drawing(self.own, self.common)
+
+
+def keys_of(seed: int, positions: Sequence[int], device: torch.device) -> Tensor:
+    """A random 64-bit number for each position, int64 ``[n]`` on the device."""
+    keys = np.concatenate([hashes(seed, position, 1) for position in positions])
+    return sent(torch.from_numpy(keys.view(np.int64)), device)
 
 
 def on_the_host(network: nn.Module) -> str:
     """Why a step with this network needs the host (see ``engine.step.DeviceAlone``); empty where it does not."""
-    drawn = getattr(ddp.inner(network), "draws", False)
-    return "the network draws from the positions of its images, which the host has" if drawn else ""
+    said: str = getattr(ddp.inner(network), "host_work", "")
+    return said
+
+
+def drawn_by(network: nn.Module) -> str:
+    """What of a step's network is captured on demand alone (see ``engine.step.DeviceAlone``)."""
+    return "a network that draws" if getattr(ddp.inner(network), "draws", False) else ""
 
 
 def step_of(positions: Sequence[int], micro_batches: int, world: int) -> int:

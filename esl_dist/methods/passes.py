@@ -15,7 +15,7 @@ from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.step import Losses
 from esl_dist.losses import upsample, upsampled_segmentation_loss
-from esl_dist.methods.draws import Draws
+from esl_dist.methods.draws import Draws, Keys
 from esl_dist.models.discriminator import Discriminator, together
 from esl_dist.models.hrda import MultiResolution
 from esl_dist.models.mmdl import Embedded
@@ -44,24 +44,29 @@ class Passes:
         network: nn.Module,
         images_u8: Tensor,
         features: bool = False,
-        draws: Draws | None = None,
+        keys: Keys | None = None,
         mask: Tensor | None = None,
     ) -> Prediction:
         """What the network says of uint8 RGB ``[n, 3, H, W]``, with the features that further heads read; through DDP
         where it is wrapped.
 
         Args:
-            draws: what a network with dropout or stochastic depth draws from; None: from whoever called.
+            keys: what a network with dropout or stochastic depth draws from; None: from whoever called.
             mask: bool ``[n, rows, columns]`` of ``patch_grid``, where a network has one: patches that it must not see.
         """
         segmenter = ddp.inner(network)
         assert isinstance(segmenter, Segmenter)
         images = self._normalised(segmenter, images_u8)
-        drawing = draws.drawing(self.seed, images.device) if draws and segmenter.draws else contextlib.nullcontext()
+        drawing = keys.drawing() if keys else contextlib.nullcontext()
         with self.runtime.autocast(), drawing:
             more = {} if mask is None else {"mask": mask}
             outputs, base = network(images, features=True, **more) if features else (network(images, **more), None)
         return Prediction(outputs, (images.shape[2], images.shape[3]), base)
+
+    def keys(self, network: nn.Module, draws: Draws) -> Keys | None:
+        """What the network draws from in a pass; None of one that draws nothing."""
+        drawn = getattr(ddp.inner(network), "draws", False)
+        return draws.keys(self.seed, self.runtime.device) if drawn else None
 
     @torch.no_grad()
     def features(self, network: Segmenter, images_u8: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from esl_dist.labels import protocol
 from esl_dist.losses.class_weights import COUNTED, class_weights
 from esl_dist.methods import identity
 from esl_dist.methods.counting import class_counts
-from esl_dist.methods.draws import Draws, on_the_host, step_of
+from esl_dist.methods.draws import Draws, Keys, drawn_by, on_the_host, step_of
 from esl_dist.methods.kit import Kit, Training
 from esl_dist.methods.networks import passes_of, segmenter_recipe, trained_segmenter
 from esl_dist.methods.node import Node, Work
@@ -52,20 +52,30 @@ class Supervised:
     def networks(self) -> Mapping[str, nn.Module]:
         return {"segmenter": self.segmenter}
 
+    @property
+    def unmeasured(self) -> str:
+        return drawn_by(self.segmenter)
+
     def step(self, micro: Sequence[Pair]) -> Losses:
         """Gradients of one optimiser step, summed over its micro-batches."""
+        return self.take(micro, self.prepare(micro))
+
+    def prepare(self, micro: Sequence[Pair]) -> list[Keys | None]:
+        number = step_of(micro[0].source.positions, len(micro), self.passes.runtime.world)
+        draws = [Draws("source", number, pair.source.positions) for pair in micro]
+        return [self.passes.keys(self.segmenter, own) for own in draws]
+
+    def take(self, micro: Sequence[Pair], prepared: Sequence[Keys | None]) -> Losses:
         labels = [pair.source.labels for pair in micro if pair.source.labels is not None]
         if self.class_weights is None:
             valid = self.passes.globally_valid(labels, self.num_classes)
         else:
             valid = self.passes.globally_weighed(labels, self.class_weights)
         losses: Losses = {}
-        number = step_of(micro[0].source.positions, len(micro), self.passes.runtime.world)
-        for pair in micro:
+        for pair, keys in zip(micro, prepared, strict=True):
             assert pair.source.labels is not None
-            draws = Draws("source", number, pair.source.positions)
             with ddp.sync_if(self.segmenter, pair is micro[-1]):
-                prediction = self.passes.forward(self.segmenter, pair.source.images, draws=draws)
+                prediction = self.passes.forward(self.segmenter, pair.source.images, keys=keys)
                 found = self.passes.labels(pair.source.labels)
                 weights = None if self.class_weights is None else self.class_weights[found.long()]
                 loss, parts = labelled_loss(prediction, found, valid, (1.0, self.aux_weight), "source", weights)

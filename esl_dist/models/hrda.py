@@ -69,6 +69,7 @@ class Hrda(Segmenter):
 
     multi_level = False
     draws = True
+    host_work = "HRDA draws on the host where it looks closely"
 
     def __init__(self, segmenter: Segmenter, published_box: bool = False) -> None:
         super().__init__()

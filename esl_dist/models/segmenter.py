@@ -67,6 +67,8 @@ class Segmenter(nn.Module, abc.ABC):
     """How its images are made from uint8."""
     draws: bool = False
     """Whether it draws anything in training: dropout, stochastic depth, where to look (``models/stochastic.py``)."""
+    host_work: str = ""
+    """What a forward in training decides on the host from draw to draw, in words; empty: nothing."""
     statistics_frozen: bool = False
     """Whether batch norm uses its running statistics in training too (``model.bn=frozen``)."""
 

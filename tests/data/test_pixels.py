@@ -4,10 +4,32 @@ from __future__ import annotations
 
 import torch
 
-from esl_dist.data.pixels import on_grid, sample
+from esl_dist.data.pixels import Pixels, image_keys, on_grid
+from esl_dist.data.pixels import sample as sampled
+from esl_dist.data.sampler import hashes
 from esl_dist.labels import IGNORE
 
 CLASSES = 5
+
+
+def sample(labels: torch.Tensor, num_classes: int, count: int, seed: int, positions: tuple[int, ...]) -> Pixels:
+    return sampled(labels, num_classes, count, image_keys(seed, positions, labels.device))
+
+
+def test_it_is_what_sorting_by_hand_gives() -> None:
+    made = labels()
+    pixels = sample(made, CLASSES, 700, 7, (3, 4))
+    for image, position in enumerate((3, 4)):
+        label, keys = made[image].flatten().tolist(), hashes(7, position, 600).tolist()
+        turns: dict[int, int] = {}
+        ranked = []
+        for key, place in sorted(zip(keys, range(600), strict=True)):
+            if label[place] < CLASSES:
+                turns[label[place]] = turn = turns.get(label[place], -1) + 1
+                ranked.append((turn, key, place))
+        expected = [place for _, _, place in sorted(ranked)]
+        assert pixels.where[image, : len(expected)].tolist() == expected
+        assert (pixels.labels[image, len(expected) :] == IGNORE).all()
 
 
 def labels(n: int = 2) -> torch.Tensor:

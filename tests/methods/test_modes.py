@@ -175,7 +175,7 @@ def trained(config: MmdlConfig, steps: int = 150) -> list[dict[str, float]]:
     found = []
     for step in range(steps):
         pair, points = street.pair(step)
-        (drawn,) = modes.draw([pair])
+        (drawn,) = modes.sample([pair], [modes.keys(pair)])
         loss, losses = modes.source_loss(street.prediction(points["source"]), drawn)
         more, parts = modes.target_loss(street.prediction(points["target"]), drawn)
         optimizer.zero_grad()

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from esl_dist.config.modes import MmdlConfig
 from esl_dist.data.loader import Batch
-from esl_dist.data.pixels import Pixels, on_grid, sample
+from esl_dist.data.pixels import Pixels, image_keys, on_grid, sample
 from esl_dist.distributed import collectives, ddp
 from esl_dist.engine.step import Losses, Pair
 from esl_dist.labels import IGNORE
@@ -47,7 +48,7 @@ _STREAM = 1 << 21
 
 
 @dataclass
-class Drawn:
+class Sampled:
     """The pixels of one micro-batch, and what its source pass leaves to its target pass."""
 
     source: Pixels
@@ -60,6 +61,13 @@ class Drawn:
     share: float
     """Of this micro-batch in the step's figures."""
     pool: Moments | None = None
+
+
+class PixelKeys(NamedTuple):
+    """What the pixels of a micro-batch are drawn by, int64 ``[n]`` each (``data.pixels.image_keys``)."""
+
+    source: Tensor
+    target: Tensor
 
 
 @dataclass
@@ -85,76 +93,79 @@ class Modes:
         """Whether any loss looks at target images."""
         return self.config.align_weight > 0 or self.trains_on_target
 
-    def draw(self, micro: Sequence[Pair]) -> list[Drawn]:
+    def keys(self, pair: Pair) -> PixelKeys:
+        """What the pixels of a micro-batch are drawn by."""
+        assert pair.target is not None
+        device = self.passes.runtime.device
+        return PixelKeys(
+            image_keys(2 * self.seed + _STREAM, pair.source.positions, device),
+            image_keys(2 * self.seed + 1 + _STREAM, pair.target.positions, device),
+        )
+
+    def sample(self, micro: Sequence[Pair], keys: Sequence[PixelKeys]) -> list[Sampled]:
         """The pixels of a whole step: they depend on labels and positions alone, so their number is known to all ranks
         beforehand.
         """
-        source = [self._sample(pair.source, True, 2 * self.seed) for pair in micro]
-        target = [self._sample(pair.target, self.learns_target, 2 * self.seed + 1) for pair in micro if pair.target]
+        source = [self._sample(pair.source, True, own.source) for pair, own in zip(micro, keys, strict=True)]
+        target = [
+            self._sample(pair.target, self.learns_target, own.target)
+            for pair, own in zip(micro, keys, strict=True)
+            if pair.target
+        ]
         valid_source, valid_target = (
             self.passes.globally_valid([pixels.labels for pixels in domain], IGNORE) for domain in (source, target)
         )
-        device = self.passes.runtime.device
-        return [
-            Drawn(_moved(s, device), _moved(t, device), valid_source, valid_target, 1 / len(micro))
-            for s, t in zip(source, target, strict=True)
-        ]
+        return [Sampled(s, t, valid_source, valid_target, 1 / len(micro)) for s, t in zip(source, target, strict=True)]
 
-    def _sample(self, batch: Batch, labelled: bool, seed: int) -> Pixels:
+    def _sample(self, batch: Batch, labelled: bool, keys: Tensor) -> Pixels:
         size = self.grid((batch.images.shape[2], batch.images.shape[3]))
         if not labelled:
-            return sample(
-                torch.zeros((len(batch.images), *size), dtype=torch.uint8),
-                1,
-                self.config.samples,
-                seed + _STREAM,
-                batch.positions,
-            )
+            nothing = torch.zeros((len(batch.images), *size), dtype=torch.uint8, device=keys.device)
+            return sample(nothing, 1, self.config.samples, keys)
         assert batch.labels is not None
-        return sample(
-            on_grid(batch.labels, size), len(self.class_names), self.config.samples, seed + _STREAM, batch.positions
-        )
+        labels = on_grid(self.passes.labels(batch.labels), size)
+        return sample(labels, len(self.class_names), self.config.samples, keys)
 
-    def source_loss(self, source: Prediction, drawn: Drawn) -> tuple[Tensor, Losses]:
-        """Weighted metric loss of this rank's source pixels, and its parts; ``drawn.pool`` is filled."""
-        embedded, squared = self._distances(self.head, source, drawn.source)
-        loss, parts = self._metric(squared, drawn.source.labels, drawn.valid_source, "source")
+    def source_loss(self, source: Prediction, sampled: Sampled) -> tuple[Tensor, Losses]:
+        """Weighted metric loss of this rank's source pixels, and its parts; ``sampled.pool`` is filled."""
+        embedded, squared = self._distances(self.head, source, sampled.source)
+        loss, parts = self._metric(squared, sampled.source.labels, sampled.valid_source, "source")
         balance = mode_balance(
-            squared, drawn.source.labels, self._inner.shares(), self.config.sigma, drawn.valid_source
+            squared, sampled.source.labels, self._inner.shares(), self.config.sigma, sampled.valid_source
         )
         parts["mmdl_source_balance"] = balance.detach()
-        drawn.pool = self._pool(embedded, modes_of(squared, drawn.source.labels))
+        sampled.pool = self._pool(embedded, modes_of(squared, sampled.source.labels))
         return self.config.weight * (loss + self.config.balance * balance), parts
 
-    def target_loss(self, target: Prediction, drawn: Drawn) -> tuple[Tensor, Losses]:
+    def target_loss(self, target: Prediction, sampled: Sampled) -> tuple[Tensor, Losses]:
         """Weighted metric and alignment loss of this rank's target pixels, and their parts.
 
         Alignment moves the base: the head, frozen in it, could have it for nothing by drawing the whole space together.
         """
         total, parts = target.zero(), Losses()
         if self.trains_on_target:
-            _, squared = self._distances(self.head, target, drawn.target)
-            loss, parts = self._metric(squared, drawn.target.labels, drawn.valid_target, "target")
+            _, squared = self._distances(self.head, target, sampled.target)
+            loss, parts = self._metric(squared, sampled.target.labels, sampled.valid_target, "target")
             total = total + self.config.weight_target * loss
         with frozen([self.head]):
-            embedded, squared = self._distances(ddp.inner(self.head), target, drawn.target)
-        nearest = modes_of(squared, drawn.target.labels if self.learns_target else None)
-        modes = torch.where(drawn.target.labels == IGNORE, NO_MODE, nearest)
-        assert drawn.pool is not None
-        distance, partnered = mode_alignment(embedded.pixels, modes, drawn.pool)
+            embedded, squared = self._distances(ddp.inner(self.head), target, sampled.target)
+        nearest = modes_of(squared, sampled.target.labels if self.learns_target else None)
+        modes = torch.where(sampled.target.labels == IGNORE, NO_MODE, nearest)
+        assert sampled.pool is not None
+        distance, partnered = mode_alignment(embedded.pixels, modes, sampled.pool)
         if self.config.align_weight > 0:
-            loss = distance.sum() / drawn.valid_target
+            loss = distance.sum() / sampled.valid_target
             parts["mode_alignment"] = loss.detach()
             total = total + self.config.align_weight * loss
-        apart, _ = mode_alignment(embedded.pixels.detach(), modes, without(drawn.pool))
+        apart, _ = mode_alignment(embedded.pixels.detach(), modes, without(sampled.pool))
         pairs = partnered.sum()
         parts |= {
-            "modes/within": drawn.share * distance.detach().sum() / pairs,
-            "modes/between": drawn.share * (apart * partnered).sum() / pairs,
+            "modes/within": sampled.share * distance.detach().sum() / pairs,
+            "modes/between": sampled.share * (apart * partnered).sum() / pairs,
         }
         return total, parts
 
-    def finish(self, drawn: Sequence[Drawn]) -> Losses:
+    def finish(self, drawn: Sequence[Sampled]) -> Losses:
         """After a step: remember which modes it used. Returns how evenly those of each class are used of late."""
         members = torch.stack([d.pool.members for d in drawn if d.pool]).sum(0)
         self._inner.remember(members.view(self._inner.usage.shape))
@@ -187,7 +198,3 @@ class Modes:
         )  # one collective; a mode's number is exact as a float
         everyone = collectives.all_gather(packed).flatten(0, -2)
         return mode_moments(everyone[:, :-1], everyone[:, -1].long(), embedded.representatives.shape[:2].numel())
-
-
-def _moved(pixels: Pixels, device: torch.device) -> Pixels:
-    return Pixels(pixels.where.to(device, non_blocking=True), pixels.labels.to(device, non_blocking=True))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +28,9 @@ from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
 from esl_dist.distributed.lanes import Lanes, add_gradients
 from esl_dist.engine.step import Losses, Pair
-from esl_dist.methods.adaptation.modes import Drawn, Modes
+from esl_dist.methods.adaptation.modes import Modes, PixelKeys, Sampled
 from esl_dist.methods.adaptation.objectives import Objective
-from esl_dist.methods.draws import Draws, on_the_host, step_of
+from esl_dist.methods.draws import Draws, Keys, drawn_by, on_the_host, step_of
 from esl_dist.methods.passes import Passes, Prediction, add_losses, heads_of, labelled_loss
 from esl_dist.models import Segmenter
 from esl_dist.monitor.profile import phase
@@ -41,6 +42,16 @@ class SelfTraining:
 
     weight: float
     weight_aux: float
+
+
+class Drawn(NamedTuple):
+    """What the host draws for a micro-batch."""
+
+    source: Keys | None
+    target: Keys | None
+    """Of its passes."""
+    pixels: PixelKeys | None
+    """Of the pixels that DRSL's second head looks at."""
 
 
 @dataclass
@@ -57,14 +68,14 @@ class Adaptation:
     lanes: Lanes | None = None
     """The source and the target pass at a time, of one rank and without ``modes``; None: one after the other."""
     needs_target: bool = True
-    _number: int = 0
-    """Of the step under way."""
 
     @property
     def host_work(self) -> str:
-        if self.modes:
-            return "DRSL's second head draws its pixels on the host"
         return on_the_host(self.segmenter) or (self.objective.host_work if self.objective else "")
+
+    @property
+    def unmeasured(self) -> str:
+        return "DRSL's second head" if self.modes else drawn_by(self.segmenter)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -78,6 +89,23 @@ class Adaptation:
 
     def step(self, micro: Sequence[Pair]) -> Losses:
         """Gradients of one optimiser step, summed over its micro-batches."""
+        return self.take(micro, self.prepare(micro))
+
+    def prepare(self, micro: Sequence[Pair]) -> list[Drawn]:
+        number = step_of(micro[0].source.positions, len(micro), self.passes.runtime.world)
+        return [
+            Drawn(
+                self._keys("source", number, pair.source),
+                self._keys("target", number, pair.target),
+                self.modes.keys(pair) if self.modes else None,
+            )
+            for pair in micro
+        ]
+
+    def _keys(self, purpose: str, number: int, batch: Batch | None) -> Keys | None:
+        return None if batch is None else self.passes.keys(self.segmenter, Draws(purpose, number, batch.positions))
+
+    def take(self, micro: Sequence[Pair], prepared: Sequence[Drawn]) -> Losses:
         valid_s = self.passes.globally_valid(
             (p.source.labels for p in micro if p.source.labels is not None), self.num_classes
         )
@@ -87,17 +115,24 @@ class Adaptation:
             valid_t = self.passes.globally_valid(
                 (t.labels for t in targets if t.labels is not None), self.num_classes, (t.weights for t in targets)
             )
-        drawn = self.modes.draw(micro) if self.modes else [None] * len(micro)
-        self._number = step_of(micro[0].source.positions, len(micro), self.passes.runtime.world)
+        keys = [drawn.pixels for drawn in prepared if drawn.pixels]
+        sampled = self.modes.sample(micro, keys) if self.modes else [None] * len(micro)
         losses: Losses = {}
-        for pair, pixels in zip(micro, drawn, strict=True):
-            add_losses(losses, self._micro_step(pair, valid_s, valid_t, pixels, 1 / len(micro), pair is micro[-1]))
+        for pair, drawn, pixels in zip(micro, prepared, sampled, strict=True):
+            part = self._micro_step(pair, (valid_s, valid_t), drawn, pixels, 1 / len(micro), pair is micro[-1])
+            add_losses(losses, part)
         if self.modes:
-            losses.update(self.modes.finish([pixels for pixels in drawn if pixels]))
+            losses.update(self.modes.finish([pixels for pixels in sampled if pixels]))
         return losses
 
     def _micro_step(
-        self, pair: Pair, valid_s: Tensor, valid_t: Tensor | None, drawn: Drawn | None, share: float, last: bool
+        self,
+        pair: Pair,
+        valid: tuple[Tensor, Tensor | None],
+        drawn: Drawn,
+        pixels: Sampled | None,
+        share: float,
+        last: bool,
     ) -> Losses:
         assert pair.target is not None and pair.source.labels is not None
         uses_modes = self.modes is not None and self.modes.on_target
@@ -110,13 +145,12 @@ class Adaptation:
             ddp.sync_if(self.segmenter, last and not learns_target),
             self._sync_modes_if(last, on_target=False),
         ):
-            draws = Draws("source", self._number, pair.source.positions)
-            source = self.passes.forward(self.segmenter, pair.source.images, self.modes is not None, draws)
+            source = self.passes.forward(self.segmenter, pair.source.images, self.modes is not None, drawn.source)
             loss, losses = labelled_loss(
-                source, self.passes.labels(pair.source.labels), valid_s, (1.0, self.source_aux), "source"
+                source, self.passes.labels(pair.source.labels), valid[0], (1.0, self.source_aux), "source"
             )
-            if self.modes and drawn:
-                metric, parts = self.modes.source_loss(source, drawn)
+            if self.modes and pixels:
+                metric, parts = self.modes.source_loss(source, pixels)
                 loss = loss + metric
                 losses.update(parts)
             self.passes.backward(loss)
@@ -124,19 +158,19 @@ class Adaptation:
 
         if not learns_target:
             with torch.no_grad():  # the control: target batches move the batch-norm statistics and nothing else
-                draws = Draws("target", self._number, pair.target.positions)
-                self.passes.forward(ddp.inner(self.segmenter), pair.target.images, draws=draws)
+                self.passes.forward(ddp.inner(self.segmenter), pair.target.images, keys=drawn.target)
             return losses
 
+        pass_of_target = (pair.target, valid[1], drawn.target, pixels if uses_modes else None, share)
         if learning:
             parameters = [p for p in self.segmenter.parameters() if p.requires_grad]
             with learning.second(norms):
-                target, loss, parts = self._target_pass(pair.target, valid_t, None, share)
+                target, loss, parts = self._target_pass(*pass_of_target)
                 gradients = self.passes.gradients(loss, parameters)
             add_gradients(parameters, gradients)
         else:
             with ddp.sync_if(self.segmenter, last), self._sync_modes_if(last, on_target=True):
-                target, loss, parts = self._target_pass(pair.target, valid_t, drawn if uses_modes else None, share)
+                target, loss, parts = self._target_pass(*pass_of_target)
                 self.passes.backward(loss)
         target = target.detached()
         losses.update(parts)
@@ -149,10 +183,9 @@ class Adaptation:
         return losses
 
     def _target_pass(
-        self, batch: Batch, valid: Tensor | None, drawn: Drawn | None, share: float
+        self, batch: Batch, valid: Tensor | None, keys: Keys | None, pixels: Sampled | None, share: float
     ) -> tuple[Prediction, Tensor, Losses]:
-        draws = Draws("target", self._number, batch.positions)
-        target = self.passes.forward(self.segmenter, batch.images, drawn is not None, draws)
+        target = self.passes.forward(self.segmenter, batch.images, pixels is not None, keys)
         total = target.zero()
         losses: Losses = {}
         if self.objective:
@@ -167,8 +200,8 @@ class Adaptation:
             )
             total = total + loss
             losses.update(parts)
-        if self.modes and drawn:
-            loss, parts = self.modes.target_loss(target, drawn)
+        if self.modes and pixels:
+            loss, parts = self.modes.target_loss(target, pixels)
             total = total + loss
             losses.update(parts)
         # DDP must see every parameter in the pass that it all-reduces, also a head that no term above looks at.

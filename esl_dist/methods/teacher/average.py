@@ -50,23 +50,29 @@ class Teacher:
         self.decay, self.averaged, self.statistics, self.when = decay, averaged, statistics, when
         self.network = copy.deepcopy(self.student).requires_grad_(False)
 
-    def update(self, step: int) -> None:
-        """At the start of optimiser step ``step`` (0-based), before the teacher is asked anything.
+    def start(self) -> None:
+        """Before a training's first step: a copy of the student."""
+        self.network.load_state_dict(self.student.state_dict())
+
+    def share(self, step: int) -> float:
+        """Of the student in the average at the start of optimiser step ``step`` (0-based): all of it in the first.
 
         ``when="after"`` counts one step later: what it would have done at the end of the step before.
         """
-        if step == 0:
-            self.network.load_state_dict(self.student.state_dict())
-        else:
-            self._average(decay_at(step if self.when == "before" else step - 1, self.decay))
+        return 1 - decay_at(step if self.when == "before" else max(step - 1, 0), self.decay)
 
     @torch.no_grad()
-    def _average(self, decay: float) -> None:
-        torch._foreach_lerp_(self._tensors(self.network), self._tensors(self.student), 1 - decay)
+    def update(self, share: Tensor) -> None:
+        """At the start of a step, before the teacher is asked anything; ``share`` float64, 0-dim, where the network
+        lies.
+        """
+        mine, theirs = self._tensors(self.network), self._tensors(self.student)
+        shares = {dtype: share.to(dtype) for dtype in {tensor.dtype for tensor in mine}}
+        torch._foreach_lerp_(mine, theirs, [shares[tensor.dtype] for tensor in mine])
         if self.averaged == "buffers":
-            for mine, theirs in zip(self.network.buffers(), self.student.buffers(), strict=True):
-                if not mine.is_floating_point():
-                    mine.copy_(theirs)  # batches seen, a count
+            for buffer, students in zip(self.network.buffers(), self.student.buffers(), strict=True):
+                if not buffer.is_floating_point():
+                    buffer.copy_(students)  # batches seen, a count
 
     def _tensors(self, network: nn.Module) -> list[Tensor]:
         buffers = network.buffers() if self.averaged == "buffers" else ()

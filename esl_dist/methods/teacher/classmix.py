@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from esl_dist.data.prefetch import sent
 from esl_dist.data.sampler import hashes
 
 Classes = Literal["batch", "image"]
@@ -25,9 +26,9 @@ def class_counts(labels: Tensor, num_classes: int) -> Tensor:
     Added over a step's images and over the ranks, this is the class list of the global batch and its valid pixels at
     once.
     """
-    n, bins = len(labels), num_classes + 1
-    label = labels.flatten(1).long().clamp_max(num_classes) + bins * torch.arange(n, device=labels.device)[:, None]
-    return torch.bincount(label.flatten(), minlength=n * bins).view(n, bins)
+    label = labels.flatten(1).long().clamp_max(num_classes)
+    counts = torch.zeros((len(labels), num_classes + 1), dtype=torch.int64, device=labels.device)
+    return counts.scatter_add_(1, label, torch.ones_like(label))
 
 
 def draw_classes(present: Tensor, seed: int, positions: Sequence[int]) -> Tensor:
@@ -39,7 +40,7 @@ def draw_classes(present: Tensor, seed: int, positions: Sequence[int]) -> Tensor
         positions: of the images; each draws its own.
     """
     keys = np.stack([hashes(seed, position, present.shape[1]) >> np.uint64(1) for position in positions])
-    key = torch.from_numpy(keys.view(np.int64)).to(present.device)
+    key = sent(torch.from_numpy(keys.view(np.int64)), present.device)
     before = (key[:, None, :] < key[:, :, None]) & present[:, None, :]  # [image, class, class that comes first]
     half = (present.sum(dim=1, keepdim=True) + 1) // 2
     return present & (before.sum(dim=2) < half)

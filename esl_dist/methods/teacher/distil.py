@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
 from esl_dist.engine.step import Losses
 from esl_dist.losses.feature_distance import token_distance
 from esl_dist.methods.passes import Passes
-from esl_dist.methods.teacher.moment import Moment
+from esl_dist.methods.teacher.moment import Moment, Scene, Sight
 from esl_dist.methods.teacher.photometric import Photometric
 from esl_dist.methods.teacher.student import Student
 from esl_dist.models import Segmenter
@@ -42,13 +43,16 @@ class Distil:
     def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
         self._last, self._micro = moments[-1], len(moments)
 
-    def loss(self, moment: Moment, student: Student) -> tuple[Tensor, Losses]:
-        batch = moment.source if self.domain == "source" else moment.target
-        passes, purpose = student.passes, f"distil {self.domain}"
-        images = passes.labels(batch.images)
-        expected = self._expected(images, student)
-        seen = student.looked(images, self.look, moment, batch.positions, purpose)
-        features = student.see(seen, moment, purpose, features=True).features
+    def draw(self, scene: Scene, student: Student) -> Sight:
+        batch, purpose = self._batch(scene), f"distil {self.domain}"
+        seen = student.looked(student.passes.labels(batch.images), self.look, scene, batch.positions, purpose)
+        return Sight(seen, student.keys(scene, purpose))
+
+    def loss(self, moment: Moment, student: Student, sight: Sight | None) -> tuple[Tensor, Losses]:
+        assert sight is not None
+        passes = student.passes
+        expected = self._expected(passes.labels(self._batch(moment).images), student)
+        features = student.show(sight, features=True).features
         if isinstance(self.head, DistributedDataParallel):
             # The head's own last backward of the step carries its gradients; the step says when the student's does.
             self.head.require_backward_grad_sync = moment is self._last and self.domain == "target"
@@ -57,6 +61,9 @@ class Distil:
         distance = token_distance(said, expected)
         mean = distance.sum() / (distance.numel() * self._micro)
         return self.weight * mean, {f"distil_{self.domain}": mean.detach()}
+
+    def _batch(self, moment: Moment | Scene) -> Batch:
+        return moment.source if self.domain == "source" else moment.target
 
     def _expected(self, images: Tensor, student: Student) -> Tensor:
         network = ddp.inner(student.segmenter)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from esl_dist.data.prefetch import sent
 from esl_dist.distributed import collectives
 from esl_dist.engine.step import Losses
 from esl_dist.losses.feature_distance import pooled_labels, positions_of, thing_distance
@@ -21,7 +22,7 @@ from esl_dist.methods.passes import Passes
 from esl_dist.methods.teacher.classmix import Classes, draw_classes, listed, paste_mask
 from esl_dist.methods.teacher.draws import stream
 from esl_dist.methods.teacher.masks import block_mask, masked
-from esl_dist.methods.teacher.moment import Moment
+from esl_dist.methods.teacher.moment import Moment, Scene, Sight
 from esl_dist.methods.teacher.photometric import Photometric
 from esl_dist.methods.teacher.student import Student
 from esl_dist.models.segmenter import Segmenter
@@ -30,11 +31,16 @@ from esl_dist.models.segmenter import Segmenter
 class Ingredient(Protocol):
     """One pass of the student."""
 
+    def draw(self, scene: Scene, student: Student) -> Sight | None:
+        """What the student is shown, and all else that is drawn on the host: called before a step, which may then be
+        captured. None where the pass draws for itself.
+        """
+
     def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
         """Called by all ranks before the first pass of a step, with all of its micro-batches."""
 
-    def loss(self, moment: Moment, student: Student) -> tuple[Tensor, Losses]:
-        """This micro-batch's summand of the step's loss, and its parts by name."""
+    def loss(self, moment: Moment, student: Student, sight: Sight | None) -> tuple[Tensor, Losses]:
+        """This micro-batch's summand of the step's loss, and its parts by name; ``sight`` is what ``draw`` gave."""
 
 
 @dataclass
@@ -78,10 +84,14 @@ class Source:
         if self.distance:
             self.distance.prepare(moments, passes)
 
-    def loss(self, moment: Moment, student: Student) -> tuple[Tensor, Losses]:
-        images = student.passes.labels(moment.source.images)
-        images = student.looked(images, self.look, moment, moment.source.positions, "source")
-        said = student.see(images, moment, "source", features=self.distance is not None)
+    def draw(self, scene: Scene, student: Student) -> Sight:
+        images = student.passes.labels(scene.source.images)
+        images = student.looked(images, self.look, scene, scene.source.positions, "source")
+        return Sight(images, student.keys(scene, "source"))
+
+    def loss(self, moment: Moment, student: Student, sight: Sight | None) -> tuple[Tensor, Losses]:
+        assert sight is not None
+        said = student.show(sight, features=self.distance is not None)
         loss, parts = student.cross_entropy(said, moment.truth, student.source_total(moment), "source")
         if self.distance:
             assert said.features is not None
@@ -103,17 +113,21 @@ class Mix:
     def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
         pass
 
-    def loss(self, moment: Moment, student: Student) -> tuple[Tensor, Losses]:
-        present = listed(moment.counts, moment.known.counts, self.classes)
-        chosen = draw_classes(present, stream(student.seed, "classes"), moment.source.positions)
-        pasted = paste_mask(moment.truth, chosen)
-        source, target = (student.passes.labels(batch.images) for batch in (moment.source, moment.target))
-        target = student.looked(target, self.target_look, moment, moment.target.positions, "weak")
+    def draw(self, scene: Scene, student: Student) -> Sight:
+        present = listed(scene.counts, scene.known.counts, self.classes)
+        chosen = draw_classes(present, stream(student.seed, "classes"), scene.source.positions)
+        pasted = paste_mask(scene.truth, chosen)
+        source, target = (student.passes.labels(batch.images) for batch in (scene.source, scene.target))
+        target = student.looked(target, self.target_look, scene, scene.target.positions, "weak")
         images = torch.where(pasted[:, None], source.to(target.dtype), target)
-        labels = torch.where(pasted, moment.truth, moment.guess)
-        weights = torch.where(pasted, 1.0, moment.weight)
-        images = student.looked(images, self.look, moment, moment.target.positions, "mix")
-        said = student.see(images, moment, "mix")
+        images = student.looked(images, self.look, scene, scene.target.positions, "mix")
+        return Sight(images, student.keys(scene, "mix"), pasted)
+
+    def loss(self, moment: Moment, student: Student, sight: Sight | None) -> tuple[Tensor, Losses]:
+        assert sight is not None and sight.of_source is not None
+        labels = torch.where(sight.of_source, moment.truth, moment.guess)
+        weights = torch.where(sight.of_source, 1.0, moment.weight)
+        said = student.show(sight)
         return student.cross_entropy(said, labels, moment.known.pixels, "mix", weights, self.weight)
 
 
@@ -133,25 +147,29 @@ class Mask:
     def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
         pass
 
-    def loss(self, moment: Moment, student: Student) -> tuple[Tensor, Losses]:
-        positions = moment.target.positions
-        images, labels, weights = student.passes.labels(moment.target.images), moment.guess, moment.weight
+    def draw(self, scene: Scene, student: Student) -> Sight:
+        positions, images, of_source = scene.target.positions, student.passes.labels(scene.target.images), None
         if self.images == "both":
             even = torch.tensor([position % 2 == 0 for position in positions])
-            of_source = even.to(images.device, non_blocking=True)[:, None, None]
-            images = torch.where(of_source[:, None], student.passes.labels(moment.source.images), images)
-            labels = torch.where(of_source, moment.truth, labels)
-            weights = torch.where(of_source, 1.0, weights)
-        images = student.looked(images, self.look, moment, positions, "mask look")
+            of_source = sent(even, images.device)[:, None, None]
+            images = torch.where(of_source[:, None], student.passes.labels(scene.source.images), images)
+        images = student.looked(images, self.look, scene, positions, "mask look")
         size, seed = (images.shape[2], images.shape[3]), stream(student.seed, "mask")
         grid = student.patch_grid(size) if self.tokens else None
+        keys = student.keys(scene, "mask")
         if grid is not None:
-            hidden = ~block_mask(grid, 1, self.ratio, seed, positions)[:, 0].to(images.device, non_blocking=True)
-            said = student.see(images, moment, "mask", mask=hidden)
-        else:
-            block = self.block or max(1, size[0] // 16)
-            images = masked(images.float(), block_mask(size, block, self.ratio, seed, positions), student.mean_rgb())
-            said = student.see(images, moment, "mask")
+            keep = sent(block_mask(grid, 1, self.ratio, seed, positions)[:, 0], images.device)
+            return Sight(images, keys, of_source, ~keep)
+        keep = sent(block_mask(size, self.block or max(1, size[0] // 16), self.ratio, seed, positions), images.device)
+        return Sight(masked(images.float(), keep, student.mean_rgb()), keys, of_source)
+
+    def loss(self, moment: Moment, student: Student, sight: Sight | None) -> tuple[Tensor, Losses]:
+        assert sight is not None
+        labels, weights = moment.guess, moment.weight
+        if sight.of_source is not None:
+            labels = torch.where(sight.of_source, moment.truth, labels)
+            weights = torch.where(sight.of_source, 1.0, weights)
+        said = student.show(sight)
         return student.cross_entropy(said, labels, moment.known.pixels, "mask", weights, self.weight)
 
 
@@ -174,9 +192,12 @@ class Own:
             ) from None
         return cls(function, found)
 
+    def draw(self, scene: Scene, student: Student) -> None:
+        return None
+
     def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
         pass
 
-    def loss(self, moment: Moment, student: Student) -> tuple[Tensor, Losses]:
+    def loss(self, moment: Moment, student: Student, sight: Sight | None) -> tuple[Tensor, Losses]:
         loss = self.function(moment, student)
         return loss, {self.name: loss.detach()}

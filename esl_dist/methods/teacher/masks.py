@@ -39,4 +39,4 @@ def block_mask(size_hw: tuple[int, int], block: int, ratio: float, seed: int, po
 
 def masked(images: Tensor, keep: Tensor, mean_rgb: Tensor) -> Tensor:
     """Images ``[n, 3, H, W]`` with the network's mean colour where they are dropped: zero after normalisation."""
-    return torch.where(keep.to(images.device), images, mean_rgb.view(1, 3, 1, 1).to(images))
+    return torch.where(keep, images, mean_rgb.view(1, 3, 1, 1).to(images))

@@ -18,6 +18,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from esl_dist.data.prefetch import sent
+
 FIRST = 0x3A80
 """Upper bits of 2^-10, the first bin but one."""
 LAST = 0x3F80
@@ -39,9 +41,9 @@ def edge(bins: Tensor) -> Tensor:
 
 def histogram(labels: Tensor, doubt: Tensor, num_classes: int) -> Tensor:
     """Pixels per class and bin, int64 ``[C, BINS]``, of labels (uint8, others than classes left out) and doubts."""
-    known = labels < num_classes
-    cells = labels[known].long() * BINS + bins_of(doubt[known])
-    return torch.bincount(cells, minlength=num_classes * BINS).view(num_classes, BINS)
+    cells = torch.where(labels < num_classes, labels.long() * BINS + bins_of(doubt), num_classes * BINS).flatten()
+    counts = torch.zeros(num_classes * BINS + 1, dtype=torch.int64, device=labels.device)
+    return counts.scatter_add_(0, cells, torch.ones_like(cells))[:-1].view(num_classes, BINS)
 
 
 def quantile_edges(counts: Tensor, share: Fraction) -> Tensor:
@@ -66,11 +68,14 @@ class RunningQuantiles:
         self.ring = torch.zeros((steps, num_classes, BINS), dtype=torch.int32, device=device)
         self.total = torch.zeros((num_classes, BINS), dtype=torch.int64, device=device)
 
-    def add(self, step: int, counts: Tensor) -> None:
-        """Take in a step's ``[C, BINS]`` (already added over the ranks), in place of the step ``steps`` before it."""
-        slot = self.ring[step % len(self.ring)]
-        self.total += counts - slot
-        slot.copy_(counts)
+    def slot(self, step: int) -> Tensor:
+        """The place of optimiser step ``step`` in the window, int64 ``[1]``, on the device."""
+        return sent(torch.tensor([step % len(self.ring)]), self.ring.device)
+
+    def add(self, slot: Tensor, counts: Tensor) -> None:
+        """Take in a step's ``[C, BINS]`` (already added over the ranks), in place of what had its ``slot``."""
+        self.total += counts - self.ring.index_select(0, slot)[0]
+        self.ring.index_copy_(0, slot, counts[None].to(torch.int32))
 
     def thresholds(self, bound: float) -> Tensor:
         """``max(bound, quantile)`` per class, float32 ``[C]``: ESL's rule with ``bound`` = nu."""

@@ -1,5 +1,6 @@
 """One step of training with an averaged teacher.
 
+    draws <- looks, mixed images, masks     (``prepare``, which no network has a part in)
     teacher <- average(teacher, student)
     labels, weights <- teacher(target images)
     for every ingredient:    backward of its loss on the student
@@ -12,22 +13,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from esl_dist.data.loader import Batch
+from esl_dist.data.prefetch import sent
 from esl_dist.distributed import collectives, ddp
 from esl_dist.engine.step import Losses, Pair
 from esl_dist.losses import upsampled_probabilities
+from esl_dist.methods.draws import on_the_host
 from esl_dist.methods.passes import add_losses
 from esl_dist.methods.teacher import classmix
 from esl_dist.methods.teacher.average import Teacher
-from esl_dist.methods.teacher.ingredients import Ingredient
+from esl_dist.methods.teacher.ingredients import Ingredient, Own
 from esl_dist.methods.teacher.labels import Guess, guess
-from esl_dist.methods.teacher.moment import Known, Moment
+from esl_dist.methods.teacher.moment import Known, Moment, Scene, Sight
 from esl_dist.methods.teacher.student import Student
 from esl_dist.methods.teacher.weights import LabelWeights
+
+
+class Drawn(NamedTuple):
+    """What the host makes for a step."""
+
+    known: Known
+    counts: Sequence[Tensor]
+    """By micro-batch, of ``classmix.class_counts``."""
+    sights: Sequence[Sequence[Sight | None]]
+    """By micro-batch and ingredient."""
+    share: Tensor
+    """Of the student in the teacher."""
+    slot: Tensor | None
+    """Of the step in the selection's window."""
 
 
 @dataclass
@@ -64,6 +82,19 @@ class TeacherStep:
             return {"segmenter": self.teacher.network, "student": ddp.inner(self.student.segmenter)}
         return {"teacher": self.teacher.network}
 
+    @property
+    def host_work(self) -> str:
+        """See ``engine.step.DeviceAlone``."""
+        own = [ingredient.name for ingredient in self.ingredients if isinstance(ingredient, Own)]
+        return f"{own[0]} may decide on the host" if own else on_the_host(self.student.segmenter)
+
+    @property
+    def unmeasured(self) -> str:
+        return "a teacher's step"
+
+    def changed(self) -> list[Tensor]:
+        return self.weights.changed()
+
     def memory(self) -> dict[str, Tensor]:
         return self.weights.memory()
 
@@ -72,33 +103,49 @@ class TeacherStep:
 
     def step(self, micro: Sequence[Pair]) -> Losses:
         """Gradients of one optimiser step, summed over its micro-batches."""
+        return self.take(micro, self.prepare(micro))
+
+    def prepare(self, micro: Sequence[Pair]) -> Drawn:
+        """Everything that labels, images and positions decide without a network: looks, mixed images, masks."""
         number = micro[0].source.positions[0] // self.images_per_step
-        self.teacher.update(number)
+        if number == 0:
+            self.teacher.start()
+        known, counts = sources_of(micro, number, self.student)
+        sights = []
+        for pair, count in zip(micro, counts, strict=True):
+            assert pair.target is not None
+            scene = Scene(known, pair.source, pair.target, truth_of(pair, self.student), count)
+            sights.append([ingredient.draw(scene, self.student) for ingredient in self.ingredients])
+        share = torch.tensor(self.teacher.share(number), dtype=torch.float64)
+        sent_share = sent(share, self.student.passes.runtime.device)
+        return Drawn(known, counts, sights, sent_share, self.weights.slot(number))
+
+    def take(self, micro: Sequence[Pair], prepared: Drawn) -> Losses:
+        """The average, the teacher's labels, and every pass of the student."""
+        self.teacher.update(prepared.share)
         losses = Losses()
-        moments = self._moments(number, micro, losses)
+        moments = self._moments(micro, prepared, losses)
         for ingredient in self.ingredients:
             ingredient.prepare(moments, self.student.passes)
-        for moment in moments:
-            for ingredient in self.ingredients:
+        for moment, sights in zip(moments, prepared.sights, strict=True):
+            for ingredient, sight in zip(self.ingredients, sights, strict=True):
                 last = moment is moments[-1] and ingredient is self.ingredients[-1]
                 with ddp.sync_if(self.student.segmenter, last):
-                    loss, parts = ingredient.loss(moment, self.student)
+                    loss, parts = ingredient.loss(moment, self.student, sight)
                     self.student.passes.backward(loss)
                 add_losses(losses, parts)
         return losses
 
-    def _moments(self, step: int, micro: Sequence[Pair], figures: Losses) -> list[Moment]:
+    def _moments(self, micro: Sequence[Pair], drawn: Drawn, figures: Losses) -> list[Moment]:
         """Every micro-batch with the teacher's labels; ``figures`` gets what is worth a line in the log."""
         passes = self.student.passes
-        known, truths, counts = sources_of(micro, step, self.student)
         targets = [pair.target for pair in micro if pair.target]
         guesses = [self._label(target) for target in targets]
-        weights = self.weights.of_step(step, guesses, [passes.weights(target.weights) for target in targets], figures)
+        trusted = [passes.weights(target.weights) for target in targets]
+        weights = self.weights.of_step(drawn.slot, guesses, trusted, figures)
         return [
-            Moment(known, pair.source, target, truth, count, said.labels, weight)
-            for pair, target, truth, count, said, weight in zip(
-                micro, targets, truths, counts, guesses, weights, strict=True
-            )
+            Moment(drawn.known, pair.source, target, truth_of(pair, self.student), count, said.labels, weight)
+            for pair, target, count, said, weight in zip(micro, targets, drawn.counts, guesses, weights, strict=True)
         ]
 
     def _label(self, target: Batch) -> Guess:
@@ -126,17 +173,18 @@ class TeacherStep:
         return [(straight + turned) / 2 for straight, turned in zip(*found, strict=True)]
 
 
-def sources_of(micro: Sequence[Pair], step: int, student: Student) -> tuple[Known, list[Tensor], list[Tensor]]:
-    """What is known of a step from its source labels alone; and of each micro-batch its labels and their counts."""
+def sources_of(micro: Sequence[Pair], step: int, student: Student) -> tuple[Known, list[Tensor]]:
+    """What is known of a step from its source labels alone; and of each micro-batch the pixels of its classes."""
     passes, classes = student.passes, student.num_classes
-    truths = [passes.labels(_labels_of(pair)) for pair in micro]
+    truths = [truth_of(pair, student) for pair in micro]
     counts = [classmix.class_counts(truth, classes) for truth in truths]
     of_step = collectives.all_reduce_(torch.stack([count.sum(0) for count in counts]).sum(0))
     labelled = of_step[:classes].sum().double().clamp_min(1) / passes.runtime.world
     pixels = float(sum(truth.numel() for truth in truths))  # as many on every rank
-    return Known(step, of_step, pixels, labelled), truths, counts
+    return Known(step, of_step, pixels, labelled), counts
 
 
-def _labels_of(pair: Pair) -> Tensor:
+def truth_of(pair: Pair, student: Student) -> Tensor:
+    """The source's labels, uint8 ``[n, H, W]``, on the device."""
     assert pair.source.labels is not None
-    return pair.source.labels
+    return student.passes.labels(pair.source.labels)

@@ -10,12 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from esl_dist.data.prefetch import sent
 from esl_dist.distributed import ddp
 from esl_dist.engine.step import Losses
-from esl_dist.methods.draws import Draws
+from esl_dist.methods.draws import Draws, Keys
 from esl_dist.methods.passes import Passes, Prediction, cross_entropy, detail_loss
 from esl_dist.methods.teacher.draws import stream
-from esl_dist.methods.teacher.moment import Moment
+from esl_dist.methods.teacher.moment import Moment, Scene, Sight
 from esl_dist.methods.teacher.photometric import Photometric, augmented, look
 from esl_dist.models.segmenter import Segmenter
 
@@ -43,13 +44,18 @@ class Student:
     def see(
         self, images: Tensor, moment: Moment, purpose: str, features: bool = False, mask: Tensor | None = None
     ) -> Prediction:
-        """A forward of RGB images ``[n, 3, H, W]``, uint8 or floating in 0-255, with a graph.
+        """A forward of RGB images ``[n, 3, H, W]``, uint8 or floating in 0-255, with a graph."""
+        return self.show(Sight(images, self.keys(moment, purpose), hidden=mask), features)
 
-        ``purpose`` names the pass: what the network drops is drawn for (seed, purpose, position of the image), and what
-        all images share, such as where HRDA looks closely, for (seed, purpose, step).
+    def show(self, sight: Sight, features: bool = False) -> Prediction:
+        """A forward of what was drawn for a pass, with a graph."""
+        return self.passes.forward(self.segmenter, sight.images, features, sight.keys, sight.hidden)
+
+    def keys(self, moment: Moment | Scene, purpose: str) -> Keys | None:
+        """``purpose`` names the pass: what the network drops is drawn for (seed, purpose, position of the image), and
+        what all images share, such as where HRDA looks closely, for (seed, purpose, step).
         """
-        draws = Draws(purpose, moment.known.step, moment.target.positions)
-        return self.passes.forward(self.segmenter, images, features, draws, mask)
+        return self.passes.keys(self.segmenter, Draws(purpose, moment.known.step, moment.target.positions))
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[nn.Module]:
@@ -90,7 +96,12 @@ class Student:
         return moment.known.pixels if self.mean == "pixels" else moment.known.labelled
 
     def looked(
-        self, images: Tensor, setting: Photometric | None, moment: Moment, positions: Sequence[int], purpose: str
+        self,
+        images: Tensor,
+        setting: Photometric | None,
+        moment: Moment | Scene,
+        positions: Sequence[int],
+        purpose: str,
     ) -> Tensor:
         """Images in 0-255 after jitter and blur, drawn for ``purpose``: floating, or as they are without a setting."""
         if setting is None:
@@ -104,4 +115,4 @@ class Student:
         network = ddp.inner(self.segmenter)
         assert isinstance(network, Segmenter)
         mean_bgr = network.normalisation.in_bgr().mean
-        return torch.tensor(mean_bgr[::-1]).to(self.passes.runtime.device, non_blocking=True)
+        return sent(torch.tensor(mean_bgr[::-1]), self.passes.runtime.device)

@@ -29,11 +29,16 @@ class LabelWeights:
     running: RunningQuantiles | None = None
 
     def of_step(
-        self, step: int, guesses: Sequence[Guess], trusted: Sequence[Tensor | None], figures: dict[str, Tensor]
+        self,
+        slot: Tensor | None,
+        guesses: Sequence[Guess],
+        trusted: Sequence[Tensor | None],
+        figures: dict[str, Tensor],
     ) -> list[Tensor]:
         """float32 ``[n, H, W]`` of each micro-batch. All ranks call it together: one all-reduce of integers.
 
         Args:
+            slot: of ``slot``.
             trusted: float ``[n, H, W]``, 0 in margins; None for no margins.
             figures: gets ``label/share`` (q) and, with a selection, ``label/kept``.
         """
@@ -48,8 +53,8 @@ class LabelWeights:
             shares = [(count[:, 0].double() / count[:, 1]).float()[:, None, None] for count in own]
         else:
             shares = [share.float().view(1, 1, 1)] * len(own)
-        if self.running:
-            self.running.add(step, counts[2:].view(-1, BINS))
+        if self.running and slot is not None:
+            self.running.add(slot, counts[2:].view(-1, BINS))
         selected = self._selected(guesses, figures)
         weights = []
         for guess, q, chosen, inside in zip(guesses, shares, selected, trusted, strict=True):
@@ -74,6 +79,14 @@ class LabelWeights:
         if self.soft:
             chosen = [mask * (1 - _doubt(guess)) for mask, guess in zip(chosen, guesses, strict=True)]
         return list(chosen)
+
+    def slot(self, step: int) -> Tensor | None:
+        """Where the selection keeps what it sees in a step; None without one."""
+        return self.running.slot(step) if self.running else None
+
+    def changed(self) -> list[Tensor]:
+        """Tensors that a step changes in place."""
+        return [self.running.ring, self.running.total] if self.running else []
 
     def memory(self) -> dict[str, Tensor]:
         return self.running.memory() if self.running else {}

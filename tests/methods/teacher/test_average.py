@@ -30,7 +30,7 @@ def test_the_average_by_hand(when: str, averaged: str) -> None:
         expected = decay * expected + (1 - decay) * weight.detach()
         expected_mean = decay * expected_mean + (1 - decay) * mean
         before = teacher.network[1].running_mean.clone()
-        teacher.update(step)
+        teacher.start() if step == 0 else teacher.update(torch.tensor(teacher.share(step), dtype=torch.float64))
         torch.testing.assert_close(teacher.network[0].weight, expected, rtol=1e-12, atol=1e-14)
         if averaged == "buffers":
             torch.testing.assert_close(teacher.network[1].running_mean, expected_mean, rtol=1e-12, atol=1e-14)
@@ -46,7 +46,7 @@ def test_the_first_step_copies_buffers_whatever_is_averaged() -> None:
     network = student()
     teacher = Teacher(network, 0.999, "parameters", "running", "before")
     network[1].running_mean.fill_(3)
-    teacher.update(0)
+    teacher.start()
     assert torch.equal(teacher.network[1].running_mean, network[1].running_mean)
 
 

@@ -212,7 +212,7 @@ def test_the_window_forgets_and_a_resume_goes_on_the_same() -> None:
     steps = [torch.randint(0, 50, (3, quantiles.BINS), generator=torch.Generator().manual_seed(i)) for i in range(9)]
     running = quantiles.RunningQuantiles(3, 4, Fraction(1, 2))
     for step, counts in enumerate(steps):
-        running.add(step, counts)
+        running.add(running.slot(step), counts)
         assert torch.equal(running.total, torch.stack(steps[max(0, step - 3) : step + 1]).sum(0))
         resumed = quantiles.RunningQuantiles(3, 4, Fraction(1, 2))
         resumed.recall(running.memory())

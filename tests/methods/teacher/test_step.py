@@ -59,7 +59,8 @@ def weigh(**options: object) -> list[list[float]]:
     inside = torch.ones(2, 1, 4)
     inside[1, 0, 3] = 0
     figures: dict[str, Tensor] = {}
-    (weight,) = LabelWeights(0.75, **options).of_step(0, [guess], [inside], figures)  # type: ignore[arg-type]
+    weights = LabelWeights(0.75, **options)  # type: ignore[arg-type]
+    (weight,) = weights.of_step(weights.slot(0), [guess], [inside], figures)
     return [[round(float(w), 4) for w in row] for row in weight.flatten(1)]
 
 

@@ -1,0 +1,154 @@
+"""Every method's step under a graph that replays what it was captured with: nothing of the host's may be left in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from esl_dist.config.schema import GuardConfig, OptimConfig
+from esl_dist.config.teacher import MaskConfig, SelectConfig, TeacherConfig, TeacherLabelsConfig
+from esl_dist.distributed import capture, collectives
+from esl_dist.engine.device_step import FLAGS
+from esl_dist.engine.optim import Adam, Poly, Recipe
+from esl_dist.engine.step import Pair, Prepares
+from esl_dist.engine.update import Updater
+from esl_dist.methods.passes import Passes
+from esl_dist.methods.supervised import Supervised
+from esl_dist.models.daformer import DaFormer
+from esl_dist.models.mit import TINY
+from tests.engine.graphs import Capturable, Replayed
+from tests.methods import test_modes
+from tests.methods.teacher import made
+from tests.ranks import run_ranks
+
+STEPS = 6
+LABELS = TeacherLabelsConfig(tau=0.4)
+TEACHERS = {
+    "mix and mask": ("mic", TeacherConfig(labels=LABELS, mask=MaskConfig(images="both", block=16))),
+    "selection": ("mic", TeacherConfig(labels=LABELS, select=SelectConfig("replace", window=6))),
+    "student judges": ("mic", TeacherConfig(labels=LABELS, select=SelectConfig("with", window=6, of="student"))),
+    "averaged buffers": ("vfm_uda", TeacherConfig(labels=LABELS)),
+}
+
+
+def drawing() -> DaFormer:
+    """A network that drops paths and channels."""
+    with torch.device("meta"):
+        network = DaFormer(made.CLASSES, TINY, drop_path=0.3, channels=8)
+    network.to_empty(device="cpu").initialise(5, "random")
+    return network.freeze_statistics().train()
+
+
+def step_of(name: str) -> Any:
+    ranks = collectives.world()
+    if name == "supervised, drawing":
+        return Supervised(drawing(), Passes(made.runtime()), made.CLASSES)
+    if name == "teacher, drawing":
+        return made.build("mic", TeacherConfig(labels=LABELS), 2 * ranks, network=drawing())
+    if name == "second head":
+        return test_modes.build("everything", test_modes.runtime_of_this_process())
+    return made.build(*TEACHERS[name], 2 * ranks)
+
+
+def micro(name: str, step: int, number: int) -> list[Pair]:
+    """Batches of a step, other images and positions in each."""
+    ranks, rank = collectives.world(), collectives.rank()
+    own = [2 * rank, 2 * rank + 1]
+    if name == "second head":
+        first = 2 * step * ranks * number
+        return [test_modes.pair("everything", [first + 2 * ranks * i + j for j in own]) for i in range(number)]
+    found = []
+    for i in range(number):
+        pair = made.pair([7 * step + j + i for j in own], 0, 0)
+        positions = tuple(step * 2 * ranks * number + i * 2 * ranks + j for j in own)
+        found.append(Pair(pair.source._replace(positions=positions), pair.target._replace(positions=positions)))
+    return found
+
+
+def updater(name: str, graphs: Replayed | None) -> Updater:
+    step = step_of(name)
+    beside = [network for network in step.networks if network != "segmenter"]
+    adam = Adam.of(OptimConfig())
+    recipe = Recipe({"segmenter": Adam(1e-4), **dict.fromkeys(beside, adam)}, Poly(100))
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    updating = Updater(step, recipe, GuardConfig(), scaler, capture_as="it" if graphs else "")
+    updating.deferred = True
+    if updating.device_step.captured and graphs:
+        updating.device_step.captured._graphs = graphs
+        updating.device_step.captured._warm = 2
+    return updating
+
+
+def trained(name: str, captured: bool, number: int) -> tuple[list[dict[str, str]], dict[str, Tensor], int, str]:
+    graphs = Replayed({}) if captured else None
+    training = updater(name, graphs)
+    losses = []
+    for index in range(STEPS):
+        found, _ = training.step(index, micro(name, index, number))
+        losses.append({key: repr(float(value)) for key, value in found.items()})  # NaN is NaN
+        if graphs is not None:
+            graphs.shape = {**found, FLAGS: torch.zeros(3, dtype=torch.int64)}
+    training.settle()
+    state = dict(training.networks().state_dict())
+    if hasattr(training.train_step, "memory"):
+        state |= training.train_step.memory()
+    refused = training.device_step.captured.refused if training.device_step.captured else ""
+    return losses, state, graphs.replays if graphs else 0, refused
+
+
+NAMES = (*TEACHERS, "teacher, drawing", "supervised, drawing", "second head")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_replayed_it_has_the_bits_of_the_eager_step(name: str) -> None:
+    number = 2 if name in ("selection", "second head") else 1
+    losses, state, replays, refused = trained(name, True, number)
+    expected, wanted, _, _ = trained(name, False, number)
+    assert not refused and replays == STEPS - 3, "two warm steps, after one that makes the optimisers' state"
+    assert losses == expected and state.keys() == wanted.keys()
+    differing = [key for key, value in state.items() if not torch.equal(value, wanted[key])]
+    assert not differing
+
+
+RANKED = ("mix and mask", "second head")
+
+
+def figures() -> list[Any]:
+    """Of a rank, by case, captured and eager: losses, a sum of the weights, replays, why not."""
+    found = []
+    for name in RANKED:
+        for captured in (True, False):
+            losses, state, replays, refused = trained(name, captured, 1)
+            found.append([losses, sum(float(value.double().sum()) for value in state.values()), replays, refused])
+    return found
+
+
+def test_two_ranks_replay_their_collectives() -> None:
+    for first, second, third, fourth in run_ranks(2, f"{__name__}:figures"):
+        for captured, eager in ((first, second), (third, fourth)):
+            assert captured[3] == "" and captured[2] == STEPS - 3
+            assert captured[:2] == eager[:2]
+
+
+def test_what_a_graph_cannot_hold_is_noticed() -> None:
+    x = torch.arange(4.0)
+    for work in (lambda: x.sum().item(), lambda: x[x > 1], lambda: torch.bincount(x.long()), lambda: x.nonzero()):
+        with pytest.raises(RuntimeError, match="makes the host wait"), Capturable():
+            work()  # type: ignore[no-untyped-call]
+    with Capturable():
+        x[x.long()]
+
+
+def test_why_a_teachers_step_is_not_captured_is_said() -> None:
+    runtime = made.runtime().__class__(0, 1, 0, 1, torch.device("cuda", 0), "bf16", 1, 1, True, 100)
+    plain = step_of("mix and mask")
+    assert isinstance(plain, Prepares)
+    assert "a teacher's step (run.capture=on tries it)" in capture.obstacle("auto", runtime, plain)
+    assert capture.obstacle("on", runtime, plain) == ""
+    own = TeacherConfig(labels=LABELS, ingredients=("tests.methods.teacher.test_parity_ddp:flat", "mask"))
+    assert "flat may decide on the host" in capture.obstacle("on", runtime, made.build("teacher", own, 2))
+    close = made.build("mic", TeacherConfig(labels=LABELS), 2, network=made.two_resolutions())
+    assert "HRDA draws on the host" in capture.obstacle("on", runtime, close)
