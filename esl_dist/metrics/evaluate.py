@@ -20,9 +20,8 @@ from esl_dist.data.transforms import Fit, content_size, cut_padding, resize_labe
 from esl_dist.distributed import collectives
 from esl_dist.distributed.in_step import Stop, in_step, never
 from esl_dist.labels import protocol
-from esl_dist.metrics.confusion import confusion_matrix
+from esl_dist.metrics.counting import Counter
 from esl_dist.metrics.iou import Confusion, group_scores, iou, mean_iou, merged_scores, subset_scores
-from esl_dist.metrics.upsample import upsampled_argmax
 from esl_dist.runs import records
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
@@ -225,6 +224,7 @@ def _score(
 ) -> Generator[None, None, None]:
     """Add this rank's images to ``counts`` and ``seen``, and those that cannot be read to ``bad``, a batch a piece."""
     num_classes, input_size, fit = len(counts), conditions.input_size, conditions.fit
+    counter = Counter(num_classes)
     for loaded in inference_batches(
         dataset,
         indices,
@@ -249,14 +249,12 @@ def _score(
                 if conditions.at == "native"
                 else resize_label(native, content_size(size, input_size, fit))
             )
-            prediction = upsampled_argmax(
-                cut_padding(logits[slot], size, input_size, fit), (label.shape[1], label.shape[0])
-            )
-            found = confusion_matrix(label.to(logits.device), prediction, num_classes).cpu()
-            counts += found
-            if judged := int(found.sum()):
-                seen.append(ImageScore(dataset.names[index], int(found.trace()), judged))
+            counter.add(dataset.names[index], cut_padding(logits[slot], size, input_size, fit), label)
         yield
+    for name, found in counter.found():
+        counts += torch.from_numpy(found)
+        if judged := int(found.sum()):
+            seen.append(ImageScore(name, int(found.trace()), judged))
 
 
 def write_metrics(result: EvaluationResult, path: Path, extra: Mapping[str, Any] | None = None) -> None:

@@ -36,7 +36,7 @@ def upsampled_argmax(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tenso
     Returns:
         uint8 ``[H, W]`` on the same device; among equal logits the first class wins. A function of this image alone.
     """
-    logits = _at_least_two(logits.detach().float())
+    logits = at_least_two(logits.detach().float())
     fast = _compiled() if logits.device.type == "cpu" else None
     return (fast or _eager)(logits, size)
 
@@ -45,8 +45,8 @@ def _eager(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     width, height = size
     classes, h, w = logits.shape
     winner = logits.argmax(0).to(torch.uint8)
-    rows, row_weight = _positions(h, height, logits.device)
-    columns, column_weight = _positions(w, width, logits.device)
+    rows, row_weight = positions(h, height, logits.device)
+    columns, column_weight = positions(w, width, logits.device)
     top_left = winner[:-1, :-1]
     mixed = (top_left != winner[:-1, 1:]) | (top_left != winner[1:, :-1]) | (top_left != winner[1:, 1:])
     label = top_left[rows][:, columns].contiguous()
@@ -82,8 +82,8 @@ def _compiled() -> Argmax | None:
             return _eager(logits, size)  # no margin is safe around a NaN
         width, height = size
         _, h, w = logits.shape
-        rows, row_weight = (table.numpy() for table in _positions(h, height, logits.device))
-        columns, column_weight = (table.numpy() for table in _positions(w, width, logits.device))
+        rows, row_weight = (table.numpy() for table in positions(h, height, logits.device))
+        columns, column_weight = (table.numpy() for table in positions(w, width, logits.device))
         label = torch.empty(height, width, dtype=torch.uint8)
         corners, winner = logits.permute(1, 2, 0).contiguous().numpy(), logits.argmax(0).to(torch.uint8).numpy()
         fast.label_cells(
@@ -113,13 +113,13 @@ def _first_maximum(upper: torch.Tensor, lower: torch.Tensor, wy: torch.Tensor, c
     return label
 
 
-def _at_least_two(logits: torch.Tensor) -> torch.Tensor:
+def at_least_two(logits: torch.Tensor) -> torch.Tensor:
     """A map one pixel high or wide is constant in that direction: repeat it, so that there is a cell."""
     _, h, w = logits.shape
     return logits.repeat(1, 2 if h == 1 else 1, 2 if w == 1 else 1)
 
 
-def _positions(cells_plus_one: int, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def positions(cells_plus_one: int, length: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Cell index and weight of its far corner for every output row or column; exact rationals, rounded once
     to float32.
     """

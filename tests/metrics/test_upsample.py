@@ -75,7 +75,7 @@ def test_numba_gives_the_pixels_of_torch(h: int, w: int, width: int, height: int
         "tiny": noise * 1e-30,
         "constant": noise * 0,
     }[kind]
-    plain = upsample._eager(upsample._at_least_two(logits), (width, height))
+    plain = upsample._eager(upsample.at_least_two(logits), (width, height))
     assert torch.equal(upsampled_argmax(logits, (width, height)), plain)
     assert torch.equal(
         upsampled_argmax(logits.double().permute(2, 1, 0).contiguous().permute(2, 1, 0), (width, height)), plain
