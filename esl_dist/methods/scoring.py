@@ -92,7 +92,7 @@ def _evaluate(stage: Stage, predictor: Predictor, kind: str, step: int, work: Wo
         predict = windowed(predictor, options)
         result = evaluate(predict, work.scored, Conditions.of(config), stop=lambda: work.stop.local)
         if work.runtime.is_main and kind == options.bn_statistics[0]:
-            write_strip(predict, work.run.stage(stage.name), work)
+            write_strip(predict, work.run.stage(stage.name), step, work)
             if step == stage.steps:
                 write_extremes(predict, work.run.stage(stage.name), result, work)
     content = result.to_json()

@@ -23,6 +23,7 @@ STATISTICS = ("running", "target")
 
 _AGAIN = "delete it and run the stage's command again"
 _TEACHER = "of-"
+_PHOTO = ".jpg"
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,20 @@ class StageFolder:
     def predicted(self) -> list[str]:
         """Names of the images in ``predictions``, in order."""
         return _names(self.predictions)
+
+    def strips(self, step: int) -> Path:
+        """Image, truth and prediction side by side, small, of the images in ``predictions`` as they were scored after a
+        step: what trackers show.
+        """
+        return self.path / "strips" / f"step_{step:08d}"
+
+    def strip(self, step: int, name: str) -> Path:
+        """Of one image; ``ValueError`` for a name that would leave the folder."""
+        return _inside(self.strips(step), name, _PHOTO)
+
+    def stripped(self, step: int) -> list[str]:
+        """Names of the images in ``strips``, in order."""
+        return _names(self.strips(step), _PHOTO)
 
     @property
     def extremes(self) -> Path:
@@ -308,12 +323,13 @@ def spool_folder(spool: Path, spool_dir: str) -> Path:
     return Path(os.path.expandvars(spool_dir)).expanduser() / f"esl_dist-spool-{name}"
 
 
-def _names(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.png"))
+def _names(folder: Path, suffix: str = ".png") -> list[str]:
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob(f"*{suffix}"))
+    return sorted(path.removesuffix(suffix) for path in found)
 
 
-def _inside(folder: Path, name: str) -> Path:
+def _inside(folder: Path, name: str, suffix: str = ".png") -> Path:
     pure = PurePosixPath(name)
     if not name or pure.is_absolute() or ".." in pure.parts:
         raise ValueError(f"image name {name!r} points outside the label folder")
-    return folder / f"{name}.png"
+    return folder / f"{name}{suffix}"

@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,8 @@ SETTINGS = {
 }
 MAX_REASON = 600
 """Of a server's refusal: its remedy comes after its reason, lines below."""
+# What MLflow does not allow in an image's name.
+_NO_KEY = re.compile(r"[^\w\-. /]", re.ASCII)
 MAX_PARAM = 6000
 MAX_PARAMS_PER_CALL = 100
 
@@ -50,6 +53,10 @@ class Backend(Protocol):
 
     def send(self, run_id: str, points: Sequence[Point]) -> None:
         """Store points; sending the same point twice stores it once (as MLflow's database does)."""
+        ...
+
+    def picture(self, run_id: str, path: Path, name: str, step: int) -> None:
+        """Show an image file under a name, beside those of other steps."""
         ...
 
     def finish(self, run_id: str, status: str, artifacts: Sequence[tuple[Path, str]]) -> None: ...
@@ -104,6 +111,11 @@ class MlflowBackend:
         entities = importlib.import_module("mlflow.entities")
         metrics = [entities.Metric(p.name, p.value, p.time_ms, p.step) for p in points]
         self.client().log_batch(run_id, metrics=metrics)
+
+    def picture(self, run_id: str, path: Path, name: str, step: int) -> None:
+        key = _NO_KEY.sub("_", name)
+        with importlib.import_module("PIL.Image").open(path) as picture:
+            self.client().log_image(run_id, picture, key=key, step=step, synchronous=True)
 
     def finish(self, run_id: str, status: str, artifacts: Sequence[tuple[Path, str]]) -> None:
         client = self.client()

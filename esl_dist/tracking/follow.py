@@ -13,7 +13,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from esl_dist.processes import end_with
@@ -44,6 +44,7 @@ class Follower:
         self._offset = 0
         self._inode = -1
         self._open = False
+        self._pictures = True
         self._backoff = 0.0
         self._not_before = 0.0
 
@@ -107,6 +108,7 @@ class Follower:
         self._notice_rewrite()
         batch: list[events.Point] = []
         marks: dict[str, float] = {}
+        scored: dict[tuple[str, int], None] = {}
         offset = self._offset
         try:
             for line in lines.read(self._path, self._offset, complete=True):
@@ -117,6 +119,8 @@ class Follower:
                 assert line.event is not None
                 batch += events.points(line.event, line.time)
                 marks[place.key] = place.mark
+                if isinstance(line.event, events.Eval):
+                    scored[line.event.stage, line.event.step] = None
                 if len(batch) >= BATCH:
                     break
         except FileNotFoundError:
@@ -126,8 +130,23 @@ class Follower:
                 self._backend.send(self._state.run_id, batch[start : start + BATCH])
             self._state.sent.update(marks)
             self._save()
+            self._show(scored)
         self._offset = offset
         return bool(batch)
+
+    def _show(self, scored: Iterable[tuple[str, int]]) -> None:
+        """The strips of scored steps. A server that stores no files costs them, not the points."""
+        for stage, step in scored if self._pictures else ():
+            folder = RunFolder(self._run_dir).stage(stage)
+            try:
+                for name in folder.stripped(step):
+                    self._backend.picture(self._state.run_id, folder.strip(step, name), f"{stage}/{name}", step)
+            except Exception as error:
+                self._pictures = False
+                log.warning(
+                    "tracking: %s takes no pictures (%s); they are in %s", self._state.uri, reason(error), folder.path
+                )
+                return
 
     def _was_sent(self, place: events.Series) -> bool:
         return place.mark <= self._state.sent.get(place.key, -1.0)

@@ -1,4 +1,4 @@
-"""TensorBoard beside MLflow: the same points under the same names, and the predictions of each scored network."""
+"""TensorBoard beside MLflow: the same points under the same names, and the strips of each scored step."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class EventFiles:
 
     def __init__(self, run: RunFolder) -> None:
         self._run, self._writer, self._failed = run, None, False
+        self._shown: set[tuple[str, int]] = set()
 
     @classmethod
     def start(cls, wanted: bool, run_dir: Path) -> EventFiles | None:
@@ -42,7 +43,7 @@ class EventFiles:
         return cls(RunFolder(run_dir))
 
     def record(self, event: Event, time: float) -> None:
-        """The points of an event; of a score also the predictions that came with it. ``time``: Unix seconds."""
+        """The points of an event; of a score also the strips that came with it. ``time``: Unix seconds."""
         found = events.points(event, time)
         if not found or self._failed:
             return
@@ -62,6 +63,7 @@ class EventFiles:
     def again(self) -> None:
         """Write all of ``metrics.jsonl`` anew: a resume dropped lines, which event files cannot forget."""
         self.close()
+        self._shown.clear()
         shutil.rmtree(self._run.tensorboard, ignore_errors=True)
         try:
             for line in lines.read(self._run.metrics):
@@ -82,8 +84,12 @@ class EventFiles:
         return self._writer
 
     def _pictures(self, writer: Any, event: Eval, time: float) -> None:
-        folder = self._run.stage(event.stage)
-        for name in folder.predicted():
-            with Image.open(folder.prediction(name)) as picture:
+        """Those of a step, with the first of its scores."""
+        folder, place = self._run.stage(event.stage), (event.stage, event.step)
+        if place in self._shown:
+            return
+        self._shown.add(place)
+        for name in folder.stripped(event.step):
+            with Image.open(folder.strip(event.step, name)) as picture:
                 pixels = np.asarray(picture.convert("RGB"))
-            writer.add_image(f"{event.stage}/prediction/{name}", pixels, event.step, walltime=time, dataformats="HWC")
+            writer.add_image(f"{event.stage}/strip/{name}", pixels, event.step, walltime=time, dataformats="HWC")

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from esl_dist import methods
 from esl_dist.engine import checkpoint
@@ -21,6 +22,7 @@ from esl_dist.methods import Stage, scoring
 from esl_dist.methods.node import Work
 from esl_dist.metrics import evaluate
 from esl_dist.reporting.record import read_run
+from esl_dist.runs import RunFolder
 from esl_dist.runs.events import Eval
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +117,13 @@ def test_two_ranks_train_the_same_with_and_without(tmp_path: Path, data: str) ->
         "the copy that is scored is the network that is saved"
     )
     assert by_step[6] == record.miou("target") == again["miou"]
+    folder = RunFolder(tmp_path / "4").stage("align")
+    assert folder.stripped(4) == folder.stripped(6) == folder.predicted() and len(folder.predicted()) == 4
+    with (
+        Image.open(folder.strip(6, folder.stripped(6)[0])) as strip,
+        Image.open(folder.prediction(folder.predicted()[0])) as label,
+    ):
+        assert strip.height == label.height and strip.width == 3 * label.width + 8
     assert record.best == {"target": max(by_step.values())}
     assert checkpoint.best(tmp_path / "4/align/checkpoints") == max(
         ((s, m) for s, m in by_step.items()), key=lambda entry: (entry[1], -entry[0])

@@ -5,7 +5,10 @@ processes).
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
 from esl_dist.config.secrets import without_password
+from esl_dist.runs import RunFolder
 from esl_dist.runs.events import Eval, Point, Train
 from esl_dist.tracking.follow import BATCH, Follower
 from esl_dist.tracking.jsonl import MetricsLog
@@ -23,6 +26,7 @@ class Server:
         self.fail: list[str] = []
         self.status = ""
         self.files: list[str] = []
+        self.pictures: list[tuple[str, str, int]] = []
 
     def _maybe(self, kind: str) -> None:
         if self.fail and self.fail[0] == kind:
@@ -40,6 +44,10 @@ class Server:
         self._maybe("refuse")
         self.points += [p for p in points if p not in self.points]
         self._maybe("lose")
+
+    def picture(self, run_id: str, path: Path, name: str, step: int) -> None:
+        self._maybe("no files")
+        self.pictures.append((path.name, name, step))
 
     def finish(self, run_id: str, status: str, artifacts: Sequence[tuple[Path, str]]) -> None:
         self._maybe("refuse")
@@ -191,3 +199,31 @@ def test_a_damaged_state_begins_anew(tmp_path: Path) -> None:
 def test_passwords_stay_out_of_the_run_folder() -> None:
     assert without_password("https://me:secret@host:5000/x") == "https://host:5000/x"
     assert without_password("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"
+
+
+def scored(bench: Bench, *steps: int) -> None:
+    """Scores with their strips, under two statistics each."""
+    for step in steps:
+        strip = RunFolder(bench.run_dir).stage("source").strip(step, "city/a.b")
+        strip.parent.mkdir(parents=True)
+        strip.write_bytes(b"a picture")
+        for statistics in ("running", "target"):
+            bench.log.append(Eval("source", step, "val", statistics, 0.5))
+
+
+def test_strips_come_with_their_scores_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    scored(bench, 10)
+    assert bench.follower.poll()
+    scored(bench, 20)
+    assert bench.restart().poll() and bench.restart().poll()
+    assert bench.server.pictures == [("a.b.jpg", "source/city/a.b", 10), ("a.b.jpg", "source/city/a.b", 20)]
+
+
+def test_a_server_without_files_takes_the_points(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(tmp_path)
+    scored(bench, 10, 20)
+    bench.server.fail = ["no files"]
+    assert bench.follower.poll() and bench.steps("source/eval/running/miou") == [10, 20]
+    scored(bench, 30)
+    assert bench.follower.poll() and bench.server.pictures == []

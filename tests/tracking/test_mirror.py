@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from esl_dist.config.schema import TrackingConfig
-from esl_dist.runs import lines
+from esl_dist.runs import RunFolder, lines
 from esl_dist.runs.events import Eval, Train
 from esl_dist.tracking import Tracker
 from esl_dist.tracking.backend import MlflowBackend
@@ -148,6 +149,9 @@ def test_sqlite_stores_every_point_once(
 
     tracked = tracker(tmp_path / "runs" / "one")
     train(tracked, 1, 30)
+    strip = RunFolder(tmp_path / "runs" / "one").stage("source").strip(30, "city/é.1")
+    strip.parent.mkdir(parents=True)
+    Image.new("RGB", (8, 4)).save(strip)
     tracked.record(Eval("source", 30, "test", "running", 0.5, iou={"traffic light": 0.25, "train": None}))
     assert tracked._mirror is not None
     assert tracked._mirror.close("FINISHED", timeout_s=120)  # this machine may be busy
@@ -165,6 +169,8 @@ def test_sqlite_stores_every_point_once(
     assert [m.step for m in client.get_metric_history(content["run_id"], "source/loss/seg")] == list(range(1, 31))
     assert run.data.metrics["source/eval/running/iou/traffic light"] == 0.25 and run.data.params == {"optim.lr": "0.1"}
     assert run.info.status == "FINISHED" and run.info.run_name == "a run"
+    shown = [file.path for file in client.list_artifacts(content["run_id"], "images") if file.path.endswith(".png")]
+    assert shown and all(path.startswith("images/source~city~_.1+step+30+") for path in shown)
     # A parameter that somebody set otherwise is an answer, not an outage.
     monkeypatch.setattr(logging.getLogger("esl_dist"), "propagate", True)
     MlflowBackend(content["uri"], "esl_dist", "a run").params(content["run_id"], {"optim.lr": "0.2"})

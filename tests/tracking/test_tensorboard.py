@@ -21,13 +21,13 @@ def tracker(folder: Path) -> Tracker:
     return Tracker(folder, TrackingConfig(mlflow=False, tensorboard=True), "run", {}, is_main=True)
 
 
-def written(folder: Path) -> tuple[dict[str, list[tuple[int, float]]], set[str]]:
+def written(folder: Path) -> tuple[dict[str, list[tuple[int, float]]], list[str]]:
     """Scalars by name, and the names of pictures."""
     from tensorboardX.event_file_writer import EventFileWriter  # noqa: F401 - the package's own format
     from tensorboardX.proto import event_pb2
 
     scalars: dict[str, list[tuple[int, float]]] = {}
-    pictures = set()
+    pictures: list[str] = []
     for path in sorted(RunFolder(folder).tensorboard.glob("events*")):
         data, at = path.read_bytes(), 0
         while at < len(data):
@@ -36,7 +36,7 @@ def written(folder: Path) -> tuple[dict[str, list[tuple[int, float]]], set[str]]
             at += 12 + length + 4
             for value in event.summary.value:
                 if value.HasField("image"):
-                    pictures.add(value.tag)
+                    pictures.append(value.tag)
                 else:
                     scalars.setdefault(value.tag, []).append((event.step, value.simple_value))
     return scalars, pictures
@@ -47,14 +47,15 @@ def test_points_and_pictures(tmp_path: Path) -> None:
     made.record(Stage("source", "start", steps=2))
     for step in (1, 2):
         made.record(Train("source", step, 2, 0.5, 0, {"loss/seg": 1.0 / step}))
-    label = Image.fromarray(np.zeros((4, 6), np.uint8)).convert("P")
-    RunFolder(tmp_path).stage("source").predictions.mkdir(parents=True)
-    label.save(RunFolder(tmp_path).stage("source").prediction("frame"))
-    made.record(Eval("source", 2, "val", "running", 0.25, iou={"road": 0.5}))
+    strip = RunFolder(tmp_path).stage("source").strip(2, "a/frame.0")
+    strip.parent.mkdir(parents=True)
+    Image.fromarray(np.zeros((4, 20, 3), np.uint8)).save(strip)
+    for statistics in ("running", "target"):
+        made.record(Eval("source", 2, "val", statistics, 0.25, iou={"road": 0.5}))
     made.close("FINISHED")
     scalars, pictures = written(tmp_path)
     assert scalars["source/loss/seg"] == [(1, 1.0), (2, 0.5)] and scalars["source/eval/running/miou"] == [(2, 0.25)]
-    assert len(pictures) == 1 and next(iter(pictures)).startswith("source/prediction/frame")
+    assert pictures == ["source/strip/a/frame.0"]
 
 
 def test_a_resume_leaves_no_point_twice(tmp_path: Path) -> None:
