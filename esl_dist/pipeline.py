@@ -19,7 +19,7 @@ from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import StopFlag
 from esl_dist.errors import RunFailure
-from esl_dist.methods import plan
+from esl_dist.methods import plan, stages
 from esl_dist.methods.node import Node, Work
 from esl_dist.runs import RunFolder
 from esl_dist.synthetic.streets import ensure_pair
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 def run(work: Work) -> None:
     """Every node of ``run.stages``; a second call with the same options does nothing but say so."""
     nodes = plan(work.config)
+    work.tracker.expects({stage.name: stage.steps for stage in stages(work.config)})
     for node in nodes:
         if not _is_adopted(node, work):
             node.check_others(nodes, work)

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/venv.sh
-install_into_venv track,gpu,report,fast
+install_into_venv track,gpu,report,fast,terminal
 . launch/training.sh
 
 ranks=$(default_ranks)

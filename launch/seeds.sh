@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/venv.sh
-install_into_venv track,gpu,report,fast
+install_into_venv track,gpu,report,fast,terminal
 . launch/training.sh
 seeds=${1:-1 2 3}
 [ $# -gt 0 ] && shift

@@ -34,6 +34,7 @@ OPTIONAL = (
     "pytest",
     "jsonschema",
     "apex",
+    "rich",
 )
 
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esl_dist.entries import cli
-from esl_dist.reporting.report import terminal_table, write_report
+from esl_dist.reporting.report import write_report
 from esl_dist.reporting.study_page import markdown, write_study
 from esl_dist.reporting.study_table import collect
+from esl_dist.reporting.terminal import print_table
 from esl_dist.runs import StudyFolder
 from esl_dist.studies.results import table, write
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(table(run))
             print(f"study: {write(run)[-1]}")
             continue
-        print(terminal_table(run))
+        print_table(run)
         print(f"report: {write_report(run)}")
     if len(runs) > 1:
         _compare(runs, arguments.out or Path("comparison.md"))

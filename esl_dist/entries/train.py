@@ -14,8 +14,9 @@ from esl_dist.engine.guards import RunLock, StopFlag, die_with_parent
 from esl_dist.entries import cli
 from esl_dist.errors import StoppedBySignal
 from esl_dist.methods import plan
-from esl_dist.reporting.report import terminal_table, write_report
+from esl_dist.reporting.report import write_report
 from esl_dist.reporting.selection_page import write_selection_page
+from esl_dist.reporting.terminal import print_table
 from esl_dist.runs import RunFolder
 from esl_dist.tracking import Tracker
 from esl_dist.tracking.console import setup_logging
@@ -25,7 +26,9 @@ log = logging.getLogger("esl_dist.train")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run every stage that is not done yet; 0 also after a signal, when the state is saved."""
-    _, config = cli.parse(cli.parser("train", "Train, align, label and self-train as the configuration says."), argv)
+    parser = cli.parser("train", "Train, align, label and self-train as the configuration says.")
+    parser.add_argument("--explain", action="store_true", help="say what each loss means where it first appears")
+    arguments, config = cli.parse(parser, argv)
     plan(config)  # an impossible one is refused before anything starts
     run_dir = load.run_dir(config)
     if config.optim.backend == "apex":
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         def tracker() -> Tracker:
             params = {key: str(value) for key, value in load.flat(config).items()}
-            return Tracker(run_dir, config.tracking, config.run.name, params, runtime.is_main)
+            return Tracker(run_dir, config.tracking, config.run.name, params, runtime.is_main, arguments.explain)
 
         work = pipeline.start(config, runtime, run_dir, stop, tracker)
         status = "FAILED"
@@ -58,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if runtime.is_main and status == "FINISHED":
                 for teacher in filter(lambda made: made.selection.exists(), work.run.labels.teachers()):
                     write_selection_page(teacher.path)
-                print(terminal_table(run_dir), flush=True)
+                print_table(run_dir)
                 print(f"report: {write_report(run_dir)}", flush=True)
             work.tracker.close(status)
             if lock is not None:

@@ -12,17 +12,13 @@ from esl_dist.reporting.colours import COLOURS, DASHES
 from esl_dist.reporting.record import RunRecord, StageRecord
 from esl_dist.reporting.tables import STATISTICS_TITLES
 from esl_dist.runs.events import Eval, Train
+from esl_dist.tracking.losses import title as loss_title
 
 _ROLES = {"start": "var(--faint)", "baseline": "var(--muted)", "bound": "var(--ink)"}
 """Roles whose stages are grey in every chart, light pages and dark ones."""
 
-_LOSSES = {
-    "source_main": "Cross-entropy on the source",
-    "target_main": "Cross-entropy on pseudo-labels",
-    "adv_main": "Adversarial loss of the segmenter",
-    "d_main_source": "Discriminator, source",
-    "d_main_target": "Discriminator, target",
-}
+_FIRST = ("source_main", "target_main", "adv_main", "d_main_source", "d_main_target")
+"""Losses whose charts come first."""
 
 
 def line_colours(run: RunRecord) -> dict[str, str]:
@@ -41,7 +37,7 @@ def curves(run: RunRecord) -> list[tuple[str, Markup]]:
     """Title and drawing of every chart that has a line."""
     trained = run.events_of(Train)
     found = {key.removeprefix("loss/") for event in trained for key in event.figures if key.startswith("loss/")}
-    names = [name for name in _LOSSES if name in found] + sorted(found - set(_LOSSES))
+    names = [name for name in _FIRST if name in found] + sorted(found - set(_FIRST))
     colours, dashes = line_colours(run), line_dashes(run)
     charts = []
     for name in names:
@@ -50,7 +46,7 @@ def curves(run: RunRecord) -> list[tuple[str, Markup]]:
             for s in run.stages
         }
         lines = [_series(s, colours, points[s.folder], dashes[s.folder]) for s in run.stages]
-        charts.append((_loss_title(name), line_chart(lines, smooth=True, names=True)))
+        charts.append((loss_title(name), line_chart(lines, smooth=True, names=True)))
     for kind in run.statistics():
         scores = [e for e in run.events_of(Eval) if e.bn_statistics == kind]
         points = {s.folder: [(e.step, _percent(e.miou)) for e in scores if e.stage == s.folder] for s in run.stages}
@@ -58,14 +54,6 @@ def curves(run: RunRecord) -> list[tuple[str, Markup]]:
         lines = [_series(s, colours, points[s.folder], dashes[s.folder]) for s in repeated]
         charts.append((f"mIoU while training, %, {STATISTICS_TITLES[kind]}", line_chart(lines, names=True)))
     return [(title, Markup(drawing)) for title, drawing in charts if drawing]
-
-
-def _loss_title(name: str) -> str:
-    """A loss of the auxiliary head is called like the main one's; a method of the user's own by its own name."""
-    main = name.replace("aux", "main")
-    if main in _LOSSES:
-        return _LOSSES[main] + (", aux head" if name != main else "")
-    return name.replace("_", " ")
 
 
 def _series(

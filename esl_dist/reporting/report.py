@@ -50,39 +50,6 @@ def write_report(run_dir: Path) -> Path:
     return path
 
 
-def terminal_table(run_dir: Path) -> str:
-    """The run's scores as plain text: a line per stage, mIoU and its gain over source-only under each kind of BN
-    statistics.
-    """
-    run = read_run(run_dir)
-    kinds = run.statistics()
-    rows = tables.summary(run, kinds)
-    if not rows:
-        return f"{run.name}: nothing was scored (no labelled split to score on)"
-    first = next(metrics for row in rows for metrics in row.stage.metrics.values())
-    width = max(len(row.stage.title) for row in rows)
-    head = f"{'':{width}}  " + "   ".join(f"{tables.STATISTICS_TITLES[kind]:>24}" for kind in kinds)
-    lines = [
-        (
-            f"mIoU (%) on {first.get('images', '?')} images of {first.get('split', '?')}; in brackets the gain over"
-            " source-only"
-        ),
-        head,
-    ]
-    for row in rows:
-        cells = [
-            f"{cell.text + (' *' if cell.best else '  '):>13} "
-            f" {'(' + cell.gain_text + ')' if cell.gain_text else '':>9}"
-            for cell in row.cells
-        ]
-        lines.append(f"{row.stage.title:{width}}  " + "   ".join(cells))
-    return (
-        "\n".join([*lines, "* best without target labels"])
-        if any(cell.best for row in rows for cell in row.cells)
-        else "\n".join(lines)
-    )
-
-
 def environment(package: str = "esl_dist.reporting") -> Environment:
     """Templates of ``package`` and of this one; everything that is put into a page is escaped."""
     loader = ChoiceLoader([PackageLoader(package), PackageLoader("esl_dist.reporting")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from esl_dist.config.schema import TrackingConfig
@@ -21,21 +22,32 @@ __all__ = ["Tracker"]
 class Tracker:
     """Records the events of a run on rank 0; on other ranks every call returns at once.
 
-    ``params`` (option → text) describe the run on the tracking server. Nothing here raises for a server or a disk that
+    ``params`` (option → text) describe the run on the tracking server; with ``explain`` each loss is explained where it
+    first appears. Nothing here raises for a server or a disk that
     fails.
     """
 
     def __init__(
-        self, run_dir: Path, config: TrackingConfig, run_name: str, params: dict[str, str], is_main: bool
+        self,
+        run_dir: Path,
+        config: TrackingConfig,
+        run_name: str,
+        params: dict[str, str],
+        is_main: bool,
+        explain: bool = False,
     ) -> None:
         self._log: MetricsLog | None = None
         self._mirror: Mirror | None = None
         self._event_files: EventFiles | None = None
-        self._progress = Progress()
+        self._progress = Progress(explain)
         if is_main:
             self._log = MetricsLog(RunFolder(run_dir).metrics)
             self._mirror = Mirror.start(config, run_dir, run_name, params)
             self._event_files = EventFiles.start(config.tensorboard, run_dir)
+
+    def expects(self, steps: Mapping[str, int]) -> None:
+        """The stages of the run in their order, with their steps, for the time that is left."""
+        self._progress.expects(steps)
 
     def record(self, event: Event) -> None:
         """Append one line to ``metrics.jsonl`` and show it if it is for people."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from esl_dist.reporting.record import read_run
-from esl_dist.reporting.report import terminal_table
+from esl_dist.reporting.terminal import terminal_table
 from tests.runs.damage import flips
 
 FILES = (

@@ -18,7 +18,8 @@ from PIL import Image
 from esl_dist.entries.report import main
 from esl_dist.reporting.record import read_run
 from esl_dist.reporting.reliability import Interval, intervals, reliabilities
-from esl_dist.reporting.report import terminal_table, write_report
+from esl_dist.reporting.report import write_report
+from esl_dist.reporting.terminal import terminal_table
 from esl_dist.runs import RunFolder
 from esl_dist.runs.content import LabelsMade
 from esl_dist.runs.folders import spool_folder
@@ -250,6 +251,15 @@ def test_terminal_table(run: Path) -> None:
     source, esl = (100 * _metrics(run, stage, "running")["miou"] for stage in ("source", "selftrain-esl"))
     row = next(line for line in lines if line.startswith("ESL"))
     assert f"{esl:.1f}" in row and f"({esl - source:+.1f})".replace("-", "−") in row
+
+
+def test_a_narrow_terminal_has_the_kinds_below_one_another_and_colours(run: Path) -> None:
+    wide, narrow = terminal_table(run, 120), terminal_table(run, 60)
+    assert wide == terminal_table(run) and max(map(len, narrow.splitlines()[1:])) <= 60
+    assert narrow.count("ESL") == 2 and narrow.count("running BN statistics") == 1
+    assert sorted(re.findall(r"\d+\.\d", wide)) == sorted(re.findall(r"\d+\.\d", narrow))
+    painted = terminal_table(run, 120, lambda text, style: f"<{style}>{text}</>")
+    assert "<green>" in painted and re.sub("<[a-z/]*>", "", painted) == wide
 
 
 def test_one_line_for_what_is_not_a_run(tmp_path: Path) -> None:
