@@ -17,7 +17,25 @@ from esl_dist.distributed import collectives
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class GlobalBatchNorm(nn.BatchNorm2d):
+class _Ranks:
+    """What the fused kernels ask of a batch norm over all ranks (``models.batch_norm.OverRanks``)."""
+
+    @property
+    def world(self) -> int:
+        return collectives.world()
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        return collectives.all_gather(tensor)
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        return collectives.all_reduce_(tensor)
+
+
+class CudaBatchNorm(_Ranks, nn.SyncBatchNorm):
+    """Torch's own over all ranks, for the kernels to take its place where they are in use."""
+
+
+class GlobalBatchNorm(_Ranks, nn.BatchNorm2d):
     """``nn.BatchNorm2d`` whose batch, while it trains, is that of all ranks; ranks may have different counts."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +89,11 @@ class _Normalise(torch.autograd.Function):
 def synchronise(network: Network, cuda: bool) -> Network:
     """``network`` with its batch norm over all ranks: torch's on CUDA, this module's elsewhere. Keys stay the same."""
     if cuda:
-        return cast(Network, nn.SyncBatchNorm.convert_sync_batchnorm(network))
+        converted = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        for module in converted.modules():
+            if type(module) is nn.SyncBatchNorm:
+                module.__class__ = CudaBatchNorm  # the same entries and options
+        return cast(Network, converted)
     for module in network.modules():
         if isinstance(module, _BatchNorm):
             assert type(module) is nn.BatchNorm2d or isinstance(module, GlobalBatchNorm), type(module)

@@ -9,6 +9,7 @@ for the two sums and one for the gradient.
 # mypy: disable-error-code="untyped-decorator,no-untyped-def"
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from esl_dist.kernels.norm_backward import combine_sums, gradient_sums, input_gradient
+from esl_dist.kernels.norm_ranks import combine_ranks
 from esl_dist.kernels.tile import offsets_of
 
 ROWS, CHANNELS = 32, 64
@@ -88,10 +90,13 @@ def _combine_moments(
     epsilon,
     momentum,
     TRACKED: tl.constexpr,
+    PART: tl.constexpr,
     CHUNKS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Statistics of all rows from those of the chunks (Chan, Golub and LeVeque 1983), and the running averages."""
+    """Statistics of all rows from those of the chunks (Chan, Golub and LeVeque 1983), and the running averages; of a
+    ``PART`` of a batch the squared distances from its mean in place of one over the deviation.
+    """
     channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
     chunk = tl.arange(0, CHUNKS)
     known = channel < channels
@@ -107,7 +112,7 @@ def _combine_moments(
     distance = tl.where(inside, mean_of - mean[None, :], 0.0)
     total = tl.sum(squares_of + distance * distance * count, 0)
     tl.store(mean_out + channel, mean, mask=known)
-    tl.store(inverse_out + channel, 1.0 / tl.sqrt_rn(total / rows + epsilon), mask=known)
+    tl.store(inverse_out + channel, total if PART else 1.0 / tl.sqrt_rn(total / rows + epsilon), mask=known)
     if TRACKED:
         old_mean = tl.load(running_mean + channel, mask=known, other=0.0)
         old_variance = tl.load(running_variance + channel, mask=known, other=0.0)
@@ -170,12 +175,56 @@ def statistics(x: Tensor, epsilon: float, running: Running | None) -> Statistics
     """Of a channels-last ``[N, C, H, W]`` (at least two rows); ``running`` is updated as torch does, with the unbiased
     variance.
     """
+    made = x.new_empty((2, x.shape[1]), dtype=torch.float32)
+    _statistics(x, made, epsilon, running, part=False)
+    return Statistics(made[0], made[1])
+
+
+class OfAll(NamedTuple):
+    """Statistics of the batch of all ranks, and its rows, float32 ``[1]``."""
+
+    statistics: Statistics
+    rows: Tensor
+
+
+def statistics_of_all(x: Tensor, epsilon: float, running: Running | None, gather: Callable[[Tensor], Tensor]) -> OfAll:
+    """As ``statistics``, of the batches of all ranks; ranks may have different numbers of rows.
+
+    Args:
+        gather: every rank's tensor in rank order, ``[world, ...]``; called once, with ``[2 C + 1]``.
+    """
+    rows, channels = _shape(x)
+    own = x.new_empty(2 * channels + 1, dtype=torch.float32)
+    own[-1:].fill_(rows)
+    _statistics(x, own[:-1].view(2, channels), epsilon, None, part=True)
+    everyone = gather(own)
+    made, count = x.new_empty((2, channels), dtype=torch.float32), x.new_empty(1, dtype=torch.float32)
+    old = running or Running(made, made, made, 0.0)
+    combine_ranks[(triton.cdiv(channels, NARROW),)](
+        everyone,
+        made[0],
+        made[1],
+        count,
+        old.mean,
+        old.variance,
+        old.batches,
+        len(everyone),
+        channels,
+        epsilon,
+        old.momentum,
+        TRACKED=running is not None,
+        WORLD=triton.next_power_of_2(len(everyone)),
+        CHANNELS=NARROW,
+        **OPTIONS,
+    )
+    return OfAll(Statistics(made[0], made[1]), count)
+
+
+def _statistics(x: Tensor, made: Tensor, epsilon: float, running: Running | None, part: bool) -> None:
+    """Into ``made [2, C]``."""
     rows, channels = _shape(x)
     chunks, tiles = _chunks(rows, channels)
-    partial, made = (
-        x.new_empty((2, chunks, channels), dtype=torch.float32),
-        x.new_empty((2, channels), dtype=torch.float32),
-    )
+    partial = x.new_empty((2, chunks, channels), dtype=torch.float32)
     _moments[(triton.cdiv(channels, CHANNELS), chunks)](
         x, partial[0], partial[1], rows, channels, tiles, ROWS=ROWS, CHANNELS=CHANNELS, **OPTIONS
     )
@@ -195,11 +244,11 @@ def statistics(x: Tensor, epsilon: float, running: Running | None) -> Statistics
         epsilon,
         old.momentum,
         TRACKED=running is not None,
+        PART=part,
         CHUNKS=triton.next_power_of_2(chunks),
         CHANNELS=NARROW,
         **OPTIONS,
     )
-    return Statistics(made[0], made[1])
 
 
 def normalise(
@@ -235,6 +284,7 @@ def gradients(
     affine: tuple[Tensor, Tensor],
     relu: bool,
     batch: bool,
+    mean_of_all: Callable[[Tensor], Tensor] | None = None,
 ) -> Gradients:
     """Backward of ``normalise``.
 
@@ -242,6 +292,7 @@ def gradients(
         grads: of its output, from one user or from two (they are added in float32).
         y: the output, where there was a shortcut; else None.
         batch: the statistics are those of ``x`` itself.
+        mean_of_all: of statistics of all ranks, this rank's sums ``[2, C]`` to new ones over all ranks and rows.
     """
     rows, channels = _shape(x)
     dy, other = grads
@@ -289,7 +340,21 @@ def gradients(
         )
         if residual:  # summed and cut off already
             dy, second, kinds = before_relu, before_relu, {**kinds, "BOTH": False, "RESIDUAL": False, "RELU": False}
+    means, divisor = (sums, rows) if mean_of_all is None else (mean_of_all(sums), 1)
     input_gradient[(columns, triton.cdiv(rows, ROWS))](
-        x, dy, second, output, dx, *statistics, *affine, sums[0], sums[1], rows, channels, BATCH=batch, **kinds
+        x,
+        dy,
+        second,
+        output,
+        dx,
+        *statistics,
+        *affine,
+        means[0],
+        means[1],
+        rows,
+        channels,
+        divisor,
+        BATCH=batch,
+        **kinds,
     )
     return Gradients(dx, before_relu if residual else None, sums[1] if batch else None, sums[0] if batch else None)

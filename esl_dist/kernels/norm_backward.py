@@ -88,7 +88,7 @@ def combine_sums(sums, products, sum_out, product_out, channels, chunks, CHUNKS:
     tl.store(product_out + channel, tl.sum(tl.load(products + place, mask=inside, other=0.0), 0), mask=known)
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "divisor"])
 def input_gradient(
     x,
     dy,
@@ -103,6 +103,7 @@ def input_gradient(
     product,
     rows,
     channels,
+    divisor,
     BATCH: tl.constexpr,
     BOTH: tl.constexpr,
     RESIDUAL: tl.constexpr,
@@ -111,7 +112,7 @@ def input_gradient(
     CHANNELS: tl.constexpr,
 ):
     """``dx = gain / deviation * (g - mean(g) - normalised * mean(g * normalised))``; without the means for frozen
-    statistics (``BATCH`` false).
+    statistics (``BATCH`` false). ``divisor`` makes means of the sums: the rows, or 1 where they are means already.
     """
     offset, inside, channel, known = offsets_of(rows, channels, tl.program_id(1) * ROWS, ROWS, CHANNELS)
     inverse_of = tl.load(inverse + channel, mask=known, other=0.0)[None, :]
@@ -123,7 +124,7 @@ def input_gradient(
     shift_of = tl.load(shift + channel, mask=known, other=0.0)[None, :]
     grad = _gradient(dy, other, y, value, scale, shift_of, offset, inside, BOTH, RESIDUAL, RELU)
     if BATCH:
-        mean_grad = tl.load(total + channel, mask=known, other=0.0)[None, :] / rows
-        mean_product = tl.load(product + channel, mask=known, other=0.0)[None, :] / rows
+        mean_grad = tl.load(total + channel, mask=known, other=0.0)[None, :] / divisor
+        mean_product = tl.load(product + channel, mask=known, other=0.0)[None, :] / divisor
         grad = grad - mean_grad - value * inverse_of * mean_product
     tl.store(dx + offset, (grad * scale).to(dx.dtype.element_ty), mask=inside)

@@ -1,20 +1,35 @@
 """Batch norm with what follows it in a residual network, ``relu(norm(x) + shortcut)``: in torch's operations, or in
 kernels that need half the passes.
 
-The kernels (``run.kernels``, see ``esl_dist.kernels.norm``) know batch norm in train mode and with frozen statistics,
-channels last, in 32 and 16 bits. Anything else, synchronised statistics among it, is torch's.
+The kernels (``run.kernels``, see ``esl_dist.kernels.norm``) know batch norm in train mode, over the ranks too, and with
+frozen statistics, channels last, in 32 and 16 bits. Anything else is torch's.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from esl_dist import kernels
+
+
+@runtime_checkable
+class OverRanks(Protocol):
+    """What a batch norm over the batch of all ranks brings, beside being one: their number and two collectives."""
+
+    @property
+    def world(self) -> int: ...
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Every rank's, ``[world, ...]``, in rank order."""
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """The sum over the ranks, in place."""
 
 
 def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
@@ -48,7 +63,8 @@ def _fused(norm: nn.Module, x: Tensor) -> bool:
     """Whether the kernels know this layer and this activation, and are to be used."""
     return (
         kernels.active("norm", x)
-        and type(norm) is nn.BatchNorm2d
+        and (type(norm) is nn.BatchNorm2d or isinstance(norm, OverRanks))
+        and isinstance(norm, _BatchNorm)
         and norm.affine
         and norm.track_running_stats
         and norm.momentum is not None
@@ -59,7 +75,7 @@ def _fused(norm: nn.Module, x: Tensor) -> bool:
 
 
 def _apply(norm: nn.Module, x: Tensor, shortcut: Tensor | None, relu: bool) -> tuple[Tensor, Tensor]:
-    assert isinstance(norm, nn.BatchNorm2d)
+    assert isinstance(norm, _BatchNorm)
     for before in norm._forward_pre_hooks.values():  # as torch's call of the module would
         before(norm, (x,))
     found: tuple[Tensor, Tensor] = _Normalise.apply(
@@ -80,7 +96,7 @@ class _Normalise(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, shortcut: Tensor | None, gain: Tensor, shift: Tensor, norm: nn.BatchNorm2d, relu: bool
+        ctx: Any, x: Tensor, shortcut: Tensor | None, gain: Tensor, shift: Tensor, norm: _BatchNorm, relu: bool
     ) -> tuple[Tensor, Tensor]:
         from esl_dist.kernels import norm as kernel
 
@@ -92,13 +108,17 @@ class _Normalise(Function):
             and norm.momentum is not None
         )
         ctx.batch, ctx.relu, ctx.residual = norm.training, relu, shortcut is not None
-        if norm.training:
-            running = kernel.Running(norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum)
+        running = kernel.Running(norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum)
+        ctx.ranks = norm if isinstance(norm, OverRanks) and norm.training and norm.world > 1 else None
+        rows = None
+        if ctx.ranks:
+            statistics, rows = kernel.statistics_of_all(x, norm.eps, running, ctx.ranks.gather)
+        elif norm.training:
             statistics = kernel.statistics(x, norm.eps, running)
         else:
             statistics = kernel.Statistics(norm.running_mean, torch.rsqrt(norm.running_var + norm.eps))
         y = kernel.normalise(x, statistics, gain, shift, shortcut, relu)
-        ctx.save_for_backward(x, y if ctx.residual else None, *statistics, gain, shift)
+        ctx.save_for_backward(x, y if ctx.residual else None, *statistics, gain, shift, rows)
         return y, y.detach()
 
     @staticmethod
@@ -110,7 +130,20 @@ class _Normalise(Function):
             dy, other = other, None
         if dy is None:
             return (None,) * 6
-        x, y, mean, inverse, gain, shift = ctx.saved_tensors
+        x, y, mean, inverse, gain, shift, rows = ctx.saved_tensors
+
+        def mean_of_all(sums: Tensor) -> Tensor:
+            return ctx.ranks.add_up(sums.clone()) / rows  # type: ignore[no-any-return]
+
         grads = _last(dy.to(x.dtype)), None if other is None else _last(other.to(x.dtype))
-        found = kernel.gradients(grads, x, y, kernel.Statistics(mean, inverse), (gain, shift), ctx.relu, ctx.batch)
+        found = kernel.gradients(
+            grads,
+            x,
+            y,
+            kernel.Statistics(mean, inverse),
+            (gain, shift),
+            ctx.relu,
+            ctx.batch,
+            mean_of_all if ctx.ranks else None,
+        )
         return found.x, found.shortcut, found.gain, found.shift, None, None
