@@ -55,8 +55,10 @@ def _spoil(root: Path, draw: random.Random) -> str:
         ),
     }
     chosen = draw.choice(sorted(ways))
-    with contextlib.suppress(OSError):  # two faults on one file: the first is enough
-        ways[chosen]()
+    # Two faults on one file: the first is enough (a pipe would be waited for here).
+    if not file.exists() or file.is_file():
+        with contextlib.suppress(OSError):
+            ways[chosen]()
     return f"{chosen} ({kind})"
 
 
