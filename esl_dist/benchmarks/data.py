@@ -4,6 +4,7 @@ training uses.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import statistics
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from esl_dist.benchmarks import feeding
 from esl_dist.config.schema import DataConfig, DomainConfig
 from esl_dist.data import open_at_size, open_dataset, to_prepare
 from esl_dist.data.dataset import Dataset
@@ -26,11 +28,16 @@ from esl_dist.synthetic.streets.scene import render
 
 NATIVE = (1914, 1052)  # width, height of GTA5
 SIZE = (1280, 720)  # at which ADVENT and ESL train on it
+TARGET_SIZE = (1024, 512)
 ROUNDS = 5
 
 
 def run(
-    images: int = 32, rounds: int = ROUNDS, native: tuple[int, int] = NATIVE, size: tuple[int, int] = SIZE
+    images: int = 32,
+    rounds: int = ROUNDS,
+    native: tuple[int, int] = NATIVE,
+    size: tuple[int, int] = SIZE,
+    target_size: tuple[int, int] = TARGET_SIZE,
 ) -> dict[str, Any]:
     """Both ways in turn, ``rounds`` times, one sample a batch, read ahead by the loader's own thread: one process, one
     core.
@@ -53,6 +60,14 @@ def run(
         ways = {"png": open_dataset(domain, folder, data.classes), "prepared": open_at_size(domain, data)}
         assert isinstance(ways["prepared"], PreparedDataset)
         assert_same(ways["png"], ways["prepared"], size)
+        other = dataclasses.replace(domain, size=target_size)
+        target = to_prepare(other, data)
+        publish(target, images, [FileMaker(target, images, {})(0).entry])
+        sides = (
+            feeding.Side(ways["prepared"], size, True),
+            feeding.Side(open_at_size(other, data), target_size, False),
+        )
+        fed = feeding.run(sides, 4 * images, rounds)
         rates: dict[str, list[tuple[float, float]]] = {
             f"{way}{cache}": [] for cache in ("", " from disk") for way in ways
         }
@@ -71,6 +86,7 @@ def run(
         "cpus": os.cpu_count(),
     }
     results |= {
+        "feeding": fed,
         "prepare_seconds": seconds,
         "prepare_ms_per_image": 1e3 * seconds / images,
         "png_bytes_per_image": png_bytes / images,
@@ -165,5 +181,6 @@ def table(results: dict[str, Any]) -> str:
                 f" process; {results['prepared_bytes_per_image'] / 1e6:.2f} MB an image, the PNGs have"
                 f" {results['png_bytes_per_image'] / 1e6:.2f} MB"
             ),
+            *feeding.lines(results["feeding"]),
         ]
     )

@@ -4,6 +4,7 @@ reading and PNGs included.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -17,16 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
-from esl_dist.benchmarks import ceilings
-from esl_dist.benchmarks.common import RECORDS
+from esl_dist.benchmarks import ceilings, extract
+from esl_dist.benchmarks.common import BATCH, NUM_CLASSES, RECORDS
 from esl_dist.benchmarks.step import default_config
-from esl_dist.config.schema import Config
+from esl_dist.config.schema import Config, ExtractConfig, PseudoLabelConfig
 from esl_dist.distributed.arithmetic import set_arithmetic
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
+from esl_dist.metrics import counting
 from esl_dist.metrics.inference import Predictor
 from esl_dist.models import build_segmenter
+from esl_dist.pseudo_labels.extraction import Extraction
+from esl_dist.pseudo_labels.sets.teacher import Teacher
 
 DIFFERENT = 24
 """Images that are written; the others are links to them."""
@@ -102,30 +107,92 @@ def _command(module: str, folder: Path, words: Sequence[str]) -> tuple[float, st
     return took, done.stdout + done.stderr
 
 
-def run(images: int, report: Report, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Forward alone, then whole extractions in the device's own choice and in fp32 (a quarter of the images)."""
+CHOICES = {
+    "fastest, in memory": ("extract.spool=memory",),
+    "fastest, in files": (),
+    "fp32, in files": ("extract.precision=fp32",),
+}
+"""Whole extractions: a name and its options."""
+
+
+def after_forward(images: int, report: Report) -> dict[str, Any]:
+    """What follows the forward, milliseconds an image: logits held, both passes, the PNGs of two rules; then six values
+    of nu at once from the same memory. The logits lie on the device beforehand and are used in turn.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    logits = torch.stack([extract.street_like_logits(seed) for seed in range(extract.DIFFERENT)]).to(device)
+
+    def forward(seen: Tensor) -> Tensor:
+        return logits[[number % extract.DIFFERENT for number in seen[:, 0, 0, 0].tolist()]]
+
+    classes = [f"class {c}" for c in range(NUM_CLASSES)]
+    teacher = Teacher(lambda: contextlib.nullcontext(forward), {"checkpoint": "generated"}, classes, device=device)
+    config = ExtractConfig(size=extract.SIZE, batch=BATCH, spool="memory")
+    studies = {
+        "two rules": {rule: PseudoLabelConfig(rule=rule) for rule in ("esl", "ssl")},
+        "six values of nu": {f"nu {nu}": PseudoLabelConfig(nu=nu) for nu in extract.SWEEP},
+    }
+    found: dict[str, Any] = {"images": images}
+    for name, rules in studies.items():
+        for number in (BATCH, images):  # the first compiles and tunes
+            with tempfile.TemporaryDirectory() as out:
+                lines: list[str] = []
+                extraction = Extraction(
+                    teacher, extract.generated_images(number), config, Path(out), report=lines.append
+                )
+                began = time.perf_counter()
+                extraction.make(rules, Path(out), Path(out))
+                took = time.perf_counter() - began
+        said = [line for line in lines if re.match("thresholds|label f", line)]
+        found[name] = {"ms": 1e3 * took / images, "said": said}
+        report(f"after the forward, {name}, {images} images: {found[name]['ms']:.2f} ms an image; {'; '.join(said)}")
+    return found
+
+
+def run(
+    images: int, report: Report, keep: Callable[[dict[str, Any]], None], left: Callable[[], float]
+) -> dict[str, Any]:
+    """What follows the forward, the forward alone, then whole extractions, of fewer images where time is short.
+
+    Args:
+        left: seconds that remain for all of it.
+    """
     cuda = torch.cuda.is_available()
-    figures: dict[str, Any] = {"forward": forwards(report), "whole": []}
+    figures: dict[str, Any] = {"after": after_forward(images, report), "whole": []}
+    keep(figures)
+    figures["forward"] = forwards(report)
     keep(figures)
     config = default_config(_words(cuda))
     size = (1024, 512) if cuda else (256, 128)
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        write_images(folder, images, size)
-        _checkpoint(config, folder / "weights.pt")
-        choices = (("bf16", ("extract.precision=bf16", "extract.batch=1")), ("fp32", ("extract.precision=fp32",)))
-        for name, words in choices:
-            out = folder / f"labels-{name}"
+    fastest = min(f["ms"] for f in figures["forward"])
+    for number, (name, words) in enumerate(CHOICES.items()):
+        # a start takes some ten seconds, an image about twice its forward
+        fits = int((left() / (len(CHOICES) - number) - 10) / (2e-3 * fastest)) if cuda else images
+        if fits < min(images, DIFFERENT):
+            report(f"whole extraction, {name}: skipped, no time is left")
+            continue
+        some = min(images, fits)
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            write_images(folder, some, size)
+            _checkpoint(config, folder / "weights.pt")
+            asked = [
+                "--out",
+                str(folder / "labels"),
+                *_words(cuda),
+                *words,
+                "data.workers=8" if cuda else "data.workers=0",
+            ]
             try:
-                took, said = _command("extract", folder, ["--out", str(out), *_words(cuda), *words, "data.workers=8"])
+                took, said = _command("extract", folder, asked)
             except RuntimeError as error:
                 report(str(error))
                 figures["whole"].append({"name": name, "error": str(error)})
                 continue
-            entry = {"name": name, "images": images, "seconds": took, "ms": 1e3 * took / images, **_spoken(said)}
-            figures["whole"].append(entry)
-            report(f"extract.precision={name}: {images} images in {took:.1f} s with start and end; {_spoken(said)}")
-            keep(figures)
+        entry = {"name": name, "images": some, "seconds": took, "ms": 1e3 * took / some, **_spoken(said)}
+        figures["whole"].append(entry)
+        report(f"whole extraction, {name}: {some} images in {took:.1f} s with start and end; {_spoken(said)}")
+        keep(figures)
     best = min((f["ms"] for f in figures["forward"]), default=0.0)
     done = [f"{e['name']} {e['ms']:.1f}" for e in figures["whole"] if "ms" in e]
     figures["headline"] = f"forward from {best:.2f} ms; whole command, ms an image: {', '.join(done)}"
@@ -139,16 +206,28 @@ def _spoken(said: str) -> dict[str, Any]:
     return {"images_per_s": float(rates[-1])} if rates else {}
 
 
-def evaluation(images: int, report: Report) -> dict[str, Any]:
-    """The command ``evaluate`` on images of 2048x1024 that it reads from PNGs, scored at their own size."""
+def evaluation(images: int, report: Report, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Scoring 2048x1024 without the forward, as a map and by the kernel; then the command ``evaluate`` on images that
+    it reads from PNGs, scored at their own size.
+    """
     cuda = torch.cuda.is_available()
+    native = (2048, 1024) if cuda else (256, 128)
+    device = torch.device("cuda" if cuda else "cpu")
+    logits = extract.street_like_logits(0).to(device)
+    label = torch.randint(0, NUM_CLASSES, native[::-1], dtype=torch.uint8).to(device)
+    figures: dict[str, Any] = {"images": images}
+    for name, count in {"as a map": counting.plain, **({"kernel": counting.fused} if cuda else {})}.items():
+        took = ceilings.seconds(lambda: count(logits, label, NUM_CLASSES), device, 20 if cuda else 2)  # noqa: B023
+        figures[name] = 1e3 * took
+        report(f"scoring {native[0]}x{native[1]} without the forward, {name}: {figures[name]:.2f} ms an image")
+    keep(figures)
     config = default_config(_words(cuda))
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        write_images(folder, images, (2048, 1024) if cuda else (256, 128))
+        write_images(folder, images, native)
         _checkpoint(config, folder / "weights.pt")
-        words = ["--out", str(folder / "metrics.json"), *_words(cuda), "eval.split=train", "data.workers=8"]
-        took, _ = _command("evaluate", folder, words)
+        words = ["--out", str(folder / "metrics.json"), *_words(cuda), "eval.split=train"]
+        took, _ = _command("evaluate", folder, [*words, "data.workers=8" if cuda else "data.workers=0"])
     headline = f"evaluate: {images} images in {took:.1f} s with start and end, {1e3 * took / images:.1f} ms an image"
     report(headline)
-    return {"images": images, "seconds": took, "headline": headline}
+    return {**figures, "seconds": took, "headline": headline}

@@ -59,6 +59,15 @@ def keep(figures: dict[str, Any]) -> None:
         Path(path).write_text(json.dumps(figures) + "\n")
 
 
+def seconds_left(otherwise: float = 600.0) -> float:
+    """Of this part, a little less than its limit: counted from the start of the process."""
+    limit = float(os.environ.get("ESL_GPU_CHECK_SECONDS", otherwise))
+    return 0.9 * limit - (time.monotonic() - _BEGAN)
+
+
+_BEGAN = time.monotonic()
+
+
 def say(line: str) -> None:
     print(line, flush=True)
 
@@ -120,12 +129,13 @@ def smoke(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         data = f"data.root={folder / 'data'}"
-        first = _train(folder / "one", data)  # paints the pair for the others too
+        words = (data, *arguments.options)
+        first = _train(folder / "one", *words)  # paints the pair for the others too
         if first.wait():
             return {"wrong": True, "headline": "the first run failed"}
-        second, third = _train(folder / "two", data), _train(folder / "killed", data)
+        second, third = _train(folder / "two", *words), _train(folder / "killed", *words)
         killed = _kill_in(third, folder / "killed", "align")
-        again = _train(folder / "killed", data)
+        again = _train(folder / "killed", *words)
         codes = second.wait(), again.wait()
         hashes = [_weights(folder / name) for name in ("one", "two", "killed")]
     files = len(hashes[0])
@@ -135,8 +145,8 @@ def smoke(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"wrong": not same or any(codes), "files": files, "killed": killed, "headline": verdict}
 
 
-def _train(run: Path, data: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "esl_dist.train", "--config", "configs/smoke.yaml", f"run.dir={run}", data]
+def _train(run: Path, *words: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "esl_dist.train", "--config", "configs/smoke.yaml", f"run.dir={run}", *words]
     log = open(f"{run}.log", "ab")  # noqa: SIM115  (the process writes to it as long as it lives)
     return subprocess.Popen([*command, "tracking.mlflow=false"], cwd=ROOT, stdout=log, stderr=log)
 
@@ -176,16 +186,16 @@ def step(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def extract(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Forward alone by precision, then a whole extraction by the command, both label rules."""
+    """What follows the forward, the forward alone by precision, then whole extractions by the command."""
     from esl_dist.benchmarks import extract_device
 
-    return extract_device.run(arguments.images, say, keep)
+    return extract_device.run(arguments.images, say, keep, seconds_left)
 
 
 def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     from esl_dist.benchmarks import extract_device
 
-    return extract_device.evaluation(arguments.images, say)
+    return extract_device.evaluation(arguments.images, say, keep)
 
 
 def networks(arguments: argparse.Namespace) -> dict[str, Any]:

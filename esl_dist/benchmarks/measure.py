@@ -43,10 +43,14 @@ def _said(line: str) -> None:
 def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Figures and table of the benchmark that the command names."""
     if arguments.what == "step" and arguments.variants is not None:
-        found = variants.run(arguments.stage, arguments.options, arguments.variants, arguments.seconds, _said)
+        each = 10.0 if arguments.seconds is None else arguments.seconds
+        found = variants.run(arguments.stage, arguments.options, arguments.variants, each, _said)
         return found, variants.table(found)
     if arguments.what == "step":
-        figures = step.run(arguments.stage, arguments.options, arguments.config, arguments.precision, arguments.rounds)
+        ways = arguments.precision
+        figures = step.run(
+            arguments.stage, arguments.options, arguments.config, ways, arguments.rounds, arguments.seconds
+        )
         text = step.table(figures)
         if arguments.project:
             figures["projection"] = projection.project(figures, arguments.project, arguments.link_gbs)

@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import cycle
+from itertools import count, cycle
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from esl_dist.config.load import load_config
 from esl_dist.config.schema import Config, DomainConfig
 from esl_dist.data.loader import Batch
 from esl_dist.data.prefetch import prefetched
-from esl_dist.distributed import ddp
+from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.arithmetic import set_arithmetic
 from esl_dist.distributed.capture import obstacle, own_stream
 from esl_dist.distributed.runtime import Runtime
@@ -236,15 +236,24 @@ def run(
     file: str | None = None,
     precisions: Sequence[str] = (),
     rounds: int = 5,
-    memory: bool = True,
+    seconds: float | None = None,
 ) -> dict[str, Any]:
-    """Measure; every rank of a start by torchrun takes part, and the figures are rank 0's."""
+    """Measure; every rank of a start by torchrun takes part, and the figures are rank 0's.
+
+    Args:
+        seconds: begin no turn after so many, in place of ``rounds``, and look at no memory, which takes a process for
+            every way. One turn is timed whatever it takes.
+    """
     config = default_config(words, file)
     with Runtime.start(config.run, RECORDS) as runtime, own_stream(runtime.device, config.run.capture != "off"):
         cuda = runtime.device.type == "cuda"
         measured = contestants(stage, config, runtime, precisions or (("bf16", "fp32") if cuda else ("fp32", "bf16")))
-        steps, index = 20 if cuda else 1, 0
-        for turn in range(rounds + 2):  # the first two turns allocate, tune and are forgotten
+        steps, index = (20 if seconds is None else 5) if cuda else 1, 0
+        until = time.monotonic() + (seconds or 0.0)
+        for turn in count():  # the first two turns allocate, tune and are forgotten
+            late = turn == rounds + 2 if seconds is None else time.monotonic() > until
+            if collectives.all_sum(int(late)) and turn > (0 if seconds is None else 2):
+                break
             for contestant in measured:
                 contestant.measure(index, steps, runtime.device)
             index += steps
@@ -295,7 +304,7 @@ def run(
         results["gradient_mib"] = {name: size / (1 << 20) for name, size in own.gradient_bytes().items()}
         if runtime.world > 1:
             results["bus_gb_s"] = ceilings.bus_rate(max(own.gradient_bytes().values()) // 4, runtime.device) / 1e9
-    if memory and results["ranks"] == 1:
+    if seconds is None and results["ranks"] == 1:
         for entry in results["steps"]:
             entry["peak_mib"] = apart(peak_mib, stage, list(words), file, entry["name"].replace(",", ""))
     return results

@@ -39,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help=f"turn the step's switches one by one: {', '.join(v.name for v in variants.VARIANTS)} (default: all)",
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="at most, of each of --variants, once it is warm")
+    parser.add_argument(
+        "--seconds", type=float, help="at most, of each of --variants (10), or of a step's turns in place of --rounds"
+    )
     parser.add_argument(
         "--project", nargs="+", type=int, default=(), metavar="N", help="also compute, not measure, the step on N GPUs"
     )

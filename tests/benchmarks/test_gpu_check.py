@@ -36,6 +36,14 @@ def test_a_part_that_takes_too_long_is_stopped_and_one_without_time_is_not_begun
     assert run(part("pass"), tmp_path, seconds=5.0) == {"outcome": "skipped", "why": "no time is left", "seconds": 0.0}
 
 
+def test_a_part_leaves_its_share_of_the_time_to_those_that_follow(tmp_path: Path) -> None:
+    told = "import os, json; left = os.environ['ESL_GPU_CHECK_SECONDS']; "
+    told += "open(os.environ['ESL_GPU_CHECK'], 'w').write(json.dumps({'headline': left}))"
+    for later, seconds, cuda, expected in ((140, 100.0, True, 30), (0, 100.0, True, 60), (20, 800.0, False, 600)):
+        found = gpu_check.run_part(part(told), tmp_path, time.monotonic() + seconds, cuda, later)
+        assert abs(int(found["figures"]["headline"]) - expected) <= 1
+
+
 def test_without_a_gpu_a_part_says_what_it_skips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(part("pass", tiny=False), tmp_path, cuda=False)["why"] == "needs a GPU"
     assert "skipped, needs a GPU" in capsys.readouterr().out

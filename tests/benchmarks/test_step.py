@@ -31,7 +31,7 @@ STEP = {
 def test_a_step_is_measured_beside_the_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceilings, "matmul_rate", lambda precision, device: 1e11)
     monkeypatch.setattr(ceilings, "copy_rate", lambda device: 1e10)
-    results = step.run("align", TINY, rounds=1, memory=False)
+    results = step.run("align", TINY, seconds=0.0)
     plain, *ours = results["steps"]
     assert [entry["name"] for entry in results["steps"]] == ["plain fp32", "esl_dist fp32", "esl_dist bf16"]
     assert plain["times_faster"] == {"plain fp32": 1.0} and "phases_ms" not in plain

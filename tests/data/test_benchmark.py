@@ -14,3 +14,6 @@ def test_the_benchmark_measures_both_ways() -> None:
     )
     text = data.table(found)
     assert "4 images 192x106 with labels, read at 128x72" in text and f"{found['ratio']:.1f}x" in text
+    fed = found["feeding"]
+    assert fed["thread"]["workers_ms"] == 0 and fed["workers"]["workers_ms"] > 0
+    assert [need["gpus"] for need in fed["computed"]] == [1, 4, 8] and "computed, 8 GPU(s) at 30 ms" in text
