@@ -17,7 +17,7 @@ for seed in $seeds; do
   "$python" -m esl_dist.train --config configs/camvid_teacher.yaml "data.root=$data" "run.dir=$run" "run.seed=$seed" \
     tracking.mlflow=false "$@" > "$run.log" 2>&1
   for stage in source daformer-source align selftrain-ssl selftrain-esl daformer mic mic-esl; do
-    "$python" -m esl_dist.predict --checkpoint "$run/$stage" --images "$data/target" --out "$out/labels/seed-$seed/$stage" \
+    "$python" -m esl_dist.predict --checkpoint "$run/$stage" --images "$data/target" --alpha 0 --out "$out/labels/seed-$seed/$stage" \
       >> "$run.log" 2>&1
   done
   folders+=("$out/labels/seed-$seed")
