@@ -22,6 +22,7 @@ WITHOUT_EFFECT = (
     "data.insist",
     "extract.spool",
     "extract.spool_dir",
+    "extract.memory",
     "extract.from_spool",
     "extract.shard",
     "extract.check_statistics",

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from esl_dist.config.schema import ExtractConfig, PseudoLabelConfig
+from esl_dist.config.schema import Config, ExtractConfig, PseudoLabelConfig
 from esl_dist.distributed.arithmetic import resolve
+from esl_dist.methods import identity
 from esl_dist.pseudo_labels.extraction import Extraction
 from esl_dist.pseudo_labels.scores.keys import count_high, high_bins
 from esl_dist.pseudo_labels.sets import held
@@ -101,6 +102,11 @@ def test_low_digits_are_counted_on_the_device_as_on_the_host() -> None:
 def test_room_is_what_is_asked_for_or_half_of_what_is_free() -> None:
     assert held.room(0.5, torch.device("cpu")) == 2**29 and held.room(0, torch.device("cpu")) > 2**20
     assert held.bytes_of((19, 65, 129)) == 4 * 19 * 65 * 129
+
+
+def test_where_logits_are_held_is_no_difference_between_two_results() -> None:
+    here = Config(extract=ExtractConfig(spool="memory", memory=2.0))
+    assert identity.difference(identity.options(Config(), ("extract",)), identity.options(here, ("extract",))) == ""
 
 
 def test_the_fastest_precision_of_a_cpu_is_exact() -> None:
