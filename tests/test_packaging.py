@@ -93,7 +93,10 @@ def test_every_module_imports_with_the_core_alone() -> None:
     """
     written_for = {
         "esl_dist.metrics.compiled": "numba",
-        **{f"esl_dist.kernels.{name}": "triton" for name in ("confusion", "losses", "norm", "norm_backward", "taps", "tile")},
+        **{
+            f"esl_dist.kernels.{name}": "triton"
+            for name in ("confusion", "losses", "norm", "norm_backward", "taps", "tile")
+        },
         "esl_dist.pseudo_labels.scores.compiled": "numba",
         "esl_dist.pseudo_labels.scores.kernel": "triton",
         "esl_dist.pseudo_labels.thresholds.compiled": "numba",
