@@ -42,6 +42,8 @@ def test_a_part_leaves_its_share_of_the_time_to_those_that_follow(tmp_path: Path
     for later, seconds, cuda, expected in ((140, 100.0, True, 30), (0, 100.0, True, 60), (20, 800.0, False, 600)):
         found = gpu_check.run_part(part(told), tmp_path, time.monotonic() + seconds, cuda, later)
         assert abs(int(found["figures"]["headline"]) - expected) <= 1
+    found = gpu_check.run_part(part(told)._replace(whole=True), tmp_path, time.monotonic() + 100.0, True, 140)
+    assert found["figures"]["headline"] == "60"
 
 
 def test_without_a_gpu_a_part_says_what_it_skips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
