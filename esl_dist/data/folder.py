@@ -89,6 +89,8 @@ def _listed_pairs(root: Path, domain: DomainConfig) -> tuple[Mapping[str, Path],
 
 def _of_split(root: Path, split: str, domain: DomainConfig, names: Sequence[str]) -> list[str]:
     """The names of a split: all where the pattern has chosen already or there are no splits."""
+    if domain.shares:
+        shares_of(domain.shares)  # a mistake in them is told where all images are taken, too
     if not split or _SPLIT in domain.images:
         return list(names)
     if domain.shares:

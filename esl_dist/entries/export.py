@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     kind = KINDS.get(arguments.out.suffix)
     if kind is None:
         raise ValueError(f"--out: {arguments.out} must end with one of {', '.join(KINDS)}")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)  # minutes before it is written to
+    if arguments.out.is_dir():
+        raise ValueError(f"--out: {arguments.out} is a folder; name a file")
     checkpoint: Path = arguments.checkpoint
     card, layout = describe(checkpoint, None if arguments.own else arguments.config, arguments.options)
     network, file = card.network(), weights_file(checkpoint)

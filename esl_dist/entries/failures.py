@@ -40,8 +40,8 @@ def explained(error: BaseException) -> tuple[str, int] | None:
         return _of_the_system(error)
     if isinstance(error, ValueError):
         return str(error) or type(error).__name__, USAGE_ERROR
-    if isinstance(error, MemoryError):
-        return "out of memory; lower optim.batch, data.workers or the sizes", RUN_ERROR
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error)):
+        return "out of memory; lower optim.batch, data.workers or the sizes (--size, --batch)", RUN_ERROR
     if isinstance(error, RuntimeError):
         return _of_torch(str(error))
     return None

@@ -18,7 +18,7 @@ from esl_dist.prediction.frames import VideoFrames, open_frames
 from esl_dist.prediction.model import describe, predictor_of
 from esl_dist.prediction.overlays import write_video
 from esl_dist.prediction.products import Products, server_ids
-from esl_dist.prediction.settings import Asked, batches, identity
+from esl_dist.prediction.settings import Asked, batches, identity, require_apart
 from esl_dist.prediction.sheet import write_sheet
 from esl_dist.runs import RunFolder
 from esl_dist.tracking.console import setup_logging
@@ -49,8 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = Asked(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Asked)})
     if arguments.video and not asked.alpha:
         raise ValueError("--video: is made of the overlays, which --alpha 0 leaves out")
-    die_with_parent()
     out: Path = arguments.out
+    require_apart(out, arguments.images)
+    die_with_parent()
     started = Runtime.start(config.run, RunFolder(out).flight_recorder)
     with started as runtime, StopFlag() as stop, alone_in(out, runtime.is_main):
         setup_logging(runtime.is_main, None)

@@ -152,6 +152,8 @@ def _named(paths: Sequence[Path]) -> ImageFiles:
     found: dict[str, Path] = {}
     for path in whole:
         name = PurePosixPath(path.relative_to(common)).with_suffix("").as_posix()
+        if found.get(name) == path:
+            raise ValueError(f"{path} is listed twice: name it once")
         if name in found:
             raise ValueError(f"{found[name]} and {path} would have one name: keep one of them")
         found[name] = path

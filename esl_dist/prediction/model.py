@@ -144,8 +144,8 @@ def describe(checkpoint: Path, config: str | None = None, options: Sequence[str]
     """
     card = own_card(checkpoint) if config is None else None
     own = config or own_config(checkpoint)
+    about = next((key for key in (word.partition("=")[0] for word in options) if _of_network(key)), "")
     if card is not None:
-        about = next((key for key in (word.partition("=")[0] for word in options) if _of_network(key)), "")
         if about:
             raise ValueError(
                 f"{about}: the checkpoint says itself what network it holds; leave it out, or name a configuration"
@@ -155,7 +155,7 @@ def describe(checkpoint: Path, config: str | None = None, options: Sequence[str]
         if seen is not None:
             card = replace(card, input_size=seen.eval.input_size, fit=seen.data.target.fit)
         return card, "auto"
-    if own is None and not options:
+    if own is None and not about:
         raise ValueError(
             f"{checkpoint}: does not say what network it holds, and lies in no run; name its configuration"
             " (--config FILE; config=)"

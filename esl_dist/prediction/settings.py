@@ -62,6 +62,16 @@ class Asked:
         return Whole(network, size, config.data.target.fit, batch, maps)
 
 
+def require_apart(out: Path, images: str) -> None:
+    """``ValueError`` where what is written would be among what is read."""
+    folder = Path(images)
+    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"--out: {out} lies in --images {images}, so the same command would take its overlays for frames; choose a"
+            " folder beside it"
+        )
+
+
 def sized(name: str, text: str) -> tuple[int, int]:
     """``1024x512`` as width and height; ``ValueError`` names the argument."""
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)

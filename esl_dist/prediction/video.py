@@ -103,6 +103,7 @@ def _opencv() -> Any:
         cv2 = importlib.import_module("cv2")
     except ImportError:
         raise ValueError("videos need OpenCV: pip install 'esl_dist[opencv]'") from None
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # likewise FFmpeg, which it asks first
     with_log = getattr(cv2, "setLogLevel", None)
     if with_log is not None:
         with_log(0)  # it prints what this program says in a line of its own

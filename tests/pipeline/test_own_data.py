@@ -1,4 +1,6 @@
-"""Somebody's folder of twelve classes: from nothing to a trained, scored and reported network, by commands alone."""
+"""Somebody's folder of twelve classes: from nothing to a trained, scored, reported, predicted and exported network, by
+seven commands alone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from esl_dist.entries import data, evaluate, report, train
+from esl_dist.entries import data, doctor, evaluate, export, predict, report, train
 from tests.diagnostics.test_starting import IDS, somebodys
 
 TINY = [
@@ -34,6 +36,7 @@ def test_from_a_folder_to_a_report(
     monkeypatch.chdir(tmp_path / "work")
     assert data.main([str(tmp_path / "yard")]) == 0
     assert "labelled: photos/*/*.jpg, labels: masks/*/*_mask.png (ids)" in capsys.readouterr().out
+    assert doctor.main(["--data", "yard.yaml"]) == 0
     # The labelled part is split, so that there is something to score on.
     shares = ["data.source.shares=train:0.8,val:0.2", "data.source.split=train"]
     assert train.main(["--config", "yard.yaml", *shares, *TINY]) == 0
@@ -57,6 +60,12 @@ def test_from_a_folder_to_a_report(
     metrics = json.loads((run / "metrics.json").read_text())
     assert list(metrics["iou"]) == [f"class {i}" for i in IDS] and metrics["images"] == 6
     assert report.main([str(run)]) == 0 and (run / "report.html").stat().st_size > 10_000
+    out = tmp_path / "work/predicted"
+    assert predict.main(["--checkpoint", str(run), "--images", f"{tmp_path}/yard/night", "--out", str(out)]) == 0
+    sizes = {Image.open(label).size for label in out.glob("labels/*.png")}
+    assert sizes == {(128, 72), (64, 64)} and len(list(out.glob("labels/*.png"))) == 60
+    assert export.main(["--checkpoint", str(run), "--out", "net.pt2"]) == 0 and Path("net.pt2").stat().st_size > 10_000
+    assert "12 classes" in capsys.readouterr().out
 
 
 def test_the_detour_through_gta5s_layout_stops_at_once(tmp_path: Path) -> None:

@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def alone_in(folder: Path, is_main: bool) -> Iterator[None]:
-    """Inside, rank 0 holds the folder for all ranks. Collective.
+    """Inside, rank 0 holds the folder of a command's ``--out`` for all ranks. Collective.
 
     Raises:
         ValueError: as ``RunLock.acquire``, on every rank.
     """
-    lock = agree(lambda: RunLock(folder).acquire() if is_main else None)
+    lock = agree(lambda: RunLock(folder, "--out").acquire() if is_main else None)
     try:
         yield
     finally:
@@ -45,8 +45,9 @@ class RunLock:
     file system without locks is said once.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, option: str = "") -> None:
+        """``option`` names the folder where it is no run's."""
+        self.folder, self._option = folder, option
         self._fd = -1
         self._made = False
 
@@ -67,13 +68,14 @@ class RunLock:
                 holder = self._holder()
                 self._close()
                 raise ValueError(
-                    f"run folder {self.folder} is in use by {holder}; wait for it, stop it, or choose another run.name"
+                    f"{self._named} is in use by {holder}; wait for it, stop it, or choose another"
+                    f" {self._option or 'run.name'}"
                 ) from None
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 self._close()
                 raise ValueError(
-                    f"run folder {self.folder} cannot be written ({error.strerror or error}); set run.dir to one"
-                    " that can"
+                    f"{self._named} cannot be written ({error.strerror or error}); set {self._option or 'run.dir'} to"
+                    " one that can"
                 ) from None
             log.warning("%s is on a file system without locks: nothing keeps a second run out of it", self.folder)
         record = {
@@ -104,6 +106,10 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+    @property
+    def _named(self) -> str:
+        return f"{'folder' if self._option else 'run folder'} {self.folder}"
 
     def _holder(self) -> str:
         try:

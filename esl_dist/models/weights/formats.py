@@ -65,6 +65,8 @@ def what_it_is(path: Path) -> str:
         return "is a pointer of Git LFS, not the weights; fetch them with git lfs pull"
     if begins.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "is a web page, not the weights; fetch the file itself"
+    if head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")):
+        return "is an image, not weights"
     if head.startswith(b"\x89HDF"):
         return "is an HDF5 file (Keras?), which is not read; save its arrays with numpy.savez"
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")) or head[257:262] == b"ustar":
