@@ -29,6 +29,10 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "30",  # a busy machine has time to answer
 }
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray of one machine then listens on 127.0.0.1, as it does by default on those systems; elsewhere it would listen on
+every interface.
+"""
 OBJECT_STORE_BYTES = 80 * 2**20
 """Nothing of size travels between trials; Ray would take a third of the memory."""
 
@@ -47,7 +51,7 @@ def connected(study: StudyConfig) -> Iterator[Any]:
     Raises:
         ConfigError: no cluster answers, or a trial would never fit on it.
     """
-    for key, value in SETTINGS.items():
+    for key, value in (SETTINGS if study.address else SETTINGS | LOOPBACK).items():
         os.environ.setdefault(key, value)
     os.environ["PYTHONPATH"] = python_path()
     ray = importlib.import_module("ray")

@@ -30,7 +30,12 @@ def listening(pid: int) -> list[str]:
 
 def outside(places: list[str]) -> list[str]:
     """Those that another machine could reach."""
-    return [place for place in places if not ipaddress.ip_address(place.rpartition(":")[0]).is_loopback]
+    return [place for place in places if not _is_loopback(ipaddress.ip_address(place.rpartition(":")[0]))]
+
+
+def _is_loopback(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def descendants(pid: int) -> list[int]:
