@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esl_dist.entries import cli
-from esl_dist.models.weights import load as load_weights
+from esl_dist.models.weights import load_trained
 from esl_dist.prediction.export import OPSET, export
 from esl_dist.prediction.model import describe, weights_file
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoint: Path = arguments.checkpoint
     card, layout = describe(checkpoint, None if arguments.own else arguments.config, arguments.options)
     network, file = card.network(), weights_file(checkpoint)
-    load_weights(file, network, layout)
+    load_trained(file, network, layout)
     text = network.describe()
     made = export(network, card, arguments.out, kind, hashlib.sha256(file.read_bytes()).hexdigest())
     sizes = ", ".join(f"{width}x{height}" for width, height in made.sizes)

@@ -16,7 +16,7 @@ from esl_dist.distributed.capture import Captured
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import protocol
 from esl_dist.models import Segmenter, empty_segmenter
-from esl_dist.models.weights import load as load_weights
+from esl_dist.models.weights import load_trained
 from esl_dist.runs import CheckpointFolder
 
 
@@ -39,11 +39,11 @@ class Predictor:
         file.
 
         Raises:
-            ValueError: the file holds another architecture, or is not readable.
+            ValueError: the file holds another architecture, is not readable, or gives the main head no weights.
         """
         network = empty_segmenter(config.model, protocol(config.data.classes).num_classes, config.data)
         file = CheckpointFolder(checkpoint).segmenter if checkpoint.is_dir() else checkpoint
-        load_weights(file, network, config.model.layout)
+        load_trained(file, network, config.model.layout)
         return cls(runtime.place(network), runtime, precision)
 
     @torch.inference_mode()

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from esl_dist.config.schema import Config
 from esl_dist.engine import checkpoint
-from esl_dist.engine.checkpoint import manifest
 from esl_dist.labels import protocol
 from esl_dist.models.card import KEY, Card
-from esl_dist.runs import CheckpointFolder
+from esl_dist.runs import CheckpointFolder, manifest
 from esl_dist.runs.folders import RunFolder, StageFolder
 
 NETWORK = "segmenter"

@@ -20,7 +20,7 @@ from esl_dist.distributed.arithmetic import resolve
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.metrics.inference import Predictor
 from esl_dist.models.card import Card
-from esl_dist.models.weights import load as load_weights
+from esl_dist.models.weights import load_trained
 from esl_dist.prediction.checkpoints import find_checkpoint, own_card, own_config
 from esl_dist.prediction.forward import Predicted, Whole
 from esl_dist.prediction.products import overlay
@@ -171,7 +171,7 @@ def predictor_of(checkpoint: Path, card: Card, layout: str, runtime: Runtime, pr
         ValueError: the file holds another architecture, or is not readable.
     """
     network = card.network()
-    load_weights(weights_file(checkpoint), network, layout)
+    load_trained(weights_file(checkpoint), network, layout)
     return Predictor(runtime.place(network).eval(), runtime, precision)
 
 

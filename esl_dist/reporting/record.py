@@ -10,9 +10,8 @@ from typing import TypeVar
 from esl_dist import methods
 from esl_dist.config.load import load_config
 from esl_dist.config.schema import Config
-from esl_dist.engine.checkpoint import manifest
 from esl_dist.methods import Role, Stage
-from esl_dist.runs import CheckpointFolder, RunFolder, StageFolder, lines
+from esl_dist.runs import CheckpointFolder, RunFolder, StageFolder, lines, manifest
 from esl_dist.runs.content import Scores, Thresholds
 from esl_dist.runs.events import Eval, Event
 from esl_dist.runs.folders import STATISTICS

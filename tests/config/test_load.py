@@ -42,6 +42,13 @@ def test_refused_in_one_line(words: list[str], expected: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["../../x", "..", "/tmp/x", "a/../../x", "."])
+def test_a_runs_name_stays_below_the_runs(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^run\.name: ") as refused:
+        load_config("smoke.yaml", [f"run.name={name}"])
+    assert "\n" not in str(refused.value)
+
+
 def test_nothing_after_the_sign_is_the_empty_text() -> None:
     config = load_config("smoke.yaml", ["eval.split=", "data.prepared="])
     assert (config.eval.split, config.data.prepared) == ("", "")

@@ -12,7 +12,7 @@ import torch
 
 from esl_dist import atomic
 from esl_dist.engine import checkpoint
-from esl_dist.engine.checkpoint import manifest
+from esl_dist.runs import manifest
 from tests.engine import sample
 from tests.ranks import run_ranks
 

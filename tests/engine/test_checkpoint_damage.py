@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from esl_dist.engine import checkpoint
-from esl_dist.engine.checkpoint import manifest
+from esl_dist.runs import manifest
 from tests.engine import sample
 
 OLD, NEW = "step_00000010", "step_00000020"

@@ -4,7 +4,7 @@ untouched network.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from esl_dist.config.schema import DeepLabV2Config, ModelConfig
+from esl_dist.engine import checkpoint
 from esl_dist.models import DeepLabV2, Discriminator, build_segmenter, weights
 from esl_dist.models.weights.reading import read
 
@@ -223,14 +224,23 @@ def test_named_lineage_starts_the_aux_head_anew(tmp_path: Path, caplog: pytest.L
     assert torch.equal(model.layer5.conv2d_list[0].weight, before)
 
 
+def test_a_backbone_alone_judges_no_image(tmp_path: Path) -> None:
+    """Whoever scores or labels is not sent to a layout that leaves the heads at random."""
+    backbone = {key: value for key, value in state().items() if not key.startswith(("layer5", "layer6"))}
+    file = save(tmp_path / "backbone.pth", backbone)
+    assert weights.load(file, tiny(), "resnet101").missing  # to train on
+    for layout, words in (("auto", "to train on it"), ("resnet101", "gives the head layer6 no weights")):
+        with pytest.raises(ValueError, match=words):
+            weights.load_trained(file, tiny(), layout)
+    one_head = save(tmp_path / "one.pth", state(multi_level=False))
+    assert weights.load_trained(one_head, tiny(), "advent").missing  # the aux head is nobody's judge
+
+
 def test_our_own_checkpoints_need_no_layout(tmp_path: Path) -> None:
     """Inside a checkpoint folder the file is known to be ours: ``model.layout`` speaks of ``model.checkpoint`` only."""
     for branches in (2, 4):
-        folder = tmp_path / str(branches)
-        folder.mkdir()
         saved = tiny(branches, multi_level=False, seed=5).state_dict()
-        save(folder / "segmenter.pt", saved)
-        (folder / "manifest.json").write_text(json.dumps({}))
+        folder = checkpoint.save(tmp_path / str(branches), 1, {"segmenter": saved}, {}, keep=1)
         for layout in ("auto", "resnet101", "bdl"):
             model = tiny(branches, multi_level=False, seed=6)
             report = weights.load(folder / "segmenter.pt", model, layout)
@@ -238,7 +248,21 @@ def test_our_own_checkpoints_need_no_layout(tmp_path: Path) -> None:
                 report.layout == "esl_dist" and report.branches == branches and not report.missing and not report.notes
             )
             assert all(torch.equal(saved[key], value) for key, value in model.state_dict().items())
-    refused(tmp_path / "4" / "segmenter.pt", tiny(2, multi_level=False), match="model.deeplabv2.aspp_branches=4")
+    refused(folder / "segmenter.pt", tiny(2, multi_level=False), match="model.deeplabv2.aspp_branches=4")
+
+
+@pytest.mark.parametrize("what", ["bit of the weights", "manifest", "cut manifest"])
+def test_a_damaged_checkpoint_of_our_own_judges_nothing(what: str, tmp_path: Path) -> None:
+    """As ``evaluate`` and ``extract`` read it; torch itself reads over a flipped bit."""
+    folder = checkpoint.save(tmp_path, 1, {"segmenter": tiny().state_dict()}, {}, keep=1)
+    file = folder / ("segmenter.pt" if what == "bit of the weights" else "manifest.json")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content[:40] if what == "cut manifest" else content)
+    said = "segmenter.pt: its SHA-256 is not the manifest's" if "bit" in what else "manifest.json: "
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        weights.load(folder / "segmenter.pt", tiny())
+    assert "\n" not in str(error.value)
 
 
 def test_numbers_of_old_and_new_numpy_beside_the_weights(tmp_path: Path) -> None:

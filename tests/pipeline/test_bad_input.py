@@ -105,6 +105,14 @@ def test_a_broken_sample_is_replaced_named_and_counted_up_to_the_bound(
         train.main([*words, f"run.dir={data}/strict", "source.steps=7", "eval.split=''", "data.bad_samples=0"])
 
 
+def test_a_first_try_without_a_step_does_not_bind_the_next(data: Path) -> None:
+    assert "absent.pth" in message(data, f"model.checkpoint={data}/absent.pth")
+    words = ["run.stages=[source]", "source.steps=1", "data.streets.make=false", "tracking.mlflow=false"]
+    mended = ["eval.split=''", f"data.root={data}", f"run.dir={data}/run"]
+    assert train.main(["--config", str(ROOT / "configs/smoke.yaml"), *words, *mended]) == 0
+    assert (data / "run/source/done.json").is_file()
+
+
 def test_a_checkpoint_of_another_architecture(data: Path) -> None:
     other = data / "other.pt"
     torch.save(DeepLabV2(7, layers=(1, 1, 1, 1), width=8).state_dict(), other)

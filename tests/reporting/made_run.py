@@ -12,9 +12,9 @@ from PIL import Image
 from esl_dist.config.load import dump, load_config
 from esl_dist.config.schema import Config, StreetsConfig
 from esl_dist.data import open_dataset
-from esl_dist.engine.checkpoint import manifest
 from esl_dist.labels import protocol
 from esl_dist.pseudo_labels.sets.spool import Layout, ShardWriter, pack
+from esl_dist.runs import manifest
 from esl_dist.synthetic.streets import ensure_pair
 
 SIZE = (256, 128)

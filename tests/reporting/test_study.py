@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from esl_dist.engine.checkpoint import manifest
 from esl_dist.entries.report import main
 from esl_dist.methods import Role
 from esl_dist.reporting.record import StageRecord
 from esl_dist.reporting.spread import paired, spread, t_quantile
 from esl_dist.reporting.study_page import markdown, to_csv
 from esl_dist.reporting.study_table import Row, _comparisons, collect
+from esl_dist.runs import manifest
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ import torch
 
 from esl_dist import atomic
 from esl_dist.distributed import collectives
-from esl_dist.engine.checkpoint import manifest, retention
-from esl_dist.runs import CheckpointFolder, CheckpointsFolder
+from esl_dist.engine.checkpoint import retention
+from esl_dist.runs import CheckpointFolder, CheckpointsFolder, manifest
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Any], meta: Mapping[str, Any], keep: int) -> Path:

@@ -24,7 +24,7 @@ from esl_dist.models.weights.plain import load_plain
 from esl_dist.models.weights.reading import read
 from esl_dist.models.weights.segmenter import load_segmenter
 
-__all__ = ["LAYOUTS", "LoadReport", "export", "load"]
+__all__ = ["LAYOUTS", "LoadReport", "export", "load", "load_trained"]
 
 _log = logging.getLogger(__name__)
 
@@ -67,4 +67,21 @@ def load(path: str | Path, model: nn.Module, layout: str = "auto", branches: int
     _log.log(logging.DEBUG if report.layout == "esl_dist" else logging.INFO, "%s", report)
     for note in report.notes:
         _log.warning("%s: %s", report.file, note)
+    return report
+
+
+def load_trained(path: str | Path, model: Segmenter, layout: str = "auto") -> LoadReport:
+    """``load`` for a network that is to judge images: a file that gives its main head nothing is refused.
+
+    Raises:
+        ValueError: as ``load``, or only a backbone's weights.
+    """
+    report = load(path, model, layout)
+    aux = {id(parameter) for parameter in model.aux_parameters()}
+    lacking = [name for name, p in model.named_parameters() if name in report.missing and id(p) not in aux]
+    if lacking:
+        raise ValueError(
+            f"{path}: gives the head {lacking[0].partition('.')[0]} no weights, so it judges no image;"
+            " train with it as model.checkpoint first"
+        )
     return report

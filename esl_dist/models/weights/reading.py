@@ -16,7 +16,7 @@ from torch import Tensor
 from esl_dist.models.weights.formats import read_npz, unwrapped, what_it_is
 from esl_dist.models.weights.origins import origin
 from esl_dist.models.weights.safetensors import SUFFIX, is_safetensors, read_tensors
-from esl_dist.runs import CheckpointFolder
+from esl_dist.runs import CheckpointFolder, manifest
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "Scale.")
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -80,7 +80,21 @@ def read(path: str | Path) -> Stored:
         tensors = {key.removeprefix(common): value for key, value in tensors.items()}
     folder = CheckpointFolder(path.parent)
     own = folder.is_own and path in (folder.segmenter, folder.partner)
+    if own:
+        _require_whole(path, digest)
     return Stored(path, tensors, digest, wrappers == ("state_dict",), tuple(prefixes), own)
+
+
+def _require_whole(path: Path, digest: str) -> None:
+    """``ValueError`` where a file of a checkpoint is not the one that its manifest lists: torch reads over flipped
+    bits.
+    """
+    written = manifest.read(path.parent)["files"].get(path.name)
+    if written is not None and written["sha256"] != digest:
+        raise ValueError(
+            f"{path}: its SHA-256 is not the manifest's (damaged); name another checkpoint of the run, or start the run"
+            " again: it goes on from its newest whole one"
+        )
 
 
 def _unpickled(path: Path) -> object:

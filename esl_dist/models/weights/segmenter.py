@@ -67,8 +67,8 @@ def _lineage(stored: Stored, found: Anatomy, layout: str) -> tuple[Lineage, bool
         single = found.heads.get("main") if len(found.heads) == 1 else None
         if layout != "resnet101" and not found.heads:
             raise ValueError(
-                f"{stored.path}: has no segmentation head, so it is not {layout}'s; set model.layout=resnet101 for a"
-                " backbone"
+                f"{stored.path}: has no segmentation head, so it is not {layout}'s; to train on its"
+                " backbone, set model.layout=resnet101"
             )
         if found.has_layer6 and not lineage.multi_level:
             raise ValueError(
@@ -86,7 +86,7 @@ def _lineage(stored: Stored, found: Anatomy, layout: str) -> tuple[Lineage, bool
     if not found.heads:
         raise ValueError(
             f"{stored.path}: has no segmentation head and does not show whose ResNet it is; if DeepLab's (not"
-            " torchvision's), set model.layout=resnet101"
+            " torchvision's), set model.layout=resnet101 to train on it"
         )
     if _looks_like_maxsquare(stored, found):
         return LINEAGES["maxsquare"], False
@@ -118,7 +118,7 @@ def _check_heads(stored: Stored, found: Anatomy, model: DeepLabV2, lineage: Line
     if found.num_classes != model.num_classes:
         raise ValueError(
             f"{stored.path}: has {found.num_classes} classes, the network {model.num_classes}; choose data.classes to"
-            " match, or set model.layout=resnet101 to take its backbone alone"
+            " match, or, to train on its backbone alone, set model.layout=resnet101"
         )
     if model.multi_level and "aux" not in found.heads and (not explicit or lineage.name == "esl_dist"):
         raise ValueError(

@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from esl_dist import __version__
-from esl_dist.runs import CheckpointFolder
+from esl_dist.runs.checkpoints import CheckpointFolder
 from esl_dist.runs.content import Manifest
 from esl_dist.runs.shape import Misshapen, shaped
 
@@ -25,6 +23,8 @@ def encode(step: int, files: Mapping[str, Mapping[str, Any]], meta: Mapping[str,
     """The manifest's bytes. ``files``: name → ``{"sha256", "size"}``; ``meta``: what the run wants back,
     JSON values.
     """
+    import torch  # to read one nothing of it is needed
+
     content = {
         "schema_version": SCHEMA_VERSION,
         "step": step,
