@@ -5,6 +5,7 @@
 # mounted while building and stay out of the image. Afterwards: docker/run_without_docker.sh WORK_DIR/rootfs doctor
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. docker/pip_settings.sh
 work=$(realpath -m "${1:-build/image}")
 [ "$(id -u)" = 0 ] || { echo "needs root: chroot isolation mounts file systems" >&2; exit 2; }
 for tool in buildah debootstrap; do
@@ -33,12 +34,7 @@ fi
 # pip inside sees what pip outside sees: its settings as one file, the local folders and files they name, the certificates.
 mounts=(-v /etc/ssl/certs:/etc/ssl/certs:ro)
 if [ -d /usr/local/share/ca-certificates ]; then mounts+=(-v /usr/local/share/ca-certificates:/usr/local/share/ca-certificates:ro); fi
-{ echo "[global]"; python3 -m pip config list | sed -n "s/^\(global\|:env:\)\.\([a-z-]*\)='\(.*\)'\$/\2 = \3/p" | sort -u -t= -k1,1; } >"$work/pip.conf"
-mounts+=(-v "$work/pip.conf:/etc/pip.conf:ro")
-# shellcheck disable=SC2013  # one word a path: folders of packages, files of constraints and certificates
-for path in $(grep -o '/[^ ]*' "$work/pip.conf" | sed 's|^//*|/|; s|/simple$||' | sort -u); do # an index's files lie beside its "simple"
-  if [ -e "$path" ]; then mounts+=(-v "$path:$path:ro"); fi
-done
+while IFS= read -r mount; do mounts+=(-v "$mount"); done < <(pip_settings "$work/pip.conf")
 
 began=$SECONDS
 buildah "${storage[@]}" bud --pull-never --format docker --layers "${mounts[@]}" --build-arg BASE_IMAGE=localhost/esl_dist-base --build-arg WITH_APEX="${WITH_APEX:-0}" -t esl_dist . </dev/null

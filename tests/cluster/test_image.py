@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -271,3 +272,26 @@ def test_the_entry_point_leaves_no_shell_in_between(tmp_path: Path) -> None:
         assert next(line for line in lines if line.startswith("pid=")) == f"pid={process.pid}\n"
         process.terminate()
         assert process.wait(10) == 0
+
+
+def test_pip_inside_a_build_sees_the_files_that_its_settings_name(tmp_path: Path) -> None:
+    """Folders of packages, and the file of a ``constraint``: without it the build ends at pip's first line."""
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "pins.txt").write_text("numpy<99\n")
+    settings = f"[global]\nfind-links = {tmp_path}/wheels\nconstraint = {tmp_path}/pins.txt\n"
+    (tmp_path / "own.conf").write_text(settings + f"extra-index-url = file://{tmp_path}/wheels/simple\n")
+    own = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
+    done = subprocess.run(
+        ["bash", "-c", f". docker/pip_settings.sh; pip_settings {tmp_path}/made.conf"],
+        cwd=ROOT,
+        env={**own, "PIP_CONFIG_FILE": str(tmp_path / "own.conf")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    mounts = done.stdout.splitlines()
+    assert {f"{tmp_path}/{name}:{tmp_path}/{name}:ro" for name in ("wheels", "pins.txt")} <= set(mounts)
+    assert mounts[-1] == f"{tmp_path}/made.conf:/etc/pip.conf:ro"
+    made = (tmp_path / "made.conf").read_text()
+    assert made.startswith("[global]\n") and f"constraint = {tmp_path}/pins.txt\n" in made
+    assert ". docker/pip_settings.sh" in (ROOT / "docker/build_without_docker.sh").read_text()
