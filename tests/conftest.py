@@ -10,6 +10,15 @@ from collections.abc import Iterator
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long tests go far into compilers, exporters and Ray, whose warnings come and go with their releases: there
+    they are shown, elsewhere they are errors (``filterwarnings`` in pyproject.toml).
+    """
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.filterwarnings("default"))
+
+
 @pytest.fixture(autouse=True)
 def untouched_logging() -> Iterator[None]:
     """Entries install handlers and stop propagation (``setup_logging``); the next test must not inherit that."""
