@@ -47,6 +47,8 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         found = variants.run(arguments.stage, arguments.options, arguments.variants, each, _said)
         return found, variants.table(found)
     if arguments.what == "step":
+        if arguments.stage not in step.STAGES:
+            raise ValueError(f"--stage {arguments.stage}: there is no plain loop of it to stand beside; add --variants")
         ways = arguments.precision
         figures = step.run(
             arguments.stage, arguments.options, arguments.config, ways, arguments.rounds, arguments.seconds

@@ -40,6 +40,8 @@ from esl_dist.methods.kit import Kit
 from esl_dist.monitor.profile import phase, seconds_by_phase
 
 STAGES = ("source", "align", "selftrain")
+TEACHERS = ("daformer", "mic", "vfm_uda")
+"""Of which there is no plain loop: for the step's switches alone, with images of one size."""
 PHASES = {"forward": "F forward", "backward": "F backward", "discriminator": "D", "all-reduce": "agreement"}
 """Phases of a step that have another name in the table."""
 DIFFERENT = 4

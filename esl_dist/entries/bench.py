@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="images (of modes and teacher: steps, of study: trials) to measure on (default: as in the README)",
     )
     parser.add_argument("--ranks", type=int, default=2, help="processes of extract-whole, ranks of study")
-    parser.add_argument("--stage", default="align", choices=step.STAGES, help="whose step")
+    parser.add_argument("--stage", default="align", choices=(*step.STAGES, *step.TEACHERS), help="whose step")
     parser.add_argument(
         "--precision",
         nargs="+",

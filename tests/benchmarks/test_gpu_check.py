@@ -73,3 +73,5 @@ def test_kernels_of_two_streams_are_counted_once() -> None:
 def test_an_unknown_variant_is_refused_before_anything_is_measured() -> None:
     with pytest.raises(ValueError, match="--variants: no variant is called 'nope'"):
         bench.main(["--what", "step", "--variants", "eager", "nope"])
+    with pytest.raises(ValueError, match="--stage mic: there is no plain loop"):
+        bench.main(["--what", "step", "--stage", "mic"])

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from esl_dist.config.schema import GuardConfig, OptimConfig
+from esl_dist import kernels
+from esl_dist.config.schema import AlignConfig, GuardConfig, OptimConfig
 from esl_dist.config.teacher import MaskConfig, SelectConfig, TeacherConfig, TeacherLabelsConfig
 from esl_dist.distributed import capture, collectives
+from esl_dist.distributed.lanes import Lanes
 from esl_dist.engine.device_step import FLAGS
 from esl_dist.engine.optim import Adam, Poly, Recipe
 from esl_dist.engine.step import Pair, Prepares
 from esl_dist.engine.update import Updater
+from esl_dist.methods.adaptation.objectives import build_objective
+from esl_dist.methods.adaptation.step import Adaptation
 from esl_dist.methods.passes import Passes
 from esl_dist.methods.supervised import Supervised
+from esl_dist.models import DeepLabV2, Discriminator
 from esl_dist.models.daformer import DaFormer
 from esl_dist.models.mit import TINY
 from tests.engine.graphs import Capturable, Replayed
 from tests.methods import test_modes
 from tests.methods.teacher import made
+from tests.methods.test_overlap import Recorded
 from tests.ranks import run_ranks
 
 STEPS = 6
@@ -42,6 +49,16 @@ def drawing() -> DaFormer:
     return network.freeze_statistics().train()
 
 
+def two_lanes() -> Adaptation:
+    """Alignment with both heads' discriminators in one pass, source and target on two (remembered) streams."""
+    torch.manual_seed(0)
+    discriminators = {head: Discriminator(made.CLASSES, 8) for head in ("main", "aux")}
+    align = AlignConfig("advent", weight=0.5, weight_aux=0.2)
+    objective = build_objective("advent", align, True, discriminators, joint=True)
+    network = DeepLabV2(made.CLASSES, layers=(1, 1, 1, 1), width=8).train()
+    return Adaptation(network, Passes(made.runtime()), made.CLASSES, objective, 0.1, lanes=Lanes(Recorded()))
+
+
 def step_of(name: str) -> Any:
     ranks = collectives.world()
     if name == "supervised, drawing":
@@ -50,6 +67,8 @@ def step_of(name: str) -> Any:
         return made.build("mic", TeacherConfig(labels=LABELS), 2 * ranks, network=drawing())
     if name == "second head":
         return test_modes.build("everything", test_modes.runtime_of_this_process())
+    if name == "two lanes":
+        return two_lanes()
     return made.build(*TEACHERS[name], 2 * ranks)
 
 
@@ -99,12 +118,12 @@ def trained(name: str, captured: bool, number: int) -> tuple[list[dict[str, str]
     return losses, state, graphs.replays if graphs else 0, refused
 
 
-NAMES = (*TEACHERS, "teacher, drawing", "supervised, drawing", "second head")
+NAMES = (*TEACHERS, "two lanes", "teacher, drawing", "supervised, drawing", "second head")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_replayed_it_has_the_bits_of_the_eager_step(name: str) -> None:
-    number = 2 if name in ("selection", "second head") else 1
+    number = 2 if name in ("selection", "second head", "two lanes") else 1
     losses, state, replays, refused = trained(name, True, number)
     expected, wanted, _, _ = trained(name, False, number)
     assert not refused and replays == STEPS - 3, "two warm steps, after one that makes the optimisers' state"
@@ -131,6 +150,32 @@ def test_two_ranks_replay_their_collectives() -> None:
         for captured, eager in ((first, second), (third, fourth)):
             assert captured[3] == "" and captured[2] == STEPS - 3
             assert captured[:2] == eager[:2]
+
+
+def test_kernels_are_used_in_steps_that_the_device_takes_alone_and_nowhere_else() -> None:
+    step = step_of("supervised, drawing")
+    seen: list[frozenset[str]] = []
+    take = step.take
+
+    def watched(micro: Sequence[Pair], prepared: Any) -> Any:
+        seen.append(kernels.chosen())
+        return take(micro, prepared)
+
+    step.take = watched
+    graphs = Replayed({})
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    recipe = Recipe({"segmenter": Adam(1e-4)}, Poly(100))
+    training = Updater(step, recipe, GuardConfig(), scaler, capture_as="it", kernels=frozenset({"norm"}))
+    training.deferred = True
+    captured = training.device_step.captured
+    assert captured is not None
+    captured._graphs, captured._warm = graphs, 1
+    with kernels.using(()):
+        for index in range(4):
+            found, _ = training.step(index, micro("supervised, drawing", index, 1))
+            graphs.shape = {**found, FLAGS: torch.zeros(3, dtype=torch.int64)}
+    # The first makes the optimiser's state; one warms; one is captured, and compared with its eager twin.
+    assert seen == [frozenset(), *[frozenset({"norm"})] * 4] and graphs.replays == 2 and not captured.refused
 
 
 def test_what_a_graph_cannot_hold_is_noticed() -> None:
