@@ -72,7 +72,10 @@ class TeacherMethod:
         alone = entry.variant == ALONE
         start = last(before, "baseline" if options.init == "source" and not alone else "start")
         use, mark = SELECTIONS.get(entry.variant, (options.select.use, ""))
-        title = SOURCE.title if alone else TITLES[self.name] + mark
+        title = TITLES[self.name] + mark
+        if alone:  # beside another control it says whose it is
+            other = any(isinstance(node, Stage) and node.role == SOURCE.role for node in before)
+            title = f"{SOURCE.title}, {title}" if other else SOURCE.title
         return [
             Stage(
                 entry.word,

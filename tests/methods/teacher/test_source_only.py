@@ -20,6 +20,8 @@ def test_it_is_what_gains_are_counted_from() -> None:
     assert (control.name, control.title, control.role) == ("mic-source", "source-only", "baseline")
     assert control.needs.get("init", "") == "" and method.needs["init"] == "mic-source"
     assert control.settings != method.settings and control.steps == method.steps
+    two = stages(load_config("smoke.yaml", ["run.stages=[initial,source,'mic:source']"]))
+    assert [stage.title for stage in two[1:]] == ["source-only", "source-only, MIC"]
 
 
 def test_it_trains_without_a_target(data: str, tmp_path: Path) -> None:
