@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esl_dist.entries import cli
+from esl_dist.reporting.grid import write_grid
 from esl_dist.reporting.report import write_report
 from esl_dist.reporting.study_page import markdown, write_study
 from esl_dist.reporting.study_table import collect
@@ -35,8 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="where the comparison is written; .md, .csv and .html are put in place of its suffix (default: comparison;"
         " with --table1: table1)",
     )
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="only draw one scored image as the stages see it")
+    parser.add_argument("--stages", default="", help="with --picture: stage folders, such as source,align")
+    parser.add_argument("--image", type=int, default=0, help="with --picture: which of the kept images, from 0")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if arguments.picture is not None:
+        stages = [name for name in arguments.stages.split(",") if name]
+        print(f"written: {write_grid(arguments.runs[0], arguments.picture, stages, arguments.image)}")
+        return 0
     if arguments.table1:
         _compare(arguments.runs, arguments.out or Path("table1.md"))
         return 0

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from esl_dist.data import open_dataset
+from esl_dist.entries.report import main
 from esl_dist.reporting import chart, colours, pictures
 from esl_dist.reporting.exports import export
+from esl_dist.reporting.grid import write_grid
 from esl_dist.reporting.matrix import drawn, percentages
 from esl_dist.reporting.record import read_run
 from esl_dist.reporting.report import write_report
@@ -88,3 +91,25 @@ def test_a_page_shows_what_each_network_says(run_maker: Callable[..., Path], tmp
     title = {"align": "ADVENT", "selftrain-esl": "ESL", "selftrain-ssl": "SSL"}[best]
     assert page.count('<img class="spacer"') == 4 and f"The images that {title} is worst at" in page
     assert page.count('download="summary.csv"') == 1 and page.count('download="iou-running.tex"') == 1
+
+
+def test_one_image_as_the_stages_see_it(run_maker: Callable[..., Path], tmp_path: Path) -> None:
+    run = run_maker(tmp_path / "run")
+    with pytest.raises(ValueError, match="no stage has no predictions; those that have: none"):
+        write_grid(run, tmp_path / "grid.png")
+    config = read_run(run).config
+    dataset = open_dataset(config.data.target, config.data.root, config.data.classes, config.eval.split)
+    for stage in ("source", "align"):
+        path = RunFolder(run).stage(stage).prediction(dataset.names[1])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(dataset.label(1)).save(path)
+    assert main([str(run), "--picture", str(tmp_path / "grid.png"), "--stages", "align,source"]) == 0
+    picture = Image.open(tmp_path / "grid.png").convert("RGB")
+    width, height = picture.size
+    assert (width, height) == (3 * 328 + 8, 2 * (160 + 30) + 8)
+    truth = np.asarray(picture.crop((336, 8, 656, 168)))
+    assert np.array_equal(np.asarray(picture.crop((664, 8, 984, 168))), truth)  # the stage says what is true
+    with pytest.raises(ValueError, match="oracle has no predictions; those that have: source, align"):
+        write_grid(run, tmp_path / "grid.png", ["oracle"])
+    with pytest.raises(ValueError, match="there is no number 3"):
+        write_grid(run, tmp_path / "grid.png", number=3)
