@@ -48,6 +48,8 @@ def test_no_graph_break_and_no_recompilation(monkeypatch: pytest.MonkeyPatch) ->
     assert losses == steps("selftrain", 3, False)[0]
 
 
+# Of a block's inputs dynamo asks for a gradient that they cannot have, and hides torch's remark itself.
+@pytest.mark.filterwarnings(r"ignore:The \.grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_blocks_are_compiled_once_for_all_of_their_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "BACKEND", "aot_eager")
     deeper = ("model.deeplabv2.layers=[3,1,1,4]",)
