@@ -64,6 +64,7 @@ PARTS = (
         *("data.source.size=[512,512]", "data.target.size=[512,512]", "optim.batch=2"),
         variants="eager,captured,captured all kernels",
     ),
+    _step("step blocks", 100, "align", variants="captured + compiled blocks"),  # compiles for long
     Part("networks", 120, OWN, ("networks",), ("networks",)),
     Part("streets", 60, OWN, ("streets",)),
 )
