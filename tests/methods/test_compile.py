@@ -15,6 +15,9 @@ from esl_dist.distributed.runtime import Runtime
 from esl_dist.methods import networks as build
 from esl_dist.models import Discriminator, build_segmenter
 
+# A compiler looks at everything of a tensor, and at what torch warns of; as errors such warnings end its graphs.
+pytestmark = pytest.mark.filterwarnings("default")
+
 WORDS = [
     "model.deeplabv2.layers=[1,1,1,1]",
     "model.deeplabv2.width=4",

@@ -81,7 +81,8 @@ def test_a_graph_that_says_something_else_is_not_written(tmp_path: Path, monkeyp
 
 
 def test_what_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").touch()
     with pytest.raises(ValueError, match=r"must end with one of \.onnx, \.pt2"):
-        main(["--checkpoint", str(tmp_path), "--out", str(tmp_path / "network.engine")])
+        main(["--checkpoint", str(tmp_path / "weights.pt"), "--out", str(tmp_path / "network.engine")])
     with pytest.raises(ValueError, match="--checkpoint"):
         main(["--checkpoint", str(tmp_path / "none"), "--out", str(tmp_path / "network.onnx")])
