@@ -27,9 +27,9 @@ SMALL = [
     "model.deeplabv2.width=16",
     "model.deeplabv2.init=kaiming",
     "model.discriminator_width=16",
-    "source.steps=20",
-    "align.steps=10",
-    "selftrain.steps=10",
+    "source.steps=6",
+    "align.steps=3",
+    "selftrain.steps=3",
 ]
 SCORED = [
     "data.target.images=photos/*/*.jpg",
