@@ -20,6 +20,10 @@ SCRIPT = """\
   if [ "$COMP_CWORD" = 1 ]; then
     COMPREPLY=($(compgen -W "{commands} --help --version --completion" -- "$word")); return
   fi
+  # In zsh it comes as one.
+  case "$word" in *=*)
+    COMPREPLY=($(compgen -P "${{word%%=*}}=" -W "$(_esl_dist_values "${{word%%=*}}")" -- "${{word#*=}}")); return ;;
+  esac
   case "$before" in --config | --checkpoint | --out) COMPREPLY=($(compgen -f -- "$word")); return ;; esac
   case "$word" in
     -*) COMPREPLY=($(compgen -W "--config --nproc --checkpoint --out --print-config --help --version" -- "$word")) ;;

@@ -133,4 +133,6 @@ def test_completion(user: User, shell: str) -> None:
     body = f"{start}source <(esl_dist --completion {shell}); {typed}"
     if shell == "zsh":  # bash's arrays, as bashcompinit calls a function
         body = body.replace("COMP_WORDS", "setopt ksharrays; COMP_WORDS", 1)
-    assert user.run(shell, "-c", body).split() == ["train", "translate"]
+    found = user.run(shell, "-c", body).split()
+    # zsh's compgen gives all words; those that begin as typed are chosen by the editor.
+    assert [word for word in found if shell == "bash" or word.startswith("tra")] == ["train", "translate"]
