@@ -36,10 +36,12 @@ MAX_PARAMS_PER_CALL = 100
 
 
 def reason(error: BaseException) -> str:
-    """The innermost error in one line: what happened, without every library's opinion of it."""
+    """The innermost error in one line: what happened, without every library's opinion of it, and what to do about it,
+    which MLflow says last.
+    """
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+    return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
 
 
 class Backend(Protocol):
