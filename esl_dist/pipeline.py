@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from esl_dist.alike import require_alike
 from esl_dist.atomic import write_text
 from esl_dist.config import load
 from esl_dist.config.ranks import on_ranks
 from esl_dist.config.schema import Config
+from esl_dist.config.scoring import ForwardPrecision
 from esl_dist.data import open_at_size, open_domain
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.look import look_first
@@ -64,8 +67,7 @@ def _is_adopted(node: Node, work: Work) -> bool:
 def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_tracker: Callable[[], Tracker]) -> Work:
     """Open the data (making the embedded pair if asked), check it, record the configuration."""
     data = config.data
-    for key, asked in (("extract.precision", config.extract.precision), ("eval.precision", config.eval.precision)):
-        runtime.inference(asked, key)  # refused before anything is made
+    here = _on_this_device(config, runtime)  # refused before anything is made
     if data.streets.make and runtime.is_main:
         ensure_pair(Path(data.root), data.streets, log.info)
     collectives.barrier()
@@ -86,7 +88,7 @@ def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_
     folder = RunFolder(run_dir)
     if runtime.is_main:
         write_text(folder.config, load.dump(config))
-    config, scaled = on_ranks(config, runtime.world)
+    config, scaled = on_ranks(here, runtime.world)
     if scaled:
         log.info("%s", scaled)
     log.info(
@@ -96,3 +98,19 @@ def start(config: Config, runtime: Runtime, run_dir: Path, stop: StopFlag, make_
         f"{len(scored)} images of {config.eval.split}" if scored else "nothing (labels withheld)",
     )
     return Work(config, folder, runtime, make_tracker(), stop, source, target, scored)
+
+
+def _on_this_device(config: Config, runtime: Runtime) -> Config:
+    """With the precision of inference that ``fastest`` is here: naming it is no other recipe, on another device it is.
+
+    Raises:
+        ValueError: this device has no such arithmetic.
+    """
+
+    def named(asked: ForwardPrecision, key: str) -> ForwardPrecision:
+        found = runtime.inference(asked, key).precision
+        return cast(ForwardPrecision, found) if asked == "fastest" else asked
+
+    extract = dataclasses.replace(config.extract, precision=named(config.extract.precision, "extract.precision"))
+    scoring = dataclasses.replace(config.eval, precision=named(config.eval.precision, "eval.precision"))
+    return dataclasses.replace(config, extract=extract, eval=scoring)

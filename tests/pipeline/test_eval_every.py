@@ -20,7 +20,7 @@ from esl_dist.entries import cli, train
 from esl_dist.entries import evaluate as score_again
 from esl_dist.methods import Stage, scoring
 from esl_dist.methods.node import Work
-from esl_dist.metrics import evaluate
+from esl_dist.metrics.counting import Counter
 from esl_dist.reporting.record import read_run
 from esl_dist.runs import RunFolder
 from esl_dist.runs.events import Eval
@@ -162,7 +162,7 @@ def test_a_signal_while_scoring_stops_there_and_the_score_is_made_up_for(
         "checkpoint.every=100",
     ]
     assert train.main([*words, f"run.dir={tmp_path}/straight"]) == 0
-    real, images = evaluate.upsampled_argmax, []
+    real, images = Counter.add, []
 
     def with_a_signal(*arguments: Any) -> Any:
         images.append(1)
@@ -170,7 +170,7 @@ def test_a_signal_while_scoring_stops_there_and_the_score_is_made_up_for(
             signal.raise_signal(signal.SIGTERM)
         return real(*arguments)
 
-    monkeypatch.setattr(evaluate, "upsampled_argmax", with_a_signal)
+    monkeypatch.setattr(Counter, "add", with_a_signal)
     broken = tmp_path / "broken"
     for saved in (["step_00000003"], ["step_00000003", "step_00000006"]):
         assert train.main([*words, f"run.dir={broken}"]) == 0

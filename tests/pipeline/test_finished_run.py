@@ -41,3 +41,7 @@ def test_a_finished_run_loads_no_network_and_appends_no_event(
     assert hashed and set(hashed.values()) == {1}, "each file of a final checkpoint once"
     assert {path: path.read_bytes() for path in files} == files
     assert capsys.readouterr().out == first
+
+    # ``fastest`` is fp32 on a CPU: whether it is named so is no other recipe (a run of 0.1 recorded fp32).
+    assert train.main([*command, "extract.precision=fp32"]) == 0
+    assert {path: path.read_bytes() for path in files} == files
