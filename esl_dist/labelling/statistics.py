@@ -110,11 +110,12 @@ def verdict(found: dict[str, Any]) -> dict[str, str]:
             "why": f"re-estimation alone costs {100 * price:.1f} points of mIoU on source images",
         }
     gain = apart["running"] - apart["target"]
+    what = f"costs {100 * price:.1f}" if price >= 0 else f"gains {-100 * price:.1f}"
     return {
         "safer": "target" if gain > CLEAR else "running",
         "why": f"the classes' shares are {100 * apart['target']:.1f} % of pixels apart from the source's with target "
-        f"statistics and {100 * apart['running']:.1f} % with running ones, and re-estimation on source images costs "
-        f"{100 * price:.1f} points of mIoU",
+        f"statistics and {100 * apart['running']:.1f} % with running ones, and re-estimation on source images {what} "
+        "points of mIoU",
     }
 
 

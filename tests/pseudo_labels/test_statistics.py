@@ -30,6 +30,7 @@ def test_what_speaks_for_target_statistics() -> None:
     assert statistics.verdict(FOUND)["safer"] == "target"
     for changes, safer, word in (
         ({("source_miou", "source"): 0.47}, "running", "costs 3.0 points"),
+        ({("source_miou", "source"): 0.53}, "target", "gains 3.0 points"),
         ({("target", "distance"): 0.25}, "running", "25.0 % of pixels apart"),
         ({("target", "distance"): 0.195}, "running", "20.0 % with running"),
         ({("target", "entropy"): 0.5}, "target", "10.0 %"),
