@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,6 +19,8 @@ from esl_dist.methods.kit import Kit
 from esl_dist.methods.passes import Passes
 from esl_dist.models import Segmenter, build_discriminator, build_segmenter, empty_segmenter
 from esl_dist.models.weights import load as load_weights
+
+log = logging.getLogger(__name__)
 
 BACKEND = "inductor"
 """What torch.compile hands its graphs to."""
@@ -46,6 +49,11 @@ def starting_segmenter(config: Config, initial: Mapping[str, Any] | None) -> Seg
     segmenter = build_segmenter(config.model, classes, config.run.seed, config.data)
     if config.model.checkpoint:
         load_weights(config.model.checkpoint, segmenter, config.model.layout)
+    elif config.model.options.init != "imagenet":
+        log.info(
+            "model.checkpoint is empty: the network starts from random weights; published results start from ImageNet's"
+            " or better (docs/how-to/weights-and-data.md)"
+        )
     return segmenter.train()
 
 
