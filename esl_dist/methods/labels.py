@@ -70,7 +70,11 @@ class Labels:
             identity.refuse(self._folder(work).path, identity.difference(made.identity, self._identity(work)))
 
     def check_others(self, nodes: Sequence[Node], work: Work) -> None:
-        """Whoever learned from the sets says so in his own identity."""
+        """Whoever learned from the sets says so in his own identity. What can be known of the spool's place is found
+        here, before the first step: on every host it can be made.
+        """
+        place = work.config.extract.spool_dir
+        agree(lambda: Path(place).mkdir(parents=True, exist_ok=True) if place and not work.runtime.local_rank else None)
 
     def is_done(self, work: Work) -> bool:
         """Whether every set was made by this very teacher and has a label of every image that could be read."""

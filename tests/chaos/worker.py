@@ -50,7 +50,7 @@ def faulty_step(step: Any) -> Any:
             spoil_gradient(self)
         result = step(self, index, micro, stop)
         if hit and fault["fault"] == "perturb":
-            weight = next(ddp.inner(self.stage.networks["segmenter"]).parameters()).data
+            weight = next(ddp.inner(self.train_step.networks["segmenter"]).parameters()).data
             weight[(0,) * weight.dim()] += 1e-3
         return result
 

@@ -39,6 +39,16 @@ def test_a_file_in_place_of_a_folder(words: list[str], tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b""
 
 
+def test_a_spool_without_a_place_is_found_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    words = ["train", "--config", "smoke.yaml", f"run.dir={tmp_path}/run", f"data.root={tmp_path}/data", *PAIR]
+    words += ["tracking.mlflow=false", "run.stages=[initial,selftrain]", f"extract.spool_dir={tmp_path}/file/spools"]
+    ended = call(words)
+    assert ended.code in (1, 2) and not ended.trace, ended
+    assert ended.err.splitlines()[-1] == f"esl_dist: error: {tmp_path}/file/spools: Not a directory"
+    assert not (tmp_path / "run/initial").exists()
+
+
 def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
     run = run_folder(tmp_path / "run")
     (tmp_path / "run/report.html").mkdir()
