@@ -49,10 +49,9 @@ def run_ranks(world: int, target: str, *arguments: Any, timeout: float = 240) ->
         processes = []
         for rank in range(world):
             command = [sys.executable, "-m", "tests.ranks", target, json.dumps(arguments), f"{folder}/{rank}.json"]
-            log = open(f"{folder}/{rank}.log", "wb")  # noqa: SIM115 - lives as long as the rank
-            processes.append(
-                subprocess.Popen(command, cwd=ROOT, env=rank_environment(rank, world, port), stdout=log, stderr=log)
-            )
+            environment = rank_environment(rank, world, port)
+            with open(f"{folder}/{rank}.log", "wb") as log:
+                processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
         try:
             codes = [p.wait(timeout) for p in processes]
         finally:

@@ -10,6 +10,8 @@ from torch import nn
 
 from esl_dist.config.teacher import TeacherConfig
 from esl_dist.distributed import ddp
+from esl_dist.distributed.frozen import once_per_machine
+from esl_dist.distributed.runtime import Runtime
 from esl_dist.labels import Protocol
 from esl_dist.losses.feature_distance import THINGS
 from esl_dist.methods.passes import Passes
@@ -62,7 +64,7 @@ def teacher_step(
         student=student,
         teacher=teacher,
         weights=_weights(options, classes.num_classes, passes, images_per_step),
-        ingredients=_ingredients(options, segmenter, classes, distillation),
+        ingredients=_ingredients(options, segmenter, classes, passes.runtime, distillation),
         images_per_step=images_per_step,
         mirror=options.labels.views == "mirror",
         judged=_judged(options, segmenter),
@@ -111,6 +113,7 @@ def _ingredients(
     options: TeacherConfig,
     segmenter: nn.Module,
     classes: Protocol,
+    runtime: Runtime,
     distillation: tuple[nn.Module, nn.Module] | None,
 ) -> Sequence[Ingredient]:
     """The source first, one's own next, then mixing and masking, whose passes reach every head."""
@@ -120,6 +123,7 @@ def _ingredients(
     if "feature_distance" in named and options.distance.weight > 0:
         reference = copy.deepcopy(ddp.inner(segmenter)).eval().requires_grad_(False)
         assert isinstance(reference, Segmenter)
+        once_per_machine(reference, runtime)
         chosen = things(classes, options.distance.classes)
         setting = options.distance
         distance = FeatureDistance(reference, setting.weight, setting.share, chosen, classes.num_classes)

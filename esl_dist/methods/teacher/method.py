@@ -15,6 +15,7 @@ from esl_dist.config.ranks import EXPONENT, global_batch
 from esl_dist.config.schema import Config
 from esl_dist.config.teacher import TeacherConfig, published
 from esl_dist.distributed import ddp
+from esl_dist.distributed.frozen import once_per_machine
 from esl_dist.engine.adamw import AdamW, Warmed
 from esl_dist.engine.optim import Recipe
 from esl_dist.engine.step import Streams
@@ -138,7 +139,7 @@ def distillation_of(options: TeacherConfig, segmenter: nn.Module, kit: Kit) -> t
     )
     made = build_distillation(distil.encoder, student.feature_channels, kit.config.run.seed + 3)
     load_weights(distil.reference, made.reference.encoder)
-    kit.runtime.place(made.reference)
+    once_per_machine(kit.runtime.place(made.reference), kit.runtime)
     return made.reference, ready(made.head.train(), kit)
 
 
