@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -149,12 +150,27 @@ class Drill:
         finally:
             start.end()
 
+    def kill(self, victims: str, moment: Callable[[], Any], ranks: int = 2) -> int:
+        """Start, ``kill -9`` at the moment, wait for the end of every process; the launcher's exit code."""
+        start = self.start(ranks)
+        try:
+            assert wait_until(moment, start) and start.send(signal.SIGKILL, victims), start.tail()
+            code = start.wait()
+            assert not start.orphans() and not self.invalid_checkpoints()
+            return code
+        finally:
+            start.end()
+
     def ended(self, rank: int) -> dict[str, Any]:
         """How a rank of the last start ended: its exit code and last step."""
         content: dict[str, Any] = json.loads((self.folder / f"rank{rank}.json").read_text())
         return content
 
     # -- what is there ---------------------------------------------------------------------------------------------
+
+    def reached(self, step: int, stage: str = "") -> bool:
+        """Whether a stage (any, where none is named) has logged that step or a later one."""
+        return any(e["step"] >= step and stage in ("", e["stage"]) for e in self.events("train"))
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         path = self.run_dir / "metrics.jsonl"

@@ -4,7 +4,6 @@ whatever the network drops and wherever it looks closely; teacher and second net
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 from esl_dist.models.dinov2 import TINY, DinoV2
-from tests.chaos.drill import Drill, wait_until
+from tests.chaos.drill import Drill
 from tests.chaos.test_teacher import OPTIONS, tensors
 
 
@@ -64,14 +63,7 @@ def test_killed_it_ends_with_the_same_bits(
     words = [*OPTIONS, f"run.stages=['{family.stage}']", *family.words, f"teacher.distil.reference={reference}"]
     straight, killed = Drill(tmp_path / "straight", data, words), Drill(tmp_path / "killed", data, words)
     straight.finish()
-    start = killed.start()
-    try:
-        assert wait_until(lambda: any(e["step"] >= 3 for e in killed.events("train")), start), start.tail()
-        assert start.send(signal.SIGKILL, victims)
-        start.wait()
-        assert not start.orphans() and not killed.invalid_checkpoints()
-    finally:
-        start.end()
+    killed.kill(victims, lambda: killed.reached(3))
     killed.finish()
     assert killed.outcome() == straight.outcome()
     stage = family.stage.replace(":", "-")

@@ -84,7 +84,7 @@ def test_a_stalled_rank_ends_the_job_and_is_named(tmp_path: Path, data: Path) ->
     drill = Drill(tmp_path, data, [f"run.timeout_s={STALL_LIMIT_S}", "run.stages=[initial]"])
     start = drill.start(**fault("stall", 1, 5))
     try:
-        assert wait_until(lambda: any(e["step"] >= 4 for e in drill.events("train")), start), start.tail()
+        assert wait_until(lambda: drill.reached(4), start), start.tail()
         began = time.monotonic()
         assert start.wait(STALL_LIMIT_S + 30) != 0
         seconds = time.monotonic() - began

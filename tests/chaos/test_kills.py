@@ -33,12 +33,7 @@ def moments(drill: Drill, draw: random.Random) -> list[tuple[str, Callable[[], A
             found.append(("extraction", lambda: any((labels / "spool").rglob("*.h5*"))))
             found.append(("label writing", lambda: any((labels / "esl").rglob("*.png*"))))
         step = draw.randint(1, 8)
-        found.append(
-            (
-                f"step of {stage}",
-                lambda s=stage, k=step: any(e["stage"] == s and e["step"] >= k for e in drill.events("train")),
-            )
-        )
+        found.append((f"step of {stage}", lambda s=stage, k=step: drill.reached(k, s)))
         found.append((f"checkpoint write of {stage}", lambda s=stage: any((run / s).glob("checkpoints/.step_*"))))
         found.append((f"end of {stage}", lambda s=stage: (run / s / "done.json").exists()))
     return found

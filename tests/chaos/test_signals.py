@@ -24,7 +24,7 @@ def test_all_ranks_stop_at_the_same_step(
     drill = Drill(tmp_path, data)
     start = drill.start()
     try:
-        assert wait_until(lambda: any(e["stage"] == "source" and e["step"] >= 2 for e in drill.events("train")), start)
+        assert wait_until(lambda: drill.reached(2, "source"), start)
         assert start.send(number, victims)
         code = start.wait(90)
         assert code == 0 or victims == "launcher", start.tail()  # torchrun itself reports its own SIGTERM
@@ -76,9 +76,7 @@ def test_restarts_bring_a_run_back_by_themselves(tmp_path: Path, data: Path, uni
     start = drill.start(2, launcher=("--max-restarts=3",))
     try:
         for stage in ("source", "selftrain"):
-            assert wait_until(
-                lambda s=stage: any(e["stage"] == s and e["step"] >= 3 for e in drill.events("train")), start
-            ), start.tail()
+            assert wait_until(lambda s=stage: drill.reached(3, s), start), start.tail()
             assert start.send(signal.SIGKILL, "1")
         assert start.wait() == 0, start.tail()
         assert not start.orphans(10)

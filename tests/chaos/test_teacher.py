@@ -50,16 +50,7 @@ def test_every_method_killed_ends_with_the_same_bits(tmp_path: Path, data: Path)
     straight, killed = Drill(tmp_path / "straight", data, OPTIONS), Drill(tmp_path / "killed", data, OPTIONS)
     straight.finish()
     for number, stage in enumerate(METHODS):
-        start = killed.start()
-        try:
-            assert wait_until(
-                lambda s=stage: any(e["stage"] == s and e["step"] >= 3 for e in killed.events("train")), start
-            ), start.tail()
-            assert start.send(signal.SIGKILL, ("all", "0", "1")[number])
-            start.wait()
-            assert not start.orphans() and not killed.invalid_checkpoints()
-        finally:
-            start.end()
+        killed.kill(("all", "0", "1")[number], lambda s=stage: killed.reached(3, s))
     killed.finish()
     assert killed.outcome() == straight.outcome()
     ours, theirs = tensors(killed, *METHODS), tensors(straight, *METHODS)
@@ -77,9 +68,7 @@ def test_two_ranks_then_one_then_two(tmp_path: Path, data: Path) -> None:
     for world, step in ((2, 2), (1, 4)):
         start = moved.start(world, f"optim.accumulate={2 // world}")
         try:
-            assert wait_until(
-                lambda k=step: any(e["stage"] == METHODS[0] and e["step"] >= k for e in moved.events("train")), start
-            ), start.tail()
+            assert wait_until(lambda k=step: moved.reached(k, METHODS[0]), start), start.tail()
             start.send(signal.SIGTERM, "0")
             assert start.wait(120) == 0, start.tail()
         finally:

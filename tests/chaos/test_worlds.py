@@ -27,9 +27,7 @@ def test_a_run_moves_between_world_sizes(tmp_path: Path, data: Path) -> None:
     for world, step in zip(WORLDS[:3], (2, 4, 6), strict=True):
         start = moved.start(world, f"optim.accumulate={4 // world}")
         try:
-            assert wait_until(
-                lambda k=step: any(e["stage"] == "align" and e["step"] >= k for e in moved.events("train")), start
-            ), start.tail()
+            assert wait_until(lambda k=step: moved.reached(k, "align"), start), start.tail()
             assert start.send(signal.SIGTERM, "0")
             assert start.wait(120) == 0, start.tail()
             assert not (moved.run_dir / "align" / "done.json").exists(), "it ended before it was stopped"
@@ -60,15 +58,6 @@ def test_three_ranks_killed_end_with_the_same_bits(tmp_path: Path, data: Path) -
     straight, killed = Drill(tmp_path / "straight", data), Drill(tmp_path / "killed", data)
     straight.finish(3)
     for stage in ("align", "selftrain"):
-        start = killed.start(3)
-        try:
-            assert wait_until(
-                lambda s=stage: any(e["stage"] == s and e["step"] >= 3 for e in killed.events("train")), start
-            ), start.tail()
-            assert start.send(signal.SIGKILL, "all")
-            start.wait()
-            assert not start.orphans() and not killed.invalid_checkpoints()
-        finally:
-            start.end()
+        killed.kill("all", lambda s=stage: killed.reached(3, s), ranks=3)
     killed.finish(3)
     assert killed.outcome() == straight.outcome()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from PIL import Image
 from esl_dist.config.load import load_config
 from esl_dist.data import open_dataset
 from esl_dist.entries import translate
-from tests.chaos.drill import Drill, wait_until
+from tests.chaos.drill import Drill
 
 OPTIONS = [
     'run.stages=[source,translate,"align+it"]',
@@ -58,18 +57,11 @@ def test_killed_while_it_trains_and_while_it_rewrites(ranks: int, straight: Dril
     killed = Drill(tmp_path / "killed", straight.data, OPTIONS)
     images = killed.run_dir / "translate" / "source" / "images"
     moments = (
-        lambda: any(e["stage"] == "translate" and e["step"] >= 5 for e in killed.events("train")),
+        lambda: killed.reached(5, "translate"),
         lambda: images.is_dir() and any(images.glob("*.png")),
     )
     for moment in moments:
-        start = killed.start(ranks)
-        try:
-            assert wait_until(moment, start), start.tail()
-            assert start.send(signal.SIGKILL, "all")
-            start.wait(60)
-            assert not start.orphans()
-        finally:
-            start.end()
+        killed.kill("all", moment, ranks)
     killed.finish(ranks)
     assert left(killed) == left(straight)
 
