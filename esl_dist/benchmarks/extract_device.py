@@ -91,12 +91,20 @@ def _checkpoint(config: Config, path: Path) -> None:
     torch.save(network.state_dict(), path)
 
 
+EXPERIMENT = "configs/gta5_cityscapes/advent.yaml"
+
+
+def _own(folder: Path) -> list[str]:
+    """Options on top of the experiment's: what was made in ``folder``, in place of published weights and data."""
+    data = [f"data.root={folder}", "data.target.root=cityscapes"]
+    return ["protocol=ours", "model.checkpoint=''", "model.layout=advent", *data]
+
+
 def _command(module: str, folder: Path, words: Sequence[str]) -> tuple[float, str]:
-    command = [sys.executable, "-m", f"esl_dist.{module}", "--config", "configs/gta5_cityscapes/advent.yaml"]
-    own = ["protocol=ours", "model.checkpoint=''", f"data.root={folder}", "data.target.root=cityscapes"]
+    command = [sys.executable, "-m", f"esl_dist.{module}", "--config", EXPERIMENT]
     began = time.monotonic()
     done = subprocess.run(
-        [*command, "--checkpoint", str(folder / "weights.pt"), *own, *words],
+        [*command, "--checkpoint", str(folder / "weights.pt"), *_own(folder), *words],
         capture_output=True,
         text=True,
         check=False,

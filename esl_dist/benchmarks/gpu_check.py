@@ -38,6 +38,8 @@ SMALL = (
     *("data.source.size=[128,64]", "data.target.size=[128,64]", "model.deeplabv2.layers=[1,1,1,1]"),
     *("model.deeplabv2.width=8", "model.discriminator_width=8", "run.threads=1"),
 )
+SHORT = ("run.stages=[initial,align]", "initial.steps=2", "align.steps=2", "checkpoint.every=1", "run.threads=1")
+"""A run that can still be killed between two checkpoints of its alignment."""
 
 
 def _step(name: str, limit_s: int, stage: str, *words: str, variants: str = "", seconds: float = 3.0) -> Part:
@@ -52,7 +54,7 @@ PARTS = (
     Part("doctor", 60, "esl_dist.doctor", (), ()),
     Part("kernels", 60, OWN, ("kernels",), ("kernels",)),
     Part("tests", 100, OWN, ("tests",), ("tests",), whole=True),
-    Part("smoke", 90, OWN, ("smoke",), ("smoke", "run.stages=[initial,align]"), whole=True),
+    Part("smoke", 90, OWN, ("smoke",), ("smoke", *SHORT), whole=True),
     _step("step 1+1", 110, "align"),
     _step("step 4+4", 110, "align", "optim.batch=4", variants="plain tf32,eager,captured,captured all kernels"),
     Part("extract", 100, OWN, ("extract", "--images", "1000"), ("extract", "--images", "6")),

@@ -53,7 +53,7 @@ def repeats(name: str, options: tuple[str, ...]) -> dict[str, Any]:
     network, _ = _network(name, (*options, TINY), device)
     found = []
     for _ in range(2):
-        with stochastic.drawing(torch.arange(IMAGES[device.type], device=device), 1):
+        with stochastic.drawing(torch.arange(IMAGES[device.type], device=device)):
             _step(network, CLASSES, TINY_SIDE, device)
         found.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
     same = all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -71,7 +71,7 @@ def sample(labels: Tensor, num_classes: int, count: int, keys: Tensor) -> Pixels
     turn = torch.arange(length, device=label.device) - torch.searchsorted(of_class, of_class)
     turn = torch.where(of_class < num_classes, turn, length)
     # The first of every class, then the second of every class, each in random order.
-    turn_at = torch.empty_like(turn).scatter_(1, by_class, turn)
+    turn_at = turn.gather(1, by_class.argsort(dim=1))
     taken = order.gather(1, turn_at.gather(1, order).argsort(dim=1, stable=True))[:, :count]
     has = known.gather(1, taken)
     where = torch.where(has, taken, 0)

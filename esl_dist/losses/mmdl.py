@@ -79,9 +79,10 @@ def mode_balance(squared: Tensor, labels: Tensor, usage: Tensor, sigma: float, v
     c, k = squared.shape[-2:]
     known = labels < c
     own = torch.where(known, labels, 0).long()
-    responsible = torch.softmax(
-        squared.gather(-2, own[..., None, None].expand(*own.shape, 1, k))[..., 0, :] / (-2 * sigma**2), dim=-1
-    )
+    # Of one class each, as a sum of one term: the gradient of a gather waits for the host on CUDA.
+    of_own = own[..., None] == torch.arange(c, device=own.device)
+    to_modes = torch.where(of_own[..., None], squared, 0).sum(-2)
+    responsible = torch.softmax(to_modes / (-2 * sigma**2), dim=-1)
     load = k * (wide(usage)[own] * responsible).sum(-1)
     return torch.where(known, load, 0).sum() / valid
 

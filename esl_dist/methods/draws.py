@@ -33,8 +33,10 @@ class Draws(NamedTuple):
     def keys(self, seed: int, device: torch.device) -> Keys:
         """What networks draw from, on the device."""
         own = seed + (zlib.crc32(self.purpose.encode()) << 32)
-        common = int(hashes(own + (1 << 31), self.step, 1)[0] >> np.uint64(2))
-        return Keys(keys_of(own, self.positions, device), common)
+        numbers = [hashes(own, position, 1) for position in self.positions]
+        numbers.append(hashes(own + (1 << 31), self.step, 1) >> np.uint64(2))
+        made = sent(torch.from_numpy(np.concatenate(numbers).view(np.int64)), device)
+        return Keys(made[:-1], made[-1:])
 
 
 class Keys(NamedTuple):
@@ -42,18 +44,12 @@ class Keys(NamedTuple):
 
     own: Tensor
     """int64 ``[n]``, one for each image, on the device."""
-    common: int
-    """What the images of all ranks share; a network that reads it says so (``Segmenter.host_work``)."""
+    common: Tensor
+    """int64 ``[1]``, likewise: what the images of all ranks share."""
 
     def drawing(self) -> contextlib.AbstractContextManager[None]:
         """Inside, networks draw from these."""
         return stochastic.drawing(self.own, self.common)
-
-
-def keys_of(seed: int, positions: Sequence[int], device: torch.device) -> Tensor:
-    """A random 64-bit number for each position, int64 ``[n]`` on the device."""
-    keys = np.concatenate([hashes(seed, position, 1) for position in positions])
-    return sent(torch.from_numpy(keys.view(np.int64)), device)
 
 
 def on_the_host(network: nn.Module) -> str:

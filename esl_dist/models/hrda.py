@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esl_dist.models import stochastic
+from esl_dist.models.boxes import Box, DrawnBox
 from esl_dist.models.initial import initialise
 from esl_dist.models.resize import Size, resized
 from esl_dist.models.segmenter import Featured, Outputs, ParameterGroup, Segmenter
@@ -24,27 +24,6 @@ UNIT = 64
 """What sides of images are multiples of."""
 
 
-class Box(NamedTuple):
-    """A part of an image, in pixels (or of a map, in cells)."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def of(self, x: Tensor) -> Tensor:
-        """The part of ``[..., H, W]``."""
-        return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
-
-    def scaled(self, size: Size, grid: Size) -> Box:
-        """The same part of a map of ``grid`` cells over an image of ``size`` pixels; it must begin and end between
-        cells.
-        """
-        cells = [divmod(value * grid[i % 2], size[i % 2]) for i, value in enumerate(self)]
-        assert not any(rest for _, rest in cells), f"{self} of {size} does not lie on a grid of {grid}"
-        return Box(*(number for number, _ in cells))
-
-
 class MultiResolution(NamedTuple):
     """Fused logits of the whole image; while training also the detail's own logits, which have a loss of their own, and
     where the detail lies.
@@ -53,7 +32,7 @@ class MultiResolution(NamedTuple):
     main: Tensor
     aux: None
     detail: Tensor | None
-    box: Box | None
+    box: Box | DrawnBox | None
 
 
 class Hrda(Segmenter):
@@ -69,7 +48,6 @@ class Hrda(Segmenter):
 
     multi_level = False
     draws = True
-    host_work = "HRDA draws on the host where it looks closely"
 
     def __init__(self, segmenter: Segmenter, published_box: bool = False) -> None:
         super().__init__()
@@ -106,16 +84,17 @@ class Hrda(Segmenter):
                 0, (len(boxes), -1)
             )
             whole = averaged(details, [part.scaled(size, (2 * grid[0], 2 * grid[1])) for part in boxes])
-            fused, detail = fuse(context, attention, whole), None
+            fused, detail, near = fuse(context, attention, whole), None, None
         else:
-            box = box or draw_box(size, box_step(size, grid), self.published_box)
+            near = box or draw_box(size, box_step(size, grid), self.published_box, images.device)
             with stochastic.another_pass(1):
-                detail = self._decode(self._encode(box.of(images).contiguous()))
-            inside = box.scaled(size, grid)
+                detail = self._decode(self._encode(near.of(images).contiguous()))
+            fine = (2 * grid[0], 2 * grid[1])
+            # There is no detail to attend to outside.
             fused = fuse(
-                context, within(attention, inside), padded(detail, Box(2 * inside.top, 2 * inside.left, *grid))
+                context, near.scaled(size, grid).within(attention), near.scaled(size, fine).placed(detail, fine)
             )
-        out = cast(Outputs, MultiResolution(fused, None, detail, box))
+        out = cast(Outputs, MultiResolution(fused, None, detail, near))
         return Featured(out, maps[-1]) if features else out
 
     def features_of(self, images: Tensor) -> Tensor:
@@ -230,37 +209,28 @@ def box_step(size: Size, grid: Size) -> Size:
     return size[0] // math.gcd(size[0], grid[0]), size[1] // math.gcd(size[1], grid[1])
 
 
-def draw_box(size: Size, step: Size, published: bool = False) -> Box:
+def draw_box(size: Size, step: Size, published: bool = False, device: torch.device | str = "cpu") -> DrawnBox:
     """A quarter of an image of ``size``, its corner anywhere at multiples of ``step``: a function of the pass's
     ``common`` number where one was given.
 
     Args:
         published: leave the last corner of each axis out.
+        device: of the images.
     """
     draws = stochastic.current()
-    common = torch.tensor([draws.common]) if draws is not None else torch.randint(1 << 62, (1,))
+    common = draws.common if draws is not None else torch.randint(1 << 62, (1,), device=device)
     corners = []
-    for number, side, unit in zip(stochastic.uniform(common, 0, 2)[0].tolist(), size, step, strict=True):
+    for number, side, unit in zip(stochastic.uniform(common, 0, 2)[0].split(1), size, step, strict=True):
         places = side // 2 // unit + (0 if published and side // 2 >= unit else 1)
-        corners.append(int(number * places) * unit)
-    return Box(corners[0], corners[1], size[0] // 2, size[1] // 2)
-
-
-def within(attention: Tensor, box: Box) -> Tensor:
-    """``attention`` inside the box, zero outside: there is no detail to attend to."""
-    return padded(box.of(attention), box, (attention.shape[2], attention.shape[3]))
-
-
-def padded(part: Tensor, box: Box, size: Size | None = None) -> Tensor:
-    """``part`` at its place in a map of zeros of ``size``, which by default is twice the part's on each axis."""
-    h, w = size or (2 * part.shape[2], 2 * part.shape[3])
-    return F.pad(part, (box.left, w - box.left - part.shape[3], box.top, h - box.top - part.shape[2]))
+        corners.append((number * places).long() * unit)
+    return DrawnBox(corners[0], corners[1], size[0] // 2, size[1] // 2)
 
 
 def averaged(parts: Tensor, boxes: Sequence[Box]) -> Tensor:
     """Parts ``[P, N, K, h, w]`` at their places in a map twice as large, averaged where they overlap."""
-    total = sum(padded(part, box) for part, box in zip(parts, boxes, strict=True))
-    count = sum(padded(torch.ones_like(parts[0, :1, :1]), box) for box in boxes)
+    size = (2 * parts.shape[-2], 2 * parts.shape[-1])
+    total = sum(box.placed(part, size) for part, box in zip(parts, boxes, strict=True))
+    count = sum(box.placed(torch.ones_like(parts[0, :1, :1]), size) for box in boxes)
     return cast(Tensor, total / count)
 
 

@@ -43,7 +43,8 @@ class ModeHead(nn.Module):
     def forward(self, features: Tensor, where: Tensor) -> Embedded:
         """Features ``[N, channels, h, w]`` and int64 ``[N, S]`` positions ``y * w + x`` in them."""
         rows = features.flatten(2).transpose(1, 2)
-        picked = rows.gather(1, where[..., None].expand(-1, -1, rows.shape[2]))
+        # By index, not by ``gather``, whose gradient waits for a copy from the host on CUDA where it is deterministic.
+        picked = rows[torch.arange(len(rows), device=rows.device)[:, None], where]
         pixels = self.embedding(picked).to(self.representatives.dtype)  # half precision ends here
         return Embedded(F.normalize(pixels, dim=-1), F.normalize(self.representatives, dim=-1))
 

@@ -22,12 +22,12 @@ _SECOND = 0x94D049BB133111EB - (1 << 64)
 
 
 class Draws(NamedTuple):
-    """What the next forward draws from: int64 ``[N]``, one key per image, and one number for what a batch has in
-    common. None: nothing is drawn.
-    """
+    """What the next forward draws from."""
 
     keys: Tensor | None
-    common: int = 0
+    """int64 ``[N]``, one per image; None: nothing is drawn."""
+    common: Tensor
+    """int64 ``[1]``: what a batch has in common, where the keys lie."""
 
 
 _CURRENT: ContextVar[Draws | None] = ContextVar("draws", default=None)
@@ -39,12 +39,12 @@ def current() -> Draws | None:
 
 
 @contextlib.contextmanager
-def drawing(keys: Tensor, common: int = 0) -> Iterator[None]:
-    """Inside, a network's draws are functions of ``keys`` (int64 ``[N]``, on the images' device) and ``common`` (the
-    same on all ranks).
+def drawing(keys: Tensor, common: Tensor | None = None) -> Iterator[None]:
+    """Inside, a network's draws are functions of ``keys`` (int64 ``[N]``, on the images' device) and ``common`` (int64
+    ``[1]``, the same on all ranks; None: zero).
     """
     assert keys.dtype == torch.int64 and keys.dim() == 1, f"keys: int64 [N], not {keys.dtype} {tuple(keys.shape)}"
-    token = _CURRENT.set(Draws(keys, common))
+    token = _CURRENT.set(Draws(keys, keys.new_zeros(1) if common is None else common))
     try:
         yield
     finally:
@@ -54,7 +54,7 @@ def drawing(keys: Tensor, common: int = 0) -> Iterator[None]:
 @contextlib.contextmanager
 def still() -> Iterator[None]:
     """Inside, networks draw nothing, as at inference; batch norm is left as it is."""
-    token = _CURRENT.set(Draws(None))
+    token = _CURRENT.set(Draws(None, torch.zeros(1, dtype=torch.int64)))
     try:
         yield
     finally:

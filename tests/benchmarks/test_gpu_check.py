@@ -7,9 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from esl_dist.benchmarks import gpu_check, variants
+from esl_dist.benchmarks import extract_device, gpu_check, variants
+from esl_dist.config.load import load_config
+from esl_dist.distributed.runtime import Runtime
 from esl_dist.entries import bench
+from esl_dist.metrics.inference import Predictor
 
 
 def part(code: str, limit_s: int = 60, tiny: bool = True) -> gpu_check.Part:
@@ -68,6 +72,18 @@ def test_every_part_fits_the_deadline_and_knows_its_variants(tmp_path: Path) -> 
 
 def test_kernels_of_two_streams_are_counted_once() -> None:
     assert variants._union([(0.0, 4.0), (2.0, 5.0), (7.0, 8.0), (7.5, 7.6)]) == 6.0
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+def test_the_weights_that_extraction_and_evaluation_make_are_ones_that_they_read(cuda: bool, tmp_path: Path) -> None:
+    """With the options of the commands that follow; a network of the size for a GPU too, made small."""
+    small = ["model.deeplabv2.layers=[1,1,1,1]", "model.deeplabv2.width=8"] if cuda else []
+    words = [*extract_device._own(tmp_path), *extract_device._words(cuda), *small, "run.device=cpu"]
+    config = load_config(extract_device.EXPERIMENT, words)
+    extract_device._checkpoint(config, tmp_path / "weights.pt")
+    with Runtime.start(config.run, tmp_path) as runtime:
+        predictor = Predictor.from_checkpoint(config, tmp_path / "weights.pt", runtime)
+        assert predictor(torch.zeros(1, 3, 32, 64, dtype=torch.uint8)).shape[:2] == (1, 19)
 
 
 def test_an_unknown_variant_is_refused_before_anything_is_measured() -> None:

@@ -26,9 +26,12 @@ def class_counts(labels: Tensor, num_classes: int) -> Tensor:
     Added over a step's images and over the ranks, this is the class list of the global batch and its valid pixels at
     once.
     """
-    label = labels.flatten(1).long().clamp_max(num_classes)
-    counts = torch.zeros((len(labels), num_classes + 1), dtype=torch.int64, device=labels.device)
-    return counts.scatter_add_(1, label, torch.ones_like(label))
+    images, kinds = len(labels), num_classes + 1
+    first = torch.arange(images, device=labels.device)[:, None] * kinds
+    cell = (labels.flatten(1).long().clamp_max(num_classes) + first).flatten()
+    # In one dimension: torch's deterministic form on CUDA waits for a copy from the host in any other.
+    counts = torch.zeros(images * kinds, dtype=torch.int64, device=labels.device)
+    return counts.scatter_add_(0, cell, torch.ones_like(cell)).view(images, kinds)
 
 
 def draw_classes(present: Tensor, seed: int, positions: Sequence[int]) -> Tensor:

@@ -80,8 +80,13 @@ def load_trained(path: str | Path, model: Segmenter, layout: str = "auto") -> Lo
     aux = {id(parameter) for parameter in model.aux_parameters()}
     lacking = [name for name, p in model.named_parameters() if name in report.missing and id(p) not in aux]
     if lacking:
+        way = (
+            "name whose file it is by model.layout (resnet101 is its backbone alone), or "
+            if layout == "resnet101"
+            else ""
+        )
         raise ValueError(
-            f"{path}: gives the head {lacking[0].partition('.')[0]} no weights, so it judges no image;"
-            " train with it as model.checkpoint first"
+            f"{path}: gives the head {lacking[0].partition('.')[0]} no weights, so it judges no image; {way}"
+            "train with it as model.checkpoint first"
         )
     return report

@@ -21,7 +21,8 @@ from esl_dist.methods.teacher.labels import Guess
 from esl_dist.methods.teacher.quantiles import RunningQuantiles
 from esl_dist.methods.teacher.student import Student
 from esl_dist.methods.teacher.weights import LabelWeights
-from esl_dist.models.hrda import Box, MultiResolution
+from esl_dist.models.boxes import Box
+from esl_dist.models.hrda import MultiResolution
 from esl_dist.models.segmenter import Outputs
 from tests.methods.teacher.made import CLASSES, build, disturb, pair, runtime, segmenter
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from esl_dist.config.load import load_config
 from esl_dist.models import build_segmenter, stochastic, weights
-from esl_dist.models.hrda import Box, averaged, box_step, draw_box, fitted, fuse, padded, within
+from esl_dist.models.boxes import Box, DrawnBox
+from esl_dist.models.hrda import averaged, box_step, draw_box, fitted, fuse
 from tests.models.transformers.common import CLASSES, built, images
 
 
@@ -18,8 +19,8 @@ def test_full_attention_shows_the_detail() -> None:
     """a = 1 inside the box and a detail of sevens: 7 inside, away from the resized border; the context outside."""
     context = torch.randn(1, 2, 16, 16, generator=torch.Generator().manual_seed(1))
     box = Box(4, 6, 8, 8)
-    detail = padded(torch.full((1, 2, 16, 16), 7.0), Box(8, 12, 16, 16))
-    fused = fuse(context, within(torch.ones(1, 2, 16, 16), box), detail)
+    detail = Box(8, 12, 16, 16).placed(torch.full((1, 2, 16, 16), 7.0), (32, 32))
+    fused = fuse(context, box.within(torch.ones(1, 2, 16, 16)), detail)
     assert fused.shape == (1, 2, 32, 32)
     assert torch.equal(fused[:, :, 9:23, 13:27], torch.full((1, 2, 14, 14), 7.0))
     outside = torch.ones(32, 32, dtype=torch.bool)
@@ -35,13 +36,58 @@ def test_corners(published: bool, last: int) -> None:
     assert step == (8, 8)
     seen = set()
     for common in range(400):
-        with stochastic.drawing(torch.tensor([common % 3]), common):
+        with stochastic.drawing(torch.tensor([common % 3]), torch.tensor([common])):
             box = draw_box((1024, 1024), step, published)
-        with stochastic.drawing(torch.tensor([77, 78]), common):
+        with stochastic.drawing(torch.tensor([77, 78]), torch.tensor([common])):
             assert draw_box((1024, 1024), step, published) == box
-        seen |= {box.top, box.left}
+        seen |= {int(box.top), int(box.left)}
         assert box[2:] == (512, 512)
     assert min(seen) == 0 and max(seen) == last and all(corner % 8 == 0 for corner in seen)
+
+
+def reference_corner(common: int, size: tuple[int, int], step: tuple[int, int]) -> tuple[int, int]:
+    """As the host would draw it: SplitMix64, 53 bits, in Python's integers."""
+
+    def mixed(x: int) -> int:
+        x = (x + 0x9E3779B97F4A7C15) % 2**64
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) % 2**64
+        return x ^ (x >> 31)
+
+    stream = mixed(common ^ 0x9E3779B97F4A7C15)
+    numbers = [(mixed((stream + i * 0x9E3779B97F4A7C15) % 2**64) >> 11) / 2**53 for i in range(2)]
+    top, left = (int(x * (side // 2 // unit + 1)) * unit for x, side, unit in zip(numbers, size, step, strict=True))
+    return top, left
+
+
+def test_a_box_that_the_device_draws_has_the_bits_of_slices() -> None:
+    """Corner, part, place, what attends, and the gradients of all: of the same box known to the host."""
+    generator = torch.Generator().manual_seed(2)
+    size, grid = (96, 160), (24, 40)
+    for common in (0, 5, 1 << 61, 12345678901234567):
+        with stochastic.drawing(torch.tensor([1]), torch.tensor([common])):
+            drawn = draw_box(size, box_step(size, grid))
+        box = Box(*reference_corner(common, size, box_step(size, grid)), *drawn[2:])
+        assert (int(drawn.top), int(drawn.left), *drawn[2:]) == box
+        labels = torch.randint(0, 255, (2, *size), generator=generator, dtype=torch.uint8)
+        assert torch.equal(drawn.of(labels), box.of(labels))
+        fine = (2 * grid[0], 2 * grid[1])
+        near, coarse = (b.scaled(size, fine) for b in (drawn, box)), (b.scaled(size, grid) for b in (drawn, box))
+        found = []
+        values = torch.randn(2, 3, *grid, generator=generator)
+        for one, other in zip(near, coarse, strict=True):
+            part, attention = (values.clone().requires_grad_() for _ in range(2))
+            placed, inside = one.placed(part, fine), other.within(attention)
+            (placed * torch.arange(placed.numel()).view_as(placed)).sum().backward()
+            (inside * torch.arange(inside.numel()).view_as(inside)).sum().backward()
+            found.append([placed.detach(), inside.detach(), part.grad, attention.grad])
+        for mine, slices in zip(*found, strict=True):
+            assert torch.equal(mine, slices)  # type: ignore[arg-type]
+
+
+def test_a_drawn_box_must_fit_its_grid() -> None:
+    with pytest.raises(AssertionError):
+        DrawnBox(torch.tensor([0]), torch.tensor([0]), 50, 50).scaled((100, 100), (25, 25))
 
 
 def test_average_of_overlapping_parts() -> None:
@@ -63,7 +109,7 @@ def test_training_sees_one_detail_and_inference_nine(name: str) -> None:
         assert sizes == [(2, 3, 64, 96), (18, 3, 64, 96)] and whole.detail is None and whole.box is None
         sizes.clear()
         network.train()
-        with stochastic.drawing(torch.tensor([1, 2]), 5):
+        with stochastic.drawing(torch.tensor([1, 2]), torch.tensor([5])):
             trained = network(images(2, 128, 192))
         assert sizes == [(2, 3, 64, 96)] * 2
         assert trained.detail.shape[2:] == tuple(side // 2 for side in trained.main.shape[2:])

@@ -151,10 +151,10 @@ def test_recomputation_changes_nothing(name: str) -> None:
     results = []
     for checkpointing in (False, True):
         network = built(name, drop_path=0.5, checkpointing=checkpointing).train()
-        with stochastic.drawing(torch.tensor([4, 5]), 6):
+        with stochastic.drawing(torch.tensor([4, 5]), torch.tensor([6])):
             out = network(images())
             # The backward comes after another forward with other draws.
-        with stochastic.drawing(torch.tensor([8, 9]), 7), torch.no_grad():
+        with stochastic.drawing(torch.tensor([8, 9]), torch.tensor([7])), torch.no_grad():
             network(images())
         out.main.square().sum().backward()
         results.append([p.grad for p in network.parameters()])

@@ -66,9 +66,9 @@ def test_a_network_repeats_itself(name: str) -> None:
     """The same keys and common number, the same logits; another key, others. Torch's generator is not read."""
     network = built(name, drop_path=0.4).train()
     x, state = images(), torch.random.get_rng_state()
-    with stochastic.drawing(KEYS[:2], 9), torch.no_grad():
+    with stochastic.drawing(KEYS[:2], torch.tensor([9])), torch.no_grad():
         first, again = network(x).main, network(x).main
-    with stochastic.drawing(KEYS[1:3], 9), torch.no_grad():
+    with stochastic.drawing(KEYS[1:3], torch.tensor([9])), torch.no_grad():
         other = network(x).main
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), state)
