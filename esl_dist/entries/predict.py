@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = Runtime.start(config.run, RunFolder(out).flight_recorder)
     with started as runtime, StopFlag() as stop, alone_in(out, runtime.is_main):
         setup_logging(runtime.is_main, None)
-        frames = agree(lambda: open_frames(arguments.images))
+        frames = agree(lambda: open_frames(arguments.images, out))
         if arguments.video and not isinstance(frames, VideoFrames):
             raise ValueError(f"--video: {arguments.images} is no video; leave it out")
         named = None if arguments.own else arguments.config

@@ -37,6 +37,12 @@ class Frames(Protocol):
     @property
     def names(self) -> Sequence[str]: ...
 
+    def stamps(self) -> dict[str, str]:
+        """Name -> size and time of the file that a frame is of, empty where there is none: another stamp, another
+        picture.
+        """
+        ...
+
     def read(self, indices: Sequence[int], workers: int = 0) -> Iterator[Frame]:
         """The frames of ascending ``indices``, in their order; one that cannot be read comes with its problem."""
         ...
@@ -48,6 +54,9 @@ class ImageFiles:
 
     names: tuple[str, ...]
     paths: tuple[Path, ...]
+
+    def stamps(self) -> dict[str, str]:
+        return {name: _stamp(path) for name, path in zip(self.names, self.paths, strict=True)}
 
     def read(self, indices: Sequence[int], workers: int = 0) -> Iterator[Frame]:
         chosen = tuple(indices)
@@ -84,6 +93,9 @@ class VideoFrames:
     def names(self) -> Sequence[str]:
         return [f"{self.path.stem}_{number:06d}" for number in range(self.facts.frames)]
 
+    def stamps(self) -> dict[str, str]:
+        return dict.fromkeys(self.names, _stamp(self.path))
+
     def read(self, indices: Sequence[int], workers: int = 0) -> Iterator[Frame]:
         last = 0
         for index, image in video.read(self.path, indices):
@@ -94,12 +106,21 @@ class VideoFrames:
                 yield Frame(index, None, f"{self.path}: frame {index} cannot be decoded")
 
 
-def open_frames(what: str) -> Frames:
+def _stamp(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def open_frames(what: str, out: Path | None = None) -> Frames:
     """The frames that ``what`` names.
 
     Args:
         what: a folder (every image below it), a pattern with ``*`` or ``?``, a ``.txt`` list of paths (relative to
             itself), an image or a video.
+        out: where predictions go; a pattern that also matches what lies there does not mean it.
 
     Raises:
         ValueError: nothing is there, or two frames would have one name.
@@ -117,15 +138,16 @@ def open_frames(what: str) -> Frames:
     if path.is_file():
         return ImageFiles((path.stem,), (path,))
     if any(mark in what for mark in "*?["):
-        return _matching(what)
+        return _matching(what, out)
     raise ValueError(f"{what}: no such folder, list, image or video, and no pattern with * or ?")
 
 
-def _matching(pattern: str) -> ImageFiles:
+def _matching(pattern: str, out: Path | None) -> ImageFiles:
     suffixes = files.IMAGE_SUFFIXES
-    paths = [
-        Path(found) for found in sorted(glob.glob(pattern, recursive=True)) if Path(found).suffix.lower() in suffixes
-    ]
+    found = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+    paths = [path for path in found if path.suffix.lower() in suffixes]
+    if out is not None:
+        paths = [path for path in paths if not path.resolve().is_relative_to(out.resolve())]
     if not paths:
         raise ValueError(
             f"{pattern}: matches no image ({', '.join(suffixes)}); quote the pattern, so that the shell leaves it as "

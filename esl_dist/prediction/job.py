@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.in_step import Stop, in_step, never
 from esl_dist.prediction.forward import Image, Predicted
 from esl_dist.prediction.frames import Frames
-from esl_dist.prediction.products import Products
+from esl_dist.prediction.products import SUFFIXES, Products
 from esl_dist.runs import Record
 from esl_dist.tracking.console import duration
 
@@ -40,6 +40,8 @@ class Made:
     """Name of a frame -> why it could not be read."""
     files: dict[str, str] = field(default_factory=dict)
     """Kind of files -> hash over names and bytes of all of them, in no order; empty while they are being made."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Name of a frame -> size and time of the picture that its files were made of."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,13 @@ class Task:
         """Whether every file of a frame is there; files are renamed into place, so one that is there is whole."""
         return all(self.products.path(self.out, kind, name).is_file() for kind in self.products.kinds)
 
+    def forget(self, name: str) -> bool:
+        """Remove every file of a frame, of kinds that were made before too; whether it had a label map."""
+        there = self.products.path(self.out, "labels", name).is_file()
+        for kind in SUFFIXES:
+            self.products.path(self.out, kind, name).unlink(missing_ok=True)
+        return there
+
 
 def run(task: Task, stop: Stop = never) -> Made:
     """Make what is missing of every frame's files. Collective; a call that was cut off is gone on with by the same one.
@@ -80,7 +89,11 @@ def run(task: Task, stop: Stop = never) -> Made:
     in_step(_work(task, mine, problems), stop, every=1)
     unreadable = {name: text for share in collectives.gather_json(problems) for name, text in share.items()}
     made = Made(task.settings, len(names), dict(sorted(unreadable.items())), _hashes(task, names))
-    agree(lambda: task.record.write(made) if collectives.is_main() else None)
+
+    def write() -> None:
+        task.record.write(replace(made, sources=task.record.read().sources))
+
+    agree(lambda: write() if collectives.is_main() else None)
     return made
 
 
@@ -94,12 +107,18 @@ def _left(task: Task, names: Sequence[str]) -> list[int]:
             f"{task.out}: was made with {key}={before.settings.get(key)}, now it is {task.settings.get(key)}; choose"
             " another --out, or delete that folder"
         )
-    left = [number for number, name in enumerate(names) if not task.is_whole(name)]
+    known, now = before.sources if before is not None else {}, task.frames.stamps()
     try:
-        task.record.write(Made(task.settings, len(names)))
+        # Before the record says that they are of these pictures.
+        again = [name for name in names if known.get(name, now[name]) != now[name] and task.forget(name)]
+        task.record.write(Made(task.settings, len(names), sources={**known, **now}))
     except OSError as error:
         raise ValueError(f"{task.out}: cannot be written ({error.strerror or error})") from None
-    return left
+    if again:
+        log.warning("%d frames are other pictures than before (the first: %s): made again", len(again), again[0])
+    if others := known.keys() - now.keys():
+        log.warning("%s also holds files of %d frames that are not among these", task.out, len(others))
+    return [number for number, name in enumerate(names) if not task.is_whole(name)]
 
 
 def _work(task: Task, mine: Sequence[int], problems: dict[str, str]) -> Generator[None, None, None]:

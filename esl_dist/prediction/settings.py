@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from esl_dist.config.bounds import Pixels, check_value
 from esl_dist.config.schema import Config
 from esl_dist.data.sampler import spread
 from esl_dist.prediction.forward import Network, Whole, Windows, filled
@@ -75,9 +76,12 @@ def require_apart(out: Path, images: str) -> None:
 def sized(name: str, text: str) -> tuple[int, int]:
     """``1024x512`` as width and height; ``ValueError`` names the argument."""
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    if not found or not min(int(found[1]), int(found[2])):
+    if not found:
         raise ValueError(f"{name}: {text!r} is not a size such as 1024x512")
-    return int(found[1]), int(found[2])
+    width, height = int(found[1]), int(found[2])
+    for side in (width, height):
+        check_value(Pixels, side, name)
+    return width, height
 
 
 def batches(frames: Frames, forward: Whole | Windows, images: int) -> Iterator[Tensor]:

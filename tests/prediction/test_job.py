@@ -106,6 +106,39 @@ def test_other_settings_do_not_take_the_folder(tmp_path: Path, images: Path) -> 
         job.run(task(str(images), str(tmp_path / "out"), {"alpha": 0.7}))
 
 
+def test_another_picture_under_a_known_name_is_predicted_anew(
+    tmp_path: Path, images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    on_a_rank(str(images), str(out))
+    before = files(out)
+    Image.fromarray(np.full((20, 40, 3), 250, np.uint8)).save(images / "0.png")
+    (out / "ids").mkdir()
+    (out / "ids" / "0.png").touch()  # of a call that asked for more kinds
+    found = on_a_rank(str(images), str(out))
+    assert "1 frames are other pictures than before (the first: 0)" in caplog.text and not list((out / "ids").iterdir())
+    changed = {name for name, content in files(out).items() if before[name] != content}
+    assert changed == {"labels/0.png", "overlays/0.jpg", "confidence/0.png", "entropy/0.png"}
+    assert found == on_a_rank(str(images), str(tmp_path / "anew"))
+    # A folder of the same names, and others: nothing of the first passes for the second's.
+    elsewhere.mkdir()
+    for name in ("0", "1"):
+        Image.fromarray(np.full((9, 9, 3), 7, np.uint8)).save(elsewhere / f"{name}.png")
+    caplog.clear()
+    on_a_rank(str(elsewhere), str(out))
+    assert "2 frames are other" in caplog.text and "files of 5 frames that are not among these" in caplog.text
+    with Image.open(out / "labels" / "1.png") as label:
+        assert label.size == (9, 9)
+
+
+def test_a_pattern_does_not_mean_what_was_made_of_it(tmp_path: Path, images: Path) -> None:
+    out = images / "out"
+    for _ in range(2):
+        made = job.run(task(str(images / "*[0-9].png"), str(out)))
+        assert made.frames == 6
+        assert open_frames(str(images / "**" / "*.png"), out).names == open_frames(str(images / "*.png")).names
+
+
 def test_the_sheet_shows_frames_and_what_was_left_out(tmp_path: Path, images: Path) -> None:
     made = job.run(task(str(images), str(tmp_path / "out")))
     page = write_sheet(task(str(images), str(tmp_path / "out")), made).read_text()

@@ -138,7 +138,7 @@ def test_a_name_that_leaves_the_folder_is_refused(tmp_path: Path, name: str) -> 
         Products(protocol("19"), ("labels",)).path(tmp_path, "labels", name)
 
 
-@pytest.mark.parametrize("text", ["", "0x5", "5", "5x", "ax5", "-1x5", "100000x5"])
+@pytest.mark.parametrize("text", ["", "0x5", "1x1", "64x15", "5", "5x", "ax5", "-1x5", "100000x5"])
 def test_a_size_is_two_numbers(text: str) -> None:
     assert sized("--size", "64x32") == (64, 32)
     with pytest.raises(ValueError, match="--size"):
