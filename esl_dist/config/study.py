@@ -5,6 +5,7 @@ scored.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -155,6 +156,9 @@ def _check_axis(key: str, axis: Any, search: str) -> None:
         f"space.{key}",
         f"{kind} takes a list",
     )
+    told = [json.dumps(value, sort_keys=True, default=str) for value in values]
+    twice = next((value for value in told if told.count(value) > 1), "")
+    require(not twice, f"space.{key}", f"names {twice} twice; every value once")
     if kind in CONTINUOUS:
         numbers = len(values) == 2 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         require(numbers and values[0] < values[1], f"space.{key}", f"{kind} takes [low, high]")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from esl_dist.config.ranks import on_ranks
 from esl_dist.config.schema import Config
 from esl_dist.config.study import StudyConfig
+from esl_dist.labels import protocol
 from esl_dist.methods import Stage, stages
 from esl_dist.runs import RunFolder, lines
 from esl_dist.runs.events import Eval, Labels
@@ -25,8 +26,13 @@ def scored_stage(study: StudyConfig, config: Config) -> Stage:
     """The stage whose score is the trial's.
 
     Raises:
-        ValueError: there is none of that name, or nothing is scored.
+        ValueError: there is none of that name, or nothing is scored as ``study.metric`` says.
     """
+    wanted, classes = study.metric.removeprefix("iou/"), protocol(config.data.classes).classes
+    if study.metric != "miou" and wanted not in classes:
+        raise ValueError(
+            f"study.metric: {wanted!r} is no class of data.classes={config.data.classes}: {', '.join(classes)}"
+        )
     planned = stages(config)
     if not config.eval.split:
         raise ValueError("eval.split is empty, so no trial gets a score; name a labelled split")
@@ -56,6 +62,12 @@ def final_score(study: StudyConfig, config: Config, run_dir: Path) -> float | No
     metrics = RunFolder(run_dir).stage(scored_stage(study, config).name).scores(statistics).read()
     value = metrics["miou"] if study.metric == "miou" else metrics["iou"].get(study.metric.removeprefix("iou/"))
     return None if value is None else float(value)
+
+
+def is_of_curve(study: StudyConfig, config: Config) -> bool:
+    """Whether scores while training are what the study measures: mIoU with the first of ``eval.bn_statistics``."""
+    statistics = config.eval.bn_statistics[0]
+    return study.metric == "miou" and study.bn_statistics in ("", statistics)
 
 
 class Curve:

@@ -26,6 +26,7 @@ from esl_dist.studies.child import STOP_S
 from esl_dist.studies.curve import Curve, Point
 from esl_dist.studies.mlflow import StudyRuns
 from esl_dist.studies.prepare import Prepared, parts, prepare
+from esl_dist.studies.reading import ENDED
 from esl_dist.studies.record import TrialRecord, log_tail, short_names, text
 from esl_dist.studies.results import table, write
 from esl_dist.studies.suggest import Suggestions
@@ -223,7 +224,8 @@ class Driver:
                 self._total,
             )
             return STOPPED_CODE
-        return DONE_CODE if any(record.score is not None for record in records) else FAILED_CODE
+        scored = [record for record in records if record.status in ENDED and record.score is not None]
+        return DONE_CODE if scored else FAILED_CODE
 
     def _past(self, records: list[TrialRecord]) -> Iterator[tuple[str, list[Point]]]:
         """Scores while training of the trials that were run in earlier starts."""
@@ -312,8 +314,9 @@ def line(record: TrialRecord, total: int) -> str:
     """A trial that has ended, in one line."""
     names = short_names(record.params)
     point = ", ".join(f"{names[key]}={text(value)}" for key, value in record.params.items())
+    finished = "finished without a score" if record.score is None else f"finished, {100 * record.score:.2f}"
     end = {
-        "finished": f"finished, {100 * (record.score or 0):.2f} in {duration(record.seconds)}",
+        "finished": f"{finished} in {duration(record.seconds)}",
         "stopped": f"stopped by {record.stopped_by} after {duration(record.seconds)}",
         "failed": f"failed: {record.reason}",
         "reused": f"the same labels as trial {record.same_as}, not trained again",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,10 @@ class StudyRecord:
                 found.setdefault(key(trial.params), []).append(trial)
         made = []
         for members in found.values():
-            score = spread([100 * t.score for t in members if t.score is not None])
+            by_seed: dict[int, list[float]] = {}  # a point that was drawn twice is one setting, its seed one seed
+            for trial in members:
+                by_seed.setdefault(trial.seed, []).append(100 * (trial.score or 0.0))
+            score = spread([statistics.fmean(scores) for scores in by_seed.values()])
             assert score is not None
             made.append(Setting(members[0].params, tuple(members), score))
         return sorted(made, key=lambda setting: setting.score.mean, reverse=self.config.mode == "max")

@@ -44,6 +44,7 @@ class TrialRecord:
     same_as: str | None = None
     """Trial whose label set and everything else was the same, where this one was not trained again."""
     score: float | None = None
+    """What the study measures: of its end, or of an earlier step while it runs and where it was stopped. 0-1."""
     mlflow_run_id: str | None = None
 
     @property
@@ -69,16 +70,23 @@ class TrialRecord:
         self.status, self.started, self.ended, self.reason = "running", self.started or time.time(), None, None
 
     def end(self, status: Status, **fields: Any) -> None:
-        """Work on it is over (``queued``: for now)."""
+        """Work on it is over (``queued``: for now). A trial that failed has no score, whatever it had come to."""
         self.status, self.ended = status, time.time() if status in FINAL else None
+        if status == "failed":
+            self.score = None
         for name, value in fields.items():
             setattr(self, name, value)
 
 
 def text(value: Any) -> str:
-    """A value of an option as short as it can be told."""
+    """A value of an option as short as tells it from its neighbours: a number as it was written, a drawn one with six
+    digits.
+    """
     if isinstance(value, float):
-        return f"{value:.3g}"
+        return next(
+            (short for short in (f"{value:.{digits}g}" for digits in (3, 4, 5)) if float(short) == value),
+            f"{value:.6g}",
+        )
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -16,7 +16,7 @@ from esl_dist.methods import stages
 from esl_dist.runs import StudyFolder, TrialFolder
 from esl_dist.studies import shared
 from esl_dist.studies.child import Child
-from esl_dist.studies.curve import Curve, final_score
+from esl_dist.studies.curve import Curve, final_score, is_of_curve
 from esl_dist.studies.record import TrialRecord, log_tail
 
 
@@ -74,7 +74,7 @@ class Work:
             if self._waiting:
                 step, score = self._waiting.pop(0)
                 self._last = {"step": step, "score": score}
-                self._save(score=score)
+                self._save(**({"score": score} if is_of_curve(self._study, self._config) else {}))
                 return {**self._last, "done": False}
             if code is not None:
                 return self._end(code)

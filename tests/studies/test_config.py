@@ -40,6 +40,7 @@ def write(folder: Path, text: str) -> str:
         (f"space: {NU}\nsearch: optuna", "trials: search=optuna needs the number of points"),
         (f"space: {NU}\nsearch: optuna\ntrials: 3\nseeds: [1, 2]", "seeds: optuna takes one seed"),
         (f"space: {NU}\nseeds: [1, 1]", "seeds: needs one seed or more, each once"),
+        ("space: {pseudo_labels.nu: {grid: [0, 0.1, 0]}}", "space.pseudo_labels.nu: names 0 twice; every value once"),
         (f"space: {NU}\nmetric: accuracy", "metric: unknown 'accuracy'"),
         (f"space: {NU}\nmetric: iou/pole\nscheduler: asha", "metric: scheduler=asha sees miou alone"),
         (f"space: {NU}\ngrace: 0", "grace: must be 1 or more"),
@@ -65,6 +66,7 @@ def test_refused_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
         (f"space: {NU}\nshared: [aling]", "shared: no trial has the stage aling"),
         (f'space: {NU}\nshared: [initial, "align:minent"]', "no trial has the stage align:minent"),
         (f"space: {NU}\nscheduler: asha", "asha needs scores while a trial trains; set eval.every=STEPS"),
+        (f"space: {NU}\nmetric: iou/raod", "study.metric: 'raod' is no class of data.classes=19: road, sidewalk"),
         (f"space: {NU}\nstage: selftrain-cbst", "no stage 'selftrain-cbst' in this trial"),
         (
             "space: {align.weight: {uniform: [0, 1]}}\nsearch: optuna\ntrials: 3\nshared: [initial, align]",

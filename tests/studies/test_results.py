@@ -294,3 +294,25 @@ def test_a_point_names_each_option_once() -> None:
         score=0.345,
     )
     assert "(align.weight=0.00189, selftrain.weight=0.5, nu=0.1, seed 1)" in line(record, 12)
+    assert "finished, 34.50 in" in line(record, 12)
+    record.score = None
+    assert "finished without a score in" in line(record, 12)
+
+
+def test_values_are_told_apart() -> None:
+    assert [text(value) for value in (0.1, 0.9001, 0.9002, 1234.5, 1 / 3, 1e-7)] == [
+        "0.1",
+        "0.9001",
+        "0.9002",
+        "1234.5",
+        "0.333333",
+        "1e-07",
+    ]
+
+
+def test_a_point_that_was_drawn_twice_is_one_seed(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY)
+    for number, (seed, score) in enumerate([(1, 0.3), (1, 0.3), (2, 0.4)]):
+        trial(tmp_path, number, 0.1, 1.0, seed, score=score)
+    (setting,) = read_study(tmp_path).settings()
+    assert setting.score.n == 2 and setting.score.mean == pytest.approx(35.0)

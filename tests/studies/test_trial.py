@@ -136,6 +136,23 @@ def test_a_failure_is_named_with_the_last_lines_of_its_log(study: Study) -> None
     assert record.log_tail == log_tail(study.dir / "trials/000/log.txt") and "deep inside" in record.log_tail[0]
 
 
+def test_a_failed_trial_has_no_score_of_its_way(study: Study) -> None:
+    study.script("000", score(6, 0.1, "initial"), code=1)
+    work = study.work("000")
+    assert work.advance()["score"] == 0.1
+    with pytest.raises(TrialFailed):
+        work.advance()
+    assert (study.record("000").status, study.record("000").score) == ("failed", None)
+
+
+def test_a_score_on_the_way_is_none_of_another_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Study(tmp_path, monkeypatch, metric="iou/road")
+    study.script("000", score(6, 0.1, "initial"), endless=True)
+    work = study.work("000")
+    assert work.advance()["score"] == 0.1 and study.record("000").score is None
+    work.leave()
+
+
 def test_who_is_told_to_leave_goes_on_later_and_tells_earlier_scores_again(study: Study) -> None:
     study.script("000", score(6, 0.1, "initial"), endless=True)
     work = study.work("000")
