@@ -95,7 +95,7 @@ def test_every_module_imports_with_the_core_alone() -> None:
         "esl_dist.metrics.compiled": "numba",
         **{
             f"esl_dist.kernels.{name}": "triton"
-            for name in ("confusion", "losses", "norm", "norm_backward", "norm_ranks", "taps", "tile")
+            for name in ("confusion", "losses", "moments", "norm", "norm_backward", "norm_ranks", "taps", "tile")
         },
         "esl_dist.pseudo_labels.scores.compiled": "numba",
         "esl_dist.pseudo_labels.scores.kernel": "triton",

@@ -65,9 +65,10 @@ class RunConfig:
     ``auto``: all of them in steps that are captured, where Triton is; they cost an eager step more than they save.
     """
     overlap: bool = False
-    """On one GPU, the source and the target pass of alignment and self-training on two streams; gradients and running
-    statistics in the order of the serial step, so with its bits. Worth something in captured steps alone, where the
-    host does not launch one after the other. Not yet measured.
+    """On a GPU, the source and the target pass of alignment and self-training on two streams; gradients and running
+    statistics in the order of the serial step, so with its bits; several ranks all-reduce after both, not beside the
+    second. Worth something in captured steps alone, where the host does not launch one after the other. Not yet
+    measured.
     """
     join_discriminators: bool = False
     """On one rank, the discriminators of both heads in one pass, as groups of one convolution: the same sums in another

@@ -87,6 +87,76 @@ class _Met(torch.autograd.Function):
         return grads[0], torch.zeros_like(parameter)
 
 
+@torch.no_grad()
+def add_gradients(
+    network: nn.Module, parameters: Sequence[nn.Parameter], gradients: Sequence[torch.Tensor | None]
+) -> None:
+    """To each parameter's ``.grad``, as a further backward through ``network`` would, with its all-reduce where
+    ``sync_if`` does not hold it back; so the gradients of a pass can be made aside (``torch.autograd.grad``).
+
+    Args:
+        parameters: all of ``network`` that train.
+        gradients: of each; None where the pass does not reach it.
+    """
+    if isinstance(network, DistributedDataParallel):
+        _backward_of(network, parameters, gradients)
+        return
+    mine, theirs = [], []
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None:
+            continue
+        if parameter.grad is None:
+            parameter.grad = gradient
+        else:
+            mine.append(parameter.grad)
+            theirs.append(gradient)
+    if mine:
+        torch._foreach_add_(mine, theirs)
+
+
+def _backward_of(
+    wrapped: DistributedDataParallel, parameters: Sequence[nn.Parameter], gradients: Sequence[torch.Tensor | None]
+) -> None:
+    """A backward whose gradients are given. DDP sees it as any other: it adds up and reduces, bucket by bucket, in the
+    order that its buckets have.
+    """
+    network = wrapped.module
+    wrapped.module = _Carry(parameters, gradients)
+    try:
+        with torch.enable_grad():
+            wrapped(parameters[0].new_zeros(())).backward()
+    finally:
+        wrapped.module = network
+
+
+class _Carry(nn.Module):
+    """A forward that meets all parameters at once and has their gradients already; it owns none of them."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter], gradients: Sequence[torch.Tensor | None]) -> None:
+        super().__init__()
+        self._parameters_met, self._gradients = tuple(parameters), tuple(gradients)
+
+    def forward(self, start: torch.Tensor) -> torch.Tensor:
+        carried: torch.Tensor = _Carried.apply(start, self._gradients, *self._parameters_met)
+        return carried
+
+
+class _Carried(torch.autograd.Function):
+    """``start`` itself; the gradients of the parameters are those given, zero for None (DDP waits for every one)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, start: torch.Tensor, gradients: Sequence[torch.Tensor | None], *parameters: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.gradients, ctx.parameters = gradients, parameters
+        return start.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        given = zip(ctx.gradients, ctx.parameters, strict=True)
+        return grads[0], None, *(torch.zeros_like(p) if gradient is None else gradient for gradient, p in given)
+
+
 def inner(network: nn.Module) -> nn.Module:
     """The network inside its wrapper: for frozen use, state dicts and evaluation, never for a forward that trains."""
     return network.module if isinstance(network, DistributedDataParallel) else network

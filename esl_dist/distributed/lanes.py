@@ -2,7 +2,8 @@
 
 What the passes share is written in the order of the serial step: a batch norm of the second pass waits for the same
 layer's of the first, so running statistics take in the first batch before the second; and the second pass's gradients
-are made aside and added to the first's afterwards. In a captured step these waits are edges of the graph.
+are made aside and added to the first's afterwards (``ddp.add_gradients``, which is also where several ranks all-reduce
+them). In a captured step these waits are edges of the graph.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class Streams(Protocol):
@@ -58,7 +59,7 @@ class CudaStreams:
 
 
 class Lanes:
-    """The two passes of a step: ``first``, then ``second``, and ``add`` for what the second found."""
+    """The two passes of a step: ``first``, then ``second``."""
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
@@ -91,19 +92,3 @@ class Lanes:
 
     def _wait(self, norm: nn.Module, *_: object) -> None:
         self._streams.wait(norm)
-
-
-@torch.no_grad()
-def add_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
-    """To each parameter's ``.grad``, as a further backward would."""
-    mine, theirs = [], []
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        if gradient is None:
-            continue
-        if parameter.grad is None:
-            parameter.grad = gradient
-        else:
-            mine.append(parameter.grad)
-            theirs.append(gradient)
-    if mine:
-        torch._foreach_add_(mine, theirs)

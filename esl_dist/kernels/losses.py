@@ -263,7 +263,8 @@ class _Launch:
         out = torch.empty_like(logits)
         grid = (triton.cdiv(out.numel(), CELLS),)
         sizes = (out.numel(), self.classes, self.h, self.w, self.blocks)
-        _add_up[grid](partial, self.across.first, out, *sizes, REACH=self.across.reach, CELLS=CELLS)
+        kinds = {"REACH": self.across.reach, "CELLS": CELLS, "enable_fp_fusion": False}
+        _add_up[grid](partial, self.across.first, out, *sizes, **kinds)
         return out
 
 

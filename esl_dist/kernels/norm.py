@@ -17,9 +17,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from esl_dist.kernels.moments import combined, remember
 from esl_dist.kernels.norm_backward import combine_sums, gradient_sums, input_gradient
 from esl_dist.kernels.norm_ranks import combine_ranks
-from esl_dist.kernels.tile import offsets_of
+from esl_dist.kernels.tile import offsets_of, place_of
 
 ROWS, CHANNELS = 32, 64
 """Of a tile: two 16-byte loads a thread and tensor in bf16, with the four warps that every kernel here runs on."""
@@ -55,14 +56,14 @@ def _moments(x, mean_out, squares_out, rows, channels, tiles, ROWS: tl.constexpr
     """Mean of a chunk and its sum of squared distances from it, around the chunk's first row, so that a large mean
     costs no digits.
     """
-    chunk = tl.program_id(1)
+    chunk, block = place_of(channels, CHANNELS)
     first = chunk * tiles * ROWS
-    offset, inside, channel, known = offsets_of(rows, channels, first, ROWS, CHANNELS)
+    offset, inside, channel, known = offsets_of(rows, channels, first, block, ROWS, CHANNELS)
     around = tl.load(x + first.to(tl.int64) * channels + channel, mask=known, other=0.0).to(tl.float32)[None, :]
     total = tl.zeros((ROWS, CHANNELS), tl.float32)
     squares = tl.zeros((ROWS, CHANNELS), tl.float32)
     for tile in range(tiles):
-        offset, inside, channel, known = offsets_of(rows, channels, first + tile * ROWS, ROWS, CHANNELS)
+        offset, inside, channel, known = offsets_of(rows, channels, first + tile * ROWS, block, ROWS, CHANNELS)
         value = tl.load(x + offset, mask=inside, other=0.0).to(tl.float32)
         value = tl.where(inside, value - around, 0.0)
         total += value
@@ -94,8 +95,8 @@ def _combine_moments(
     CHUNKS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Statistics of all rows from those of the chunks (Chan, Golub and LeVeque 1983), and the running averages; of a
-    ``PART`` of a batch the squared distances from its mean in place of one over the deviation.
+    """Statistics of all rows from those of the chunks, and the running averages; of a ``PART`` of a batch the squared
+    distances from its mean in place of one over the deviation.
     """
     channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
     chunk = tl.arange(0, CHUNKS)
@@ -105,23 +106,12 @@ def _combine_moments(
     count = tl.maximum(tl.minimum(rows - chunk * chunk_rows, chunk_rows), 0).to(tl.float32)[:, None]
     mean_of = tl.load(means + place, mask=inside, other=0.0)
     squares_of = tl.load(squares + place, mask=inside, other=0.0)
-    # Around the first chunk's mean, as in the chunks themselves.
     around = tl.load(means + channel, mask=known, other=0.0)
-    away = tl.sum(tl.where(inside, mean_of - around[None, :], 0.0) * count, 0) / rows
-    mean = around + away
-    distance = tl.where(inside, mean_of - mean[None, :], 0.0)
-    total = tl.sum(squares_of + distance * distance * count, 0)
+    mean, total = combined(mean_of, squares_of, around, count, rows, inside)
     tl.store(mean_out + channel, mean, mask=known)
     tl.store(inverse_out + channel, total if PART else 1.0 / tl.sqrt_rn(total / rows + epsilon), mask=known)
     if TRACKED:
-        old_mean = tl.load(running_mean + channel, mask=known, other=0.0)
-        old_variance = tl.load(running_variance + channel, mask=known, other=0.0)
-        tl.store(running_mean + channel, (1.0 - momentum) * old_mean + momentum * mean, mask=known)
-        tl.store(
-            running_variance + channel, (1.0 - momentum) * old_variance + momentum * (total / (rows - 1)), mask=known
-        )
-        if tl.program_id(0) == 0:
-            tl.store(batches, tl.load(batches) + 1)
+        remember(running_mean, running_variance, batches, channel, known, mean, total, rows, momentum)
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -140,7 +130,8 @@ def _normalise(
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    offset, inside, channel, known = offsets_of(rows, channels, tl.program_id(1) * ROWS, ROWS, CHANNELS)
+    tile, block = place_of(channels, CHANNELS)
+    offset, inside, channel, known = offsets_of(rows, channels, tile * ROWS, block, ROWS, CHANNELS)
     middle = tl.load(mean + channel, mask=known, other=0.0)[None, :]
     scale = (tl.load(inverse + channel, mask=known, other=0.0) * tl.load(gain + channel, mask=known, other=0.0))[
         None, :
@@ -225,7 +216,7 @@ def _statistics(x: Tensor, made: Tensor, epsilon: float, running: Running | None
     rows, channels = _shape(x)
     chunks, tiles = _chunks(rows, channels)
     partial = x.new_empty((2, chunks, channels), dtype=torch.float32)
-    _moments[(triton.cdiv(channels, CHANNELS), chunks)](
+    _moments[(triton.cdiv(channels, CHANNELS) * chunks,)](
         x, partial[0], partial[1], rows, channels, tiles, ROWS=ROWS, CHANNELS=CHANNELS, **OPTIONS
     )
     old = running or Running(made, made, made, 0.0)
@@ -259,7 +250,7 @@ def normalise(
     """
     rows, channels = _shape(x)
     y = torch.empty_like(x)
-    grid = (triton.cdiv(channels, CHANNELS), triton.cdiv(rows, ROWS))
+    grid = (triton.cdiv(channels, CHANNELS) * triton.cdiv(rows, ROWS),)
     kinds = {"RESIDUAL": shortcut is not None, "RELU": relu, "ROWS": ROWS, "CHANNELS": CHANNELS, **OPTIONS}
     _normalise[grid](x, x if shortcut is None else shortcut, y, *statistics, gain, shift, rows, channels, **kinds)
     return y
@@ -312,7 +303,7 @@ def gradients(
     if batch or residual:
         chunks, tiles = _chunks(rows, channels)
         partial = x.new_empty((2, chunks, channels), dtype=torch.float32)
-        gradient_sums[(columns, chunks)](
+        gradient_sums[(columns * chunks,)](
             x,
             dy,
             second,
@@ -341,7 +332,7 @@ def gradients(
         if residual:  # summed and cut off already
             dy, second, kinds = before_relu, before_relu, {**kinds, "BOTH": False, "RESIDUAL": False, "RELU": False}
     means, divisor = (sums, rows) if mean_of_all is None else (mean_of_all(sums), 1)
-    input_gradient[(columns, triton.cdiv(rows, ROWS))](
+    input_gradient[(columns * triton.cdiv(rows, ROWS),)](
         x,
         dy,
         second,

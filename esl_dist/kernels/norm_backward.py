@@ -6,7 +6,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from esl_dist.kernels.tile import offsets_of
+from esl_dist.kernels.tile import offsets_of, place_of
 
 
 @triton.jit
@@ -52,9 +52,9 @@ def gradient_sums(
 
     With a shortcut that gradient is also the shortcut's, so it is written, and the next pass reads it.
     """
-    chunk = tl.program_id(1)
+    chunk, block = place_of(channels, CHANNELS)
     first = chunk * tiles * ROWS
-    offset, inside, channel, known = offsets_of(rows, channels, first, ROWS, CHANNELS)
+    offset, inside, channel, known = offsets_of(rows, channels, first, block, ROWS, CHANNELS)
     middle = tl.load(mean + channel, mask=known, other=0.0)[None, :]
     inverse_of = tl.load(inverse + channel, mask=known, other=0.0)[None, :]
     scale = inverse_of * tl.load(gain + channel, mask=known, other=0.0)[None, :]
@@ -62,7 +62,7 @@ def gradient_sums(
     total = tl.zeros((ROWS, CHANNELS), tl.float32)
     product = tl.zeros((ROWS, CHANNELS), tl.float32)
     for tile in range(tiles):
-        offset, inside, channel, known = offsets_of(rows, channels, first + tile * ROWS, ROWS, CHANNELS)
+        offset, inside, channel, known = offsets_of(rows, channels, first + tile * ROWS, block, ROWS, CHANNELS)
         value = tl.load(x + offset, mask=inside, other=0.0).to(tl.float32) - middle
         grad = _gradient(dy, other, y, value, scale, shift_of, offset, inside, BOTH, RESIDUAL, RELU)
         grad = tl.where(inside, grad, 0.0)
@@ -114,7 +114,8 @@ def input_gradient(
     """``dx = gain / deviation * (g - mean(g) - normalised * mean(g * normalised))``; without the means for frozen
     statistics (``BATCH`` false). ``divisor`` makes means of the sums: the rows, or 1 where they are means already.
     """
-    offset, inside, channel, known = offsets_of(rows, channels, tl.program_id(1) * ROWS, ROWS, CHANNELS)
+    tile, block = place_of(channels, CHANNELS)
+    offset, inside, channel, known = offsets_of(rows, channels, tile * ROWS, block, ROWS, CHANNELS)
     inverse_of = tl.load(inverse + channel, mask=known, other=0.0)[None, :]
     scale = inverse_of * tl.load(gain + channel, mask=known, other=0.0)[None, :]
     value = (

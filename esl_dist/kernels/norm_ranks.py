@@ -6,6 +6,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from esl_dist.kernels.moments import combined, remember
+
 
 @triton.jit(do_not_specialize=["world", "momentum"])
 def combine_ranks(
@@ -24,7 +26,7 @@ def combine_ranks(
     WORLD: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Mean, one over the deviation and rows of all ranks (Chan, Golub and LeVeque 1983), and the running averages.
+    """Mean, one over the deviation and rows of all ranks, and the running averages.
 
     A rank's row of ``gathered`` has its means, its squared distances from them, and its number of rows.
     """
@@ -39,20 +41,10 @@ def combine_ranks(
     mean_of = tl.load(gathered + place, mask=inside, other=0.0)
     squares_of = tl.load(gathered + place + channels, mask=inside, other=0.0)
     around = tl.load(gathered + channel, mask=known, other=0.0)
-    away = tl.sum(tl.where(inside, mean_of - around[None, :], 0.0) * count[:, None], 0) / rows
-    mean = around + away
-    distance = tl.where(inside, mean_of - mean[None, :], 0.0)
-    total = tl.sum(squares_of + distance * distance * count[:, None], 0)
+    mean, total = combined(mean_of, squares_of, around, count[:, None], rows, inside)
     tl.store(mean_out + channel, mean, mask=known)
     tl.store(inverse_out + channel, 1.0 / tl.sqrt_rn(total / rows + epsilon), mask=known)
     if tl.program_id(0) == 0:
         tl.store(count_out, rows)
     if TRACKED:
-        old_mean = tl.load(running_mean + channel, mask=known, other=0.0)
-        old_variance = tl.load(running_variance + channel, mask=known, other=0.0)
-        tl.store(running_mean + channel, (1.0 - momentum) * old_mean + momentum * mean, mask=known)
-        tl.store(
-            running_variance + channel, (1.0 - momentum) * old_variance + momentum * (total / (rows - 1.0)), mask=known
-        )
-        if tl.program_id(0) == 0:
-            tl.store(batches, tl.load(batches) + 1)
+        remember(running_mean, running_variance, batches, channel, known, mean, total, rows, momentum)

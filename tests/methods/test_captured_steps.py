@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from esl_dist import kernels
-from esl_dist.config.schema import AlignConfig, GuardConfig, OptimConfig
+from esl_dist.config.schema import GuardConfig, OptimConfig
 from esl_dist.config.teacher import MaskConfig, SelectConfig, TeacherConfig, TeacherLabelsConfig
 from esl_dist.distributed import capture, collectives
 from esl_dist.distributed.lanes import Lanes
@@ -18,17 +18,14 @@ from esl_dist.engine.device_step import FLAGS
 from esl_dist.engine.optim import Adam, Poly, Recipe
 from esl_dist.engine.step import Pair, Prepares
 from esl_dist.engine.update import Updater
-from esl_dist.methods.adaptation.objectives import build_objective
-from esl_dist.methods.adaptation.step import Adaptation
 from esl_dist.methods.passes import Passes
 from esl_dist.methods.supervised import Supervised
-from esl_dist.models import DeepLabV2, Discriminator
 from esl_dist.models.daformer import DaFormer
 from esl_dist.models.mit import TINY
 from tests.engine.graphs import Capturable, Replayed
 from tests.methods import test_modes
 from tests.methods.teacher import made
-from tests.methods.test_overlap import Recorded
+from tests.methods.test_overlap import Recorded, aligned
 from tests.ranks import run_ranks
 
 STEPS = 6
@@ -49,16 +46,6 @@ def drawing() -> DaFormer:
     return network.freeze_statistics().train()
 
 
-def two_lanes() -> Adaptation:
-    """Alignment with both heads' discriminators in one pass, source and target on two (remembered) streams."""
-    torch.manual_seed(0)
-    discriminators = {head: Discriminator(made.CLASSES, 8) for head in ("main", "aux")}
-    align = AlignConfig("advent", weight=0.5, weight_aux=0.2)
-    objective = build_objective("advent", align, True, discriminators, joint=True)
-    network = DeepLabV2(made.CLASSES, layers=(1, 1, 1, 1), width=8).train()
-    return Adaptation(network, Passes(made.runtime()), made.CLASSES, objective, 0.1, lanes=Lanes(Recorded()))
-
-
 def step_of(name: str) -> Any:
     ranks = collectives.world()
     if name == "supervised, drawing":
@@ -72,7 +59,7 @@ def step_of(name: str) -> Any:
     if name == "second head":
         return test_modes.build("everything", test_modes.runtime_of_this_process())
     if name == "two lanes":
-        return two_lanes()
+        return aligned(Lanes(Recorded()))
     return made.build(*TEACHERS[name], 2 * ranks)
 
 
@@ -137,7 +124,7 @@ def test_replayed_it_has_the_bits_of_the_eager_step(name: str) -> None:
     assert not differing
 
 
-RANKED = ("mix and mask", "second head", "two resolutions")
+RANKED = ("mix and mask", "second head", "two resolutions", "two lanes")
 
 
 def figures() -> list[Any]:

@@ -77,8 +77,6 @@ def _lanes(kit: Kit, modes: Modes | None) -> Lanes | None:
     why = (
         "there is no GPU"
         if runtime.device.type != "cuda"
-        else "DDP adds the gradients of several ranks while the last pass makes them"
-        if runtime.world > 1
         else "DRSL's target pass needs pixels of the source pass"
         if modes
         else "a compiled network cannot wait within itself"

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from esl_dist.data.loader import Batch
 from esl_dist.distributed import ddp
-from esl_dist.distributed.lanes import Lanes, add_gradients
+from esl_dist.distributed.lanes import Lanes
 from esl_dist.engine.step import Losses, Pair
 from esl_dist.methods.adaptation.modes import Modes, PixelKeys, Sampled
 from esl_dist.methods.adaptation.objectives import Objective
@@ -66,7 +66,7 @@ class Adaptation:
     self_training: SelfTraining | None = None
     modes: Modes | None = None
     lanes: Lanes | None = None
-    """The source and the target pass at a time, of one rank and without ``modes``; None: one after the other."""
+    """The source and the target pass at a time, without ``modes``; None: one after the other."""
     needs_target: bool = True
 
     @property
@@ -164,10 +164,11 @@ class Adaptation:
         pass_of_target = (pair.target, valid[1], drawn.target, pixels if uses_modes else None, share)
         if learning:
             parameters = [p for p in self.segmenter.parameters() if p.requires_grad]
-            with learning.second(norms):
+            with learning.second(norms), ddp.sync_if(self.segmenter, False):
                 target, loss, parts = self._target_pass(*pass_of_target)
                 gradients = self.passes.gradients(loss, parameters)
-            add_gradients(parameters, gradients)
+            with ddp.sync_if(self.segmenter, last):
+                ddp.add_gradients(self.segmenter, parameters, gradients)
         else:
             with ddp.sync_if(self.segmenter, last), self._sync_modes_if(last, on_target=True):
                 target, loss, parts = self._target_pass(*pass_of_target)
