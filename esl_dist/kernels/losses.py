@@ -12,7 +12,7 @@ kernel. No address is written twice, so the bits are the same in every run.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -218,7 +218,7 @@ def _positions(cells: int, length: int) -> tuple[Tensor, Tensor]:
     return lower, position - lower
 
 
-@lru_cache(maxsize=32)
+@cache
 def _across(cells: int, length: int, device: torch.device) -> Across:
     with torch.inference_mode(False):
         lower, share = _positions(cells, length)
@@ -228,7 +228,7 @@ def _across(cells: int, length: int, device: torch.device) -> Across:
         return Across(lower.int().to(device), share.float().to(device), first.int().to(device), reach)
 
 
-@lru_cache(maxsize=32)
+@cache
 def _down(cells: int, length: int, device: torch.device) -> Down:
     with torch.inference_mode(False):
         lower, share = _positions(cells, length)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -81,7 +81,7 @@ def _view(logits: Tensor, size_hw: tuple[int, int], information: bool, dtype: to
     return made
 
 
-@lru_cache(maxsize=32)
+@cache
 def _weights(cells: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """``[length, cells]``: row i holds the weights of the low-resolution cells in output position i."""
     position = torch.arange(length, dtype=torch.float64) * ((cells - 1) / max(length - 1, 1))

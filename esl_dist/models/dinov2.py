@@ -163,7 +163,7 @@ def patch_grid(images: Tensor) -> tuple[int, int]:
     return h // PATCH, w // PATCH
 
 
-@functools.lru_cache(maxsize=32)
+@functools.cache
 def bicubic_matrix(stored: int, wanted: int, positions: Positions, device: torch.device) -> Tensor:
     """``[wanted, stored]``, float32: what torch's bicubic resize multiplies a column of ``stored`` entries by."""
     with torch.inference_mode(False), torch.no_grad():

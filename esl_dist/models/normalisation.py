@@ -67,7 +67,7 @@ class Normalisation:
         )
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def _constant(values: Channels, device: torch.device, dtype: torch.dtype) -> Tensor:
     """``[1, 3, 1, 1]``, made once per device: no forward waits for a copy from the host."""
     with torch.inference_mode(False):  # made inside it, it could take no part in a training step later

@@ -28,7 +28,7 @@ def by_products(x: Tensor, size: Size) -> Tensor:
         return (down @ wide @ across.T).to(x.dtype)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def _matrix(stored: int, wanted: int, device: torch.device) -> Tensor:
     """``[wanted, stored]``: what a column of ``stored`` cells is multiplied by."""
     with torch.inference_mode(False), torch.no_grad():

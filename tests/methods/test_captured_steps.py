@@ -11,7 +11,7 @@ from torch import Tensor
 
 from esl_dist import kernels
 from esl_dist.config.schema import GuardConfig, OptimConfig
-from esl_dist.config.teacher import MaskConfig, SelectConfig, TeacherConfig, TeacherLabelsConfig
+from esl_dist.config.teacher import MaskConfig, SelectConfig, TeacherConfig, TeacherLabelsConfig, published
 from esl_dist.distributed import capture, collectives
 from esl_dist.distributed.lanes import Lanes
 from esl_dist.engine.device_step import FLAGS
@@ -20,11 +20,13 @@ from esl_dist.engine.step import Pair, Prepares
 from esl_dist.engine.update import Updater
 from esl_dist.methods.passes import Passes
 from esl_dist.methods.supervised import Supervised
+from esl_dist.methods.teacher.build import source_step
+from esl_dist.models.adapter import deformable
 from esl_dist.models.daformer import DaFormer
 from esl_dist.models.mit import TINY
 from tests.engine.graphs import Capturable, Replayed
 from tests.methods import test_modes
-from tests.methods.teacher import made
+from tests.methods.teacher import made, test_foundation
 from tests.methods.test_overlap import Recorded, aligned
 from tests.ranks import run_ranks
 
@@ -36,6 +38,17 @@ TEACHERS = {
     "student judges": ("mic", TeacherConfig(labels=LABELS, select=SelectConfig("with", window=6, of="student"))),
     "averaged buffers": ("vfm_uda", TeacherConfig(labels=LABELS)),
 }
+
+
+FOUNDATIONS = ("vfm_uda", "vfm_uda_plus")
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it must be deterministic, deformable attention reads by index there."""
+    monkeypatch.setattr(
+        deformable, "sample", lambda maps, where: deformable.gathered(deformable._wide(maps), deformable._wide(where))
+    )
 
 
 def drawing() -> DaFormer:
@@ -60,6 +73,11 @@ def step_of(name: str) -> Any:
         return test_modes.build("everything", test_modes.runtime_of_this_process())
     if name == "two lanes":
         return aligned(Lanes(Recorded()))
+    if name in FOUNDATIONS:
+        return test_foundation.built(name, total=2 * ranks)
+    if name == "source only":
+        options = published("daformer", TeacherConfig(looks="vfm"))
+        return source_step(options, made.segmenter(), Passes(made.runtime()), made.PROTOCOL, 3, 2 * ranks)
     return made.build(*TEACHERS[name], 2 * ranks)
 
 
@@ -109,8 +127,29 @@ def trained(name: str, captured: bool, number: int) -> tuple[list[dict[str, str]
     return losses, state, graphs.replays if graphs else 0, refused
 
 
+@pytest.mark.parametrize(
+    "name", ["mix and mask", "selection", "two resolutions", "vfm_uda_plus", "second head", "source only"]
+)
+def test_nothing_that_is_drawn_before_a_step_waits_either(name: str) -> None:
+    """It runs eagerly, so what a graph cannot hold would work: and the host would wait in every step."""
+    step = step_of(name)
+    made_of = micro(name, 1, 2)
+    with Capturable():
+        step.prepare(made_of)
+
+
 CLOSE = ("two resolutions", "supervised, two resolutions")
-NAMES = (*TEACHERS, *CLOSE, "two lanes", "teacher, drawing", "supervised, drawing", "second head")
+NAMES = (
+    *TEACHERS,
+    *CLOSE,
+    "vfm_uda",
+    pytest.param("vfm_uda_plus", marks=pytest.mark.slow),
+    "source only",
+    "two lanes",
+    "teacher, drawing",
+    "supervised, drawing",
+    "second head",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from esl_dist.compiled import loops
 from esl_dist.pseudo_labels.scores import banded, eager, golden, library
+from esl_dist.pseudo_labels.scores.idle import Idle, Line
 from esl_dist.pseudo_labels.scores.keys import LIMITS, ScoreError, count_high, keys
 from esl_dist.pseudo_labels.scores.kinds import TITLES, Kind
 from esl_dist.pseudo_labels.scores.scored import Scored
@@ -101,18 +102,14 @@ def _library(logits: Tensor, wanted: Wanted) -> Scores:
 
 
 def _banded() -> Scorer:
-    idle: list[banded.Scratch] = []  # one for every thread that scores at the same time, each used again and again
+    idle = Idle(banded.Scratch)
 
     def score(logits: Tensor, wanted: Wanted) -> Scores:
         result = wanted.out or empty(wanted.size_hw, wanted.kinds)
-        try:
-            scratch = idle.pop()
-        except IndexError:
-            scratch = banded.Scratch()
         maps = {kind: values.numpy() for kind, values in result.maps.items()}
         label = result.label.numpy()
-        banded.score(logits.numpy(), label, maps, scratch)
-        idle.append(scratch)
+        with idle.lent() as scratch:
+            banded.score(logits.numpy(), label, maps, scratch)
         for kind, histogram in wanted.high.items():
             count_high(histogram.numpy(), label.reshape(-1), maps[kind].view(np.uint32).reshape(-1))
         return result
@@ -121,21 +118,15 @@ def _banded() -> Scorer:
 
 
 def _compiled(module: ModuleType) -> Scorer:
-    idle: list[np.ndarray] = []  # one for every thread that scores at the same time, each used again and again
+    idle = Idle(Line)
 
     def score(logits: Tensor, wanted: Wanted) -> Scores:
         result = wanted.out or empty(wanted.size_hw, wanted.kinds)
-        try:
-            scratch = idle.pop()
-        except IndexError:
-            scratch = np.empty(0, np.float32)
         needed = module.scratch_length(*logits.shape, wanted.size_hw[1])
-        if len(scratch) < needed:
-            scratch = np.empty(needed, np.float32)
         maps = {kind: values.numpy() for kind, values in result.maps.items()}
         counted = {kind: histogram.numpy() for kind, histogram in wanted.high.items()}
-        module.score(logits.numpy(), result.label.numpy(), maps, counted, scratch)
-        idle.append(scratch)
+        with idle.lent() as line:
+            module.score(logits.numpy(), result.label.numpy(), maps, counted, line.of(needed))
         return result
 
     return score
