@@ -34,7 +34,7 @@ COMMANDS = (
 # A room is a package, a single file, or a few files that belong together. A file imports from lower layers or its own
 # room.
 LAYERS: tuple[dict[str, tuple[str, ...]], ...] = (
-    {room: (room,) for room in ("config", "labels", "errors", "atomic", "compiled", "kernels")}
+    {room: (room,) for room in ("config", "labels", "errors", "atomic", "colours", "compiled", "kernels")}
     | {"processes": ("processes", "launcher")},
     # What lies in a run's folder: names, records, lines of the log.
     {"runs": ("runs",)},

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from esl_dist.colours import COLOURS, DASHES
 from esl_dist.reporting.chart import Series, line_chart
-from esl_dist.reporting.colours import COLOURS, DASHES
 from esl_dist.reporting.record import RunRecord, StageRecord
 from esl_dist.reporting.tables import STATISTICS_TITLES
 from esl_dist.runs.events import Eval, Train

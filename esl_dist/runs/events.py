@@ -182,36 +182,51 @@ def series(event: Event, time: float) -> Series | None:
 
 
 def points(event: Event, time: float) -> list[Point]:
-    """The numbers of an event under their names: ``source/loss/seg``, ``align/eval/running/iou/road``,
-    ``labels/esl-r2/coverage``.
+    """The numbers of an event under names that say their stage: ``source/loss/seg``, ``align/miou/running``,
+    ``pseudo_labels/esl-r2/coverage``.
     """
+    stage = getattr(event, "stage", "") if isinstance(event, STEP_EVENTS) else ""
+    return [point._replace(name=f"{_clean(stage)}/{point.name}" if stage else point.name) for point in own(event, time)]
+
+
+def own(event: Event, time: float) -> list[Point]:
+    """The numbers of an event, where a stage has a run of its own: ``loss/seg``, ``miou/running``."""
     step, time_ms = getattr(event, "step", None) or 0, int(1000 * time)
-    return [Point(_FORBIDDEN.sub("_", name), value, step, time_ms) for name, value in _numbers(*_named(event))]
+    found = (number for path, fields in _named(event) for number in _numbers(path, fields))
+    return [Point(_clean(name), value, step, time_ms) for name, value in found]
 
 
-def _named(event: Event) -> tuple[str, Mapping[str, Any]]:
-    """The prefix of an event's metrics, and them."""
+def summary(event: Event, time: float) -> list[Point]:
+    """Of an event of a stage, what the run as a whole shows: ``miou running/align``."""
+    if not isinstance(event, Eval) or event.miou is None:
+        return []
+    name = f"miou {event.bn_statistics}/{event.stage}"
+    return [Point(_clean(name), event.miou, event.step, int(1000 * time))]
+
+
+def _clean(name: str) -> str:
+    return _FORBIDDEN.sub("_", name)
+
+
+def _named(event: Event) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The metrics of an event, with the path in front of their names. Trackers make a section of each path, in the
+    order of the alphabet, and cut long names.
+    """
     match event:
         case Train():
-            return event.stage, {"lr": event.lr, "bad_samples": event.bad_samples, **event.figures}
+            yield "", {"lr": event.lr, "bad_samples": event.bad_samples, **event.figures}
         case Eval():
-            return f"{event.stage}/eval/{event.bn_statistics}", {
-                "miou": event.miou,
-                "miou_star": event.miou_star,
-                "iou": event.iou,
-            }
+            yield "miou", {event.bn_statistics: event.miou}
+            yield "miou_star", {event.bn_statistics: event.miou_star}
+            yield f"{event.bn_statistics} iou", event.iou
         case Gpu():
-            return f"{event.stage}/rank{event.rank}", event.figures
+            yield f"system/rank{event.rank}", event.figures
         case Labels():  # every set has a metric of its own: rounds and rules do not overwrite one another
-            return f"labels/{event.set}", {
-                name: getattr(event, name) for name in ("round", "coverage", "pixels", "both_kept", "agreed")
-            }
-    return "", {}
+            shown = ("round", "coverage", "pixels", "both_kept", "agreed")
+            yield f"pseudo_labels/{event.set}", {name: getattr(event, name) for name in shown}
 
 
 def _numbers(path: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for key, value in fields.items():
-        if isinstance(value, Mapping):
-            yield from _numbers(f"{path}/{key}", value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{path}/{key}", float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{path}/{key}" if path else key, float(value)

@@ -22,13 +22,13 @@ from esl_dist.runs.content import ServerRun
 from esl_dist.studies.outcome import final_weights
 from esl_dist.studies.reading import StudyRecord, read_study
 from esl_dist.studies.record import TrialRecord, short_names, text
-from esl_dist.tracking.backend import MAX_PARAM, MlflowBackend, reason
+from esl_dist.tracking.backend import MAX_PARAM, PARENT, MlflowBackend, reason
 from esl_dist.tracking.follow import Follower
 from esl_dist.tracking.state import MirrorState, only_sender
 
 log = logging.getLogger(__name__)
 
-PARENT_TAG, ALIAS = "mlflow.parentRunId", "best"
+ALIAS = "best"
 STATUS = {
     "queued": "SCHEDULED",
     "running": "RUNNING",
@@ -110,7 +110,7 @@ class StudyRuns:
         if not run_id:
             run_id = backend.create(
                 _name(trial),
-                {PARENT_TAG: parent, "study": study.config.name, "trial": trial.id, "seed": str(trial.seed)},
+                {PARENT: parent, "study": study.config.name, "trial": trial.id, "seed": str(trial.seed)},
             )
             self._remember(stands_for, run_id)
         # One that was worked on and waits again was interrupted, with the whole study.
@@ -152,7 +152,7 @@ class StudyRuns:
         for made in RunFolder(run_dir).labels.sets():
             client.log_artifact(run_id, str(made.thresholds.path), f"pseudo_labels/{made.name}")
             rows = made.thresholds.read()["classes"]
-            values = {f"labels/{made.name}/threshold/{row['name']}": row["threshold"] for row in rows}
+            values = {f"pseudo_labels/{made.name}/threshold/{row['name']}": row["threshold"] for row in rows}
             known_values = [(name, value) for name, value in values.items() if value is not None]
             client.log_batch(run_id, metrics=[metric(name, value, now, 0) for name, value in known_values])
         if RunFolder(run_dir).metrics.is_file():
@@ -163,7 +163,7 @@ class StudyRuns:
                 )
             with only_sender(run_dir) as alone:
                 if alone:
-                    Follower(run_dir, state, backend).poll(patient=False)
+                    Follower(run_dir, state, backend).finish(STATUS[trial.status])
 
     def _register(self, study: StudyRecord, client: Any) -> None:
         """The best setting's best seed becomes a version of the study's model, with the alias ``best``."""

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from esl_dist.reporting.colours import COLOURS
+from esl_dist.colours import COLOURS
 from esl_dist.reporting.exports import data_uri
 from esl_dist.reporting.report import environment
 from esl_dist.reporting.study_page import spread_text

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from esl_dist.colours import COLOURS
 from esl_dist.runs.events import Point
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,14 @@ SETTINGS = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+PARENT, COLOUR, KIND = "mlflow.parentRunId", "mlflow.runColor", "mlflow.experimentKind"
+"""Tags: the run that a run is nested in, a line's colour in charts (MLflow's own come in near equals), and what an
+experiment holds, which a server that has no switch for it in its pages shows it by.
+"""
 MAX_REASON = 600
 """Of a server's refusal: its remedy comes after its reason, lines below."""
+_TRAINING = "workflowType=machine_learning"
+"""Without it a browser that has not seen the server yet gets its pages of language models."""
 # What MLflow does not allow in an image's name.
 _NO_KEY = re.compile(r"[^\w\-. /]", re.ASCII)
 MAX_PARAM = 6000
@@ -49,6 +56,18 @@ class Backend(Protocol):
 
     def open(self, run_id: str) -> str:
         """Go on with ``run_id``, or begin a new run if it is empty; returns the run's id."""
+        ...
+
+    def page(self, run_id: str) -> str:
+        """What follows a server's address where it shows the run beside others."""
+        ...
+
+    def nested(self, parent: str, name: str, number: int, time_ms: int) -> str:
+        """Begin a run inside another, the ``number``-th from 0; returns its id."""
+        ...
+
+    def stands(self, run_id: str, status: str, time_ms: int | None) -> None:
+        """Say that a nested run runs, or since when it has ended (None: now)."""
         ...
 
     def params(self, run_id: str, params: Mapping[str, str]) -> None: ...
@@ -87,7 +106,9 @@ class MlflowBackend:
         found = client.get_experiment_by_name(self._experiment)
         if found is None:
             try:
-                experiment_id = client.create_experiment(self._experiment, artifact_location=self._artifacts())
+                experiment_id = client.create_experiment(
+                    self._experiment, artifact_location=self._artifacts(), tags={KIND: "custom_model_development"}
+                )
             except Exception:  # another run made it in the meantime
                 found = client.get_experiment_by_name(self._experiment)
                 if found is None:
@@ -96,6 +117,21 @@ class MlflowBackend:
         else:
             experiment_id = found.experiment_id
         return str(client.create_run(experiment_id, tags=dict(tags or {}), run_name=run_name).info.run_id)
+
+    def page(self, run_id: str) -> str:
+        return f"#/experiments/{self.client().get_run(run_id).info.experiment_id}/runs?{_TRAINING}"
+
+    def nested(self, parent: str, name: str, number: int, time_ms: int) -> str:
+        client = self.client()
+        experiment = client.get_run(parent).info.experiment_id
+        tags = {PARENT: parent, COLOUR: COLOURS[number % len(COLOURS)]}
+        return str(client.create_run(experiment, start_time=time_ms, tags=tags, run_name=name).info.run_id)
+
+    def stands(self, run_id: str, status: str, time_ms: int | None) -> None:
+        if status == "RUNNING":
+            self.client().update_run(run_id, status=status)
+        else:
+            self.client().set_terminated(run_id, status=status, end_time=time_ms)
 
     def params(self, run_id: str, params: Mapping[str, str]) -> None:
         entities = importlib.import_module("mlflow.entities")

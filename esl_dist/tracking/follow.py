@@ -13,7 +13,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from esl_dist.processes import end_with
@@ -29,8 +29,37 @@ BATCH = 500
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 2.0, 60.0
 
 
+RUNNING, FINISHED = "RUNNING", "FINISHED"
+
+
+class _Batch:
+    """What is sent together: points by the stage whose run shows them, of the run as a whole under an empty name."""
+
+    def __init__(self) -> None:
+        self.points: dict[str, list[events.Point]] = {}
+        self.marks: dict[str, float] = {}
+        self.scored: dict[tuple[str, int], None] = {}
+        self.statuses: dict[str, tuple[str, int]] = {}
+        self.size = 0
+
+    def stage(self, event: events.Stage, time: float) -> None:
+        if event.status != "skipped":
+            self.statuses[event.stage] = (FINISHED if event.status == "done" else RUNNING, int(1000 * time))
+
+    def add(self, event: events.Event, time: float, place: events.Series) -> None:
+        stage = event.stage if isinstance(event, events.STEP_EVENTS) else ""
+        for name, points in ((stage, events.own(event, time)), ("", events.summary(event, time))):
+            if points:
+                self.points.setdefault(name, []).extend(points)
+                self.size += len(points)
+        self.marks[place.key] = place.mark
+        if isinstance(event, events.Eval) and stage in self.points:
+            self.scored[event.stage, event.step] = None
+
+
 class Follower:
     """Sends what a run's file holds and the server has not: every point once and in order, whatever happens in between.
+    Every stage has a run of its own inside the run's, so that one chart holds the same loss of all stages.
 
     A step that a resume repeats is sent once: its first value stays (the resumed run is bit-identical where arithmetic
     allows it).
@@ -44,6 +73,7 @@ class Follower:
         self._offset = 0
         self._inode = -1
         self._open = False
+        self._told: dict[str, str] = {}
         self._pictures = True
         self._backoff = 0.0
         self._not_before = 0.0
@@ -70,9 +100,12 @@ class Follower:
         """Send the rest, the artifacts and the end of the run; False if something is left for ``replay``."""
         if not self.poll(patient=False):
             return False
-        if not self._state.owned:
-            return True
         try:
+            for nested in self._state.stages:
+                if self._told.get(nested) != FINISHED:
+                    self._tell(nested, status, None)
+            if not self._state.owned:
+                return True
             folder = RunFolder(self._run_dir)
             artifacts = [(path, "") for path in (folder.config, folder.report, folder.log) if path.is_file()]
             for path in sorted(folder.path.glob("*")):
@@ -96,6 +129,7 @@ class Follower:
         if self._open:
             return
         self._state.run_id = self._backend.open(self._state.run_id)
+        self._state.page = self._backend.page(self._state.run_id)
         self._save()
         if not self._state.params_sent:
             self._backend.params(self._state.run_id, self._state.params)
@@ -106,33 +140,48 @@ class Follower:
     def _send_batch(self) -> bool:
         """Send one batch of new lines; False when there is none."""
         self._notice_rewrite()
-        batch: list[events.Point] = []
-        marks: dict[str, float] = {}
-        scored: dict[tuple[str, int], None] = {}
+        batch = _Batch()
         offset = self._offset
         try:
             for line in lines.read(self._path, self._offset, complete=True):
                 offset += len(line.raw)
+                if isinstance(line.event, events.Stage):
+                    batch.stage(line.event, line.time)
                 place = _series(line)
-                if place is None or self._was_sent(place) or marks.get(place.key, -1.0) >= place.mark:
+                if place is None or self._was_sent(place) or batch.marks.get(place.key, -1.0) >= place.mark:
                     continue
                 assert line.event is not None
-                batch += events.points(line.event, line.time)
-                marks[place.key] = place.mark
-                if isinstance(line.event, events.Eval):
-                    scored[line.event.stage, line.event.step] = None
-                if len(batch) >= BATCH:
+                batch.add(line.event, line.time, place)
+                if batch.size >= BATCH:
                     break
         except FileNotFoundError:
             return False
-        if batch:
-            for start in range(0, len(batch), BATCH):
-                self._backend.send(self._state.run_id, batch[start : start + BATCH])
-            self._state.sent.update(marks)
+        for stage, points in batch.points.items():
+            run_id = self._run_of(stage, points) if stage else self._state.run_id
+            for start in range(0, len(points), BATCH):
+                self._backend.send(run_id, points[start : start + BATCH])
+        if batch.size:
+            self._state.sent.update(batch.marks)
             self._save()
-            self._show(scored)
+            self._show(batch.scored)
+        for stage, (status, time_ms) in batch.statuses.items():
+            self._tell(stage, status, time_ms)
         self._offset = offset
-        return bool(batch)
+        return bool(batch.size)
+
+    def _run_of(self, stage: str, points: Sequence[events.Point]) -> str:
+        """The run of a stage, which its first point begins."""
+        if stage not in self._state.stages:
+            number = len(self._state.stages)
+            self._state.stages[stage] = self._backend.nested(self._state.run_id, stage, number, points[0].time_ms)
+            self._save()
+        return self._state.stages[stage]
+
+    def _tell(self, stage: str, status: str, time_ms: int | None) -> None:
+        """How a stage's run stands; one that runs was begun so."""
+        if stage in self._state.stages and self._told.get(stage, RUNNING) != status:
+            self._backend.stands(self._state.stages[stage], status, time_ms)
+            self._told[stage] = status
 
     def _show(self, scored: Iterable[tuple[str, int]]) -> None:
         """The strips of scored steps. A server that stores no files costs them, not the points."""
@@ -140,7 +189,9 @@ class Follower:
             folder = RunFolder(self._run_dir).stage(stage)
             try:
                 for name in folder.stripped(step):
-                    self._backend.picture(self._state.run_id, folder.strip(step, name), f"{stage}/{name}", step)
+                    self._backend.picture(
+                        self._state.stages[stage], folder.strip(step, name), f"predictions/{name}", step
+                    )
             except Exception as error:
                 self._pictures = False
                 log.warning(

@@ -96,6 +96,7 @@ class Mirror:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # it may have ended by itself, or hang in a call
             self._process.communicate(f"{status}\n".encode(), timeout=timeout_s)
         if self._process.poll() == 0:
+            self._show()
             return True
         self._process.kill()
         self._process.wait()
@@ -107,3 +108,14 @@ class Mirror:
             self._run_dir,
         )
         return False
+
+    def _show(self) -> None:
+        """Say where the run is to be seen."""
+        state = MirrorState.load(self._run_dir)
+        if state is None or not state.page:
+            return
+        if self._uri.startswith("http"):
+            log.info("tracking: %s/%s", self._uri.rstrip("/"), state.page)
+        else:
+            log.info("tracking: mlflow server --backend-store-uri %s", self._uri)
+            log.info("tracking: then open http://127.0.0.1:5000/%s", state.page)

@@ -29,6 +29,10 @@ class MirrorState:
     run_name: str
     params: dict[str, str] = field(default_factory=dict)
     run_id: str = ""
+    page: str = ""
+    """Where a server shows the run's experiment: from the ``#`` of its address on."""
+    stages: dict[str, str] = field(default_factory=dict)
+    """Stage -> id of its run."""
     owned: bool = True
     """False where somebody else (a study) opened the run and will close it."""
     params_sent: bool = False

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from esl_dist.reporting.colours import COLOURS
+from esl_dist.colours import COLOURS
 from esl_dist.reporting.report import environment
 
 # Machado, Oliveira and Fernandes, A Physiologically-based Model for Simulation of Color Vision Deficiency (2009),

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from esl_dist import colours
 from esl_dist.data import open_dataset
 from esl_dist.entries.report import main
-from esl_dist.reporting import chart, colours, pictures
+from esl_dist.reporting import chart, pictures
 from esl_dist.reporting.exports import export
 from esl_dist.reporting.grid import write_grid
 from esl_dist.reporting.matrix import drawn, percentages

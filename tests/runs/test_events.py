@@ -124,20 +124,17 @@ def test_every_label_set_has_metrics_of_its_own() -> None:
         for name, teacher, number in (("esl", "advent", 1), ("esl-r2", "selftrain-esl", 2), ("esl-it", "advent-it", 1))
     ]
     names = [{point.name for point in events.points(event, 1.0)} for event in sets]
-    assert not names[0] & names[1] and not names[0] & names[2] and "labels/esl-r2/coverage" in names[1]
+    assert not names[0] & names[1] and not names[0] & names[2] and "pseudo_labels/esl-r2/coverage" in names[1]
     assert len({events.series(event, 1.0) for event in sets}) == 3
 
 
 def test_points_have_their_names_steps_and_times() -> None:
     found = events.points(EVENTS[2], 2.0)
-    assert ("source/eval/target/miou", 0.5, 24, 2000) in found and (
-        "source/eval/target/iou/road",
-        0.5,
-        24,
-        2000,
-    ) in found
+    assert ("source/miou/target", 0.5, 24, 2000) in found and ("source/target iou/road", 0.5, 24, 2000) in found
+    assert ("miou/target", 0.5, 24, 2000) in events.own(EVENTS[2], 2.0)
+    assert events.summary(EVENTS[2], 2.0) == [("miou target/source", 0.5, 24, 2000)]
     assert not [point for point in found if "car" in point.name or "star" in point.name]
     assert ("source/loss/source_main", 1.25, 3, 1000) in events.points(EVENTS[1], 1.0)
-    assert ("source/rank1/gpu0/utilisation", 0.5, 3, 1000) in events.points(EVENTS[3], 1.0)
+    assert ("source/system/rank1/gpu0/utilisation", 0.5, 3, 1000) in events.points(EVENTS[3], 1.0)
     assert events.series(EVENTS[0], 1.0) is None and not events.points(EVENTS[0], 1.0)
     assert events.points(Train("a+b*c", 1, figures={"loss/ü": 1.0}), 0.0)[-1].name == "a_b_c/loss/_"

@@ -79,8 +79,11 @@ def test_every_trial_has_a_run_with_its_status(study: Path, store: str) -> None:
         and first.data.metrics["score"] == 0.35
     )
     thresholds = json.loads((study / "trials/003/run/pseudo_labels/esl/thresholds.json").read_text())["classes"]
-    assert first.data.metrics["labels/esl/threshold/road"] == thresholds[0]["threshold"]
-    assert first.data.metrics["align/loss/adv_main"] > 0  # the curves of a trial that had no mirror of its own
+    assert first.data.metrics["pseudo_labels/esl/threshold/road"] == thresholds[0]["threshold"]
+    # The curves of a trial that had no mirror of its own.
+    query = f"tags.`mlflow.parentRunId` = '{first.info.run_id}' and run_name = 'align'"
+    (stage,) = client(store).search_runs([first.info.experiment_id], query)
+    assert stage.data.metrics["loss/adv_main"] > 0 and stage.info.status == "FINISHED"
     assert parent.data.params["space"].startswith('{"pseudo_labels.nu"') and parent.data.params["scheduler"] == "asha"
     assert [a.path for a in client(store).list_artifacts(first.info.run_id, "pseudo_labels/esl")] == [
         "pseudo_labels/esl/thresholds.json"

@@ -9,7 +9,7 @@ import pytest
 
 from esl_dist.config.secrets import without_password
 from esl_dist.runs import RunFolder
-from esl_dist.runs.events import Eval, Point, Train
+from esl_dist.runs.events import Eval, Labels, Point, Stage, Train
 from esl_dist.tracking.follow import BATCH, Follower
 from esl_dist.tracking.jsonl import MetricsLog
 from esl_dist.tracking.state import MirrorState, only_sender
@@ -21,12 +21,14 @@ class Server:
     """
 
     def __init__(self) -> None:
-        self.points: list[Point] = []
+        self.points: list[tuple[str, Point]] = []
+        self.nests: list[tuple[str, int]] = []
+        self.standing: dict[str, str] = {}
         self.calls = 0
         self.fail: list[str] = []
         self.status = ""
         self.files: list[str] = []
-        self.pictures: list[tuple[str, str, int]] = []
+        self.pictures: list[tuple[str, str, str, int]] = []
 
     def _maybe(self, kind: str) -> None:
         if self.fail and self.fail[0] == kind:
@@ -37,17 +39,29 @@ class Server:
         self._maybe("refuse")
         return run_id or "run"
 
+    def page(self, run_id: str) -> str:
+        return "#/page"
+
+    def nested(self, parent: str, name: str, number: int, time_ms: int) -> str:
+        self._maybe("refuse")
+        self.nests.append((name, number))
+        return f"{parent}/{name}"
+
+    def stands(self, run_id: str, status: str, time_ms: int | None) -> None:
+        self._maybe("refuse")
+        self.standing[run_id] = status
+
     def params(self, run_id: str, params: Mapping[str, str]) -> None: ...
 
     def send(self, run_id: str, points: Sequence[Point]) -> None:
         self.calls += 1
         self._maybe("refuse")
-        self.points += [p for p in points if p not in self.points]
+        self.points += [(run_id, p) for p in points if (run_id, p) not in self.points]
         self._maybe("lose")
 
     def picture(self, run_id: str, path: Path, name: str, step: int) -> None:
         self._maybe("no files")
-        self.pictures.append((path.name, name, step))
+        self.pictures.append((run_id, path.name, name, step))
 
     def finish(self, run_id: str, status: str, artifacts: Sequence[tuple[Path, str]]) -> None:
         self._maybe("refuse")
@@ -74,8 +88,8 @@ class Bench:
         for step in steps:
             self.log.append(Train(stage, step, 99, 0.1, 0, {"loss/seg": step / 2}))
 
-    def steps(self, name: str = "source/loss/seg") -> list[int]:
-        return [p.step for p in self.server.points if p.name == name]
+    def steps(self, name: str = "loss/seg", run: str = "run/source") -> list[int]:
+        return [p.step for run_id, p in self.server.points if (run_id, p.name) == (run, name)]
 
 
 def test_points_arrive_as_they_are_written(tmp_path: Path) -> None:
@@ -103,7 +117,7 @@ def test_down_at_the_start_then_up(tmp_path: Path) -> None:
             pauses.append(bench.now)
         bench.now += 1
     assert pauses == [0, 2, 6]  # growing pauses between attempts
-    assert bench.steps() == list(range(1, 40)) == bench.steps("source/lr")
+    assert bench.steps() == list(range(1, 40)) == bench.steps("lr")
 
 
 def test_down_in_the_middle_and_lost_answers(tmp_path: Path) -> None:
@@ -152,8 +166,33 @@ def test_stages_do_not_hide_each_other(tmp_path: Path) -> None:
     for kind in ("running", "target"):
         bench.log.append(Eval("source", 20, "test", kind, 0.5))
     bench.follower.poll()
-    assert bench.steps() == [10, 20] and bench.steps("align/loss/seg") == [10]
-    assert bench.steps("source/eval/running/miou") == bench.steps("source/eval/target/miou") == [20]
+    assert bench.steps() == [10, 20] and bench.steps(run="run/align") == [10]
+    assert bench.steps("miou/running") == bench.steps("miou/target") == [20]
+    assert bench.steps("miou running/source", "run") == bench.steps("miou target/source", "run") == [20]
+
+
+def test_every_stage_has_a_run_that_ends_with_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.log.append(Stage("source", "start", 99))
+    bench.train(1, 2)
+    bench.server.fail = ["lose"]  # its run was begun, and its points were stored
+    bench.follower.poll()
+    bench.log.append(Stage("source", "done", seconds=1.0))
+    bench.restart().poll()
+    bench.log.append(Stage("align", "start", 99))
+    bench.train(1, stage="align")
+    bench.log.append(Labels("esl", "esl", "align", coverage=0.5))
+    assert bench.restart().finish("KILLED")
+    assert bench.server.nests == [("source", 0), ("align", 1)] and bench.steps() == [1, 2]
+    assert bench.server.standing == {"run/source": "FINISHED", "run/align": "KILLED"}
+    assert bench.steps("pseudo_labels/esl/coverage", "run") == [0]
+    # Gone on with, and then trained longer.
+    bench.train(2, stage="align")
+    bench.log.append(Stage("align", "done", seconds=1.0))
+    bench.log.append(Stage("source", "start", 199))
+    bench.train(3)
+    bench.follower.poll()
+    assert bench.server.standing == {"run/source": "RUNNING", "run/align": "FINISHED"} and len(bench.server.nests) == 2
 
 
 def test_large_backlogs_go_in_batches(tmp_path: Path) -> None:
@@ -180,7 +219,7 @@ def test_a_run_that_a_study_opened_is_not_ended_here(tmp_path: Path) -> None:
     MirrorState("http://server", "e", "n", run_id="trial", owned=False).save(tmp_path)
     bench.restart()
     bench.train(1)
-    assert bench.follower.finish("FINISHED") and bench.steps() == [1] and bench.server.status == ""
+    assert bench.follower.finish("FINISHED") and bench.steps(run="trial/source") == [1] and bench.server.status == ""
 
 
 def test_one_sender_at_a_time(tmp_path: Path) -> None:
@@ -217,13 +256,13 @@ def test_strips_come_with_their_scores_once(tmp_path: Path) -> None:
     assert bench.follower.poll()
     scored(bench, 20)
     assert bench.restart().poll() and bench.restart().poll()
-    assert bench.server.pictures == [("a.b.jpg", "source/city/a.b", 10), ("a.b.jpg", "source/city/a.b", 20)]
+    assert bench.server.pictures == [("run/source", "a.b.jpg", "predictions/city/a.b", step) for step in (10, 20)]
 
 
 def test_a_server_without_files_takes_the_points(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench(tmp_path)
     scored(bench, 10, 20)
     bench.server.fail = ["no files"]
-    assert bench.follower.poll() and bench.steps("source/eval/running/miou") == [10, 20]
+    assert bench.follower.poll() and bench.steps("miou/running") == [10, 20]
     scored(bench, 30)
     assert bench.follower.poll() and bench.server.pictures == []

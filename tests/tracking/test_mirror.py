@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from esl_dist.colours import COLOURS
 from esl_dist.config.schema import TrackingConfig
 from esl_dist.runs import RunFolder, lines
 from esl_dist.runs.events import Eval, Train
@@ -54,7 +55,7 @@ def train(tracked: Tracker, first: int, last: int) -> list[float]:
 
 
 def received(server: MlflowServer) -> list[int]:
-    return [step for name, step, _ in server.metrics if name == "source/loss/seg"]
+    return [step for name, step, _ in server.metrics if name == "loss/seg"]
 
 
 def closed_port() -> int:
@@ -109,6 +110,7 @@ def test_the_mirror_ends_with_a_killed_trainer(tmp_path: Path, server: MlflowSer
     program = """
 import sys, time
 from pathlib import Path
+from esl_dist.colours import COLOURS
 from esl_dist.config.schema import TrackingConfig
 from esl_dist.runs.events import Train
 from esl_dist.tracking import Tracker
@@ -165,12 +167,17 @@ def test_sqlite_stores_every_point_once(
     assert replay(tmp_path / "runs" / "one") == 31
     assert replay(tmp_path / "runs" / "one") == 0
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
-    run = client.get_run(content["run_id"])
-    assert [m.step for m in client.get_metric_history(content["run_id"], "source/loss/seg")] == list(range(1, 31))
-    assert run.data.metrics["source/eval/running/iou/traffic light"] == 0.25 and run.data.params == {"optim.lr": "0.1"}
+    run, stage = client.get_run(content["run_id"]), client.get_run(content["stages"]["source"])
+    assert [m.step for m in client.get_metric_history(stage.info.run_id, "loss/seg")] == list(range(1, 31))
+    assert stage.data.metrics["running iou/traffic light"] == 0.25 and run.data.params == {"optim.lr": "0.1"}
+    assert run.data.metrics == {"miou running/source": 0.5}
+    assert (stage.info.run_name, stage.info.status) == ("source", "FINISHED")
+    assert stage.data.tags["mlflow.parentRunId"] == run.info.run_id and stage.data.tags["mlflow.runColor"] == COLOURS[0]
+    assert client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
+    assert content["page"] == f"#/experiments/{run.info.experiment_id}/runs?workflowType=machine_learning"
     assert run.info.status == "FINISHED" and run.info.run_name == "a run"
-    shown = [file.path for file in client.list_artifacts(content["run_id"], "images") if file.path.endswith(".png")]
-    assert shown and all(path.startswith("images/source~city~_.1+step+30+") for path in shown)
+    shown = [file.path for file in client.list_artifacts(stage.info.run_id, "images") if file.path.endswith(".png")]
+    assert shown and all(path.startswith("images/predictions~city~_.1+step+30+") for path in shown)
     # A parameter that somebody set otherwise is an answer, not an outage.
     monkeypatch.setattr(logging.getLogger("esl_dist"), "propagate", True)
     MlflowBackend(content["uri"], "esl_dist", "a run").params(content["run_id"], {"optim.lr": "0.2"})

@@ -54,7 +54,7 @@ def test_points_and_pictures(tmp_path: Path) -> None:
         made.record(Eval("source", 2, "val", statistics, 0.25, iou={"road": 0.5}))
     made.close("FINISHED")
     scalars, pictures = written(tmp_path)
-    assert scalars["source/loss/seg"] == [(1, 1.0), (2, 0.5)] and scalars["source/eval/running/miou"] == [(2, 0.25)]
+    assert scalars["source/loss/seg"] == [(1, 1.0), (2, 0.5)] and scalars["source/miou/running"] == [(2, 0.25)]
     assert pictures == ["source/strip/a/frame.0"]
 
 
