@@ -21,4 +21,5 @@ autodoc_typehints = "none"  # signatures have them
 html_theme = "furo"
 html_title = "esl_dist"
 html_copy_source = False
+html_show_copyright = False
 html_theme_options = {"sidebar_hide_name": False}

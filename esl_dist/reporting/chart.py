@@ -14,7 +14,9 @@ NAMES = 124
 MOST_POINTS = 240
 LEAST_SMOOTHED = 8
 """Points that a line must have to be smoothed."""
-_NAME_HEIGHT, _LONGEST_NAME = 11.5, 18
+LONGEST_NAME = 18
+"""Characters of a name beside its line; the rest is cut."""
+_NAME_HEIGHT = 11.5
 
 Points = Sequence[tuple[float, float]]
 
@@ -54,7 +56,8 @@ def line_chart(series: Sequence[Series], smooth: bool = False, names: bool = Fal
         up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
-    parts = [f'<svg class="chart" viewBox="0 0 {width} {HEIGHT}" role="img">', *_axes(x_ticks, y_ticks, place)]
+    kind = "chart named" if names else "chart"
+    parts = [f'<svg class="{kind}" viewBox="0 0 {width} {HEIGHT}" role="img">', *_axes(x_ticks, y_ticks, place)]
     parts += [_drawn(s, [place(x, y) for x, y in zip(s.x, s.y, strict=True)]) for s in lines]
     if names:
         parts += _names([(s, place(s.x[-1], s.y[-1])[1]) for s in lines if not s.faint])
@@ -108,7 +111,7 @@ def _names(ends: Sequence[tuple[Series, float]]) -> list[str]:
         bound = heights[i] - _NAME_HEIGHT
     parts, left = [], WIDTH - RIGHT + 6
     for (s, _), y in zip(order, heights, strict=True):
-        shown = s.name if len(s.name) <= _LONGEST_NAME else s.name[: _LONGEST_NAME - 1] + "…"
+        shown = s.name if len(s.name) <= LONGEST_NAME else s.name[: LONGEST_NAME - 1] + "…"
         dash = f' stroke-dasharray="{escape(s.dash)}"' if s.dash else ""
         parts.append(
             f'<line x1="{left}" x2="{left + 16}" y1="{y:.1f}" y2="{y:.1f}" style="stroke: {escape(s.colour)}"'

@@ -11,12 +11,13 @@ import numpy as np
 from markupsafe import Markup
 
 from esl_dist.atomic import write_text
+from esl_dist.colours import COLOURS, DASHES
 from esl_dist.reporting.chart import Series, line_chart
 from esl_dist.reporting.report import environment
 from esl_dist.runs import TeacherFolder
 from esl_dist.runs.content import Curve, Selection
 
-_COVERAGE, _PRECISION, _CLASS = "#2563a8", "#2f8f6b", "#9aa3ad"
+_COVERAGE, _PRECISION, _CLASS = COLOURS[0], COLOURS[1], "var(--faint)"
 _SYMBOL = {"entropy": "ν*", "probability": "μ*", "margin": "margin", "logit_margin": "margin"}
 _TITLE = {
     "entropy": "Entropy (ESL): keep E ≤ max(ν*, median)",
@@ -37,8 +38,13 @@ _SHOWN = {
     "logit_margin": (0.0, 0.5, 1.0, 1.5, 2.2, 3.0, 4.0, 6.0, 8.0, 12.0),
 }
 """Bounds whose values are printed, each at the nearest edge of a bin."""
-_ENTROPY, _VIEW_COLOURS = "#b4533c", ("#9aa3ad", "#2563a8", "#2f8f6b")
-"""Of entropy; of the others by what they look at: the image, its mirror image too, scales too."""
+_LOOKS = (
+    ("entropy", COLOURS[1], ""),
+    ("others, the image alone", "var(--faint)", ""),
+    ("with its mirror image", COLOURS[0], DASHES[1]),
+    ("and scales", COLOURS[2], DASHES[2]),
+)
+"""What a confidence looks at, with the colour and the dash of its line."""
 _VIEWS = " of views"
 """What follows a confidence that is the mean over views."""
 
@@ -82,6 +88,7 @@ def _evidence(found: Mapping[str, Any]) -> dict[str, Any]:
         shown["compared"] = {
             "about": compared["about"],
             "chart": Markup(line_chart([_right(entry) for entry in figures])),
+            "looks": _LOOKS,
             "rows": [
                 {
                     "title": entry["title"],
@@ -97,10 +104,10 @@ def _evidence(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def _right(entry: Mapping[str, Any]) -> Series:
     """Right labels over coverage, both in %, of one confidence."""
-    looks = 0 if entry["forwards"] == 1 else 1 if entry["forwards"] == 2 else 2
+    looks = 0 if entry["confidence"] == "entropy" else min(entry["forwards"], 3)
+    _, colour, dash = _LOOKS[looks]
     points = [(100 * c, 100 * (1 - w)) for c, w in zip(entry["coverage"], entry["wrong"], strict=True) if w is not None]
-    colour = _ENTROPY if entry["confidence"] == "entropy" else _VIEW_COLOURS[looks]
-    return Series(entry["title"], colour, [x for x, _ in points], [y for _, y in points])
+    return Series(entry["title"], colour, [x for x, _ in points], [y for _, y in points], dash)
 
 
 def _facts(found: Selection) -> list[tuple[str, str]]:
@@ -120,7 +127,7 @@ def _curve(kind: str, curve: Curve, names: list[str]) -> dict[str, Any]:
     bounds = curve["bound"]
     lines = [Series("coverage", _COVERAGE, bounds, _percent(curve["coverage"]))]
     if curve["precision"] is not None:
-        lines.append(Series("precision", _PRECISION, bounds, _percent(curve["precision"])))
+        lines.append(Series("precision", _PRECISION, bounds, _percent(curve["precision"]), DASHES[1]))
     by_class = [
         Series(
             name,
@@ -143,7 +150,7 @@ def _curve(kind: str, curve: Curve, names: list[str]) -> dict[str, Any]:
     return {
         "title": _TITLE[plain] + (", mean over views" if kind != plain else ""),
         "symbol": _SYMBOL[plain],
-        "chart": Markup(line_chart(lines)),
+        "chart": Markup(line_chart(lines, names=True)),
         "classes": Markup(line_chart(by_class)),
         "precision": curve["precision"] is not None,
         "rows": rows,

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from esl_dist.atomic import write_text
+from esl_dist.reporting.compared import compared
 from esl_dist.reporting.exports import data_uri
 from esl_dist.reporting.record import RunRecord
 from esl_dist.reporting.report import environment
@@ -26,6 +27,7 @@ def write_study(study: Study, out: Path) -> list[Path]:
         .get_template("study.html.j2")
         .render(
             study=study,
+            curves=compared(study),
             titles=STATISTICS_TITLES,
             spread_text=spread_text,
             interval_text=interval_text,

@@ -183,8 +183,8 @@ PARALLEL_WIDTH, PARALLEL_HEIGHT, SIDE, HEAD, FOOT = 1160, 330, 70, 34, 20
 def parallel_coordinates(
     titles: Sequence[str], axes: Sequence[Axis], threads: Sequence[Thread], score_title: str, best_is_high: bool
 ) -> str:
-    """An ``<svg>``: an upright axis per option and one for the score; a better setting is drawn darker and over the
-    others.
+    """An ``<svg>``: an upright axis per option and one for the score; a better setting is drawn stronger and over
+    the others.
     """
     scores = [thread.score for thread in threads]
     up = ticks(min(scores), max(scores), 5)
@@ -199,7 +199,7 @@ def parallel_coordinates(
     def y_of(place: float) -> float:
         return PARALLEL_HEIGHT - FOOT - place * (PARALLEL_HEIGHT - HEAD - FOOT)
 
-    parts = [f'<svg class="chart" viewBox="0 0 {PARALLEL_WIDTH} {PARALLEL_HEIGHT}" role="img">']
+    parts = [f'<svg class="chart parallel" viewBox="0 0 {PARALLEL_WIDTH} {PARALLEL_HEIGHT}" role="img">']
     worst_first = sorted(threads, key=lambda thread: (thread.ended, thread.score if best_is_high else -thread.score))
     for i, thread in enumerate(worst_first):
         points = " ".join(
@@ -209,9 +209,9 @@ def parallel_coordinates(
         rank = (i + 1) / len(threads)
         best = i == len(threads) - 1
         dash = "" if thread.ended else ' stroke-dasharray="4 4"'
-        colour = "#c28a1e" if best else "#2563a8"
+        colour = "#c28a1e" if best else "var(--accent)"
         stroke = (
-            f'stroke="{colour}" stroke-opacity="{1.0 if best else 0.15 + 0.6 * rank**2:.2f}"'
+            f'style="stroke: {colour}" stroke-opacity="{1.0 if best else 0.25 + 0.6 * rank**2:.2f}"'
             f' stroke-width="{2.6 if best else 1.6}"'
         )
         parts.append(

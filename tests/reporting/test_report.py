@@ -170,8 +170,8 @@ def test_curves_of_every_loss(run: Path) -> None:
     html = write_report(run).read_text()
     page = Page(html)
     assert "Cross-entropy on pseudo-labels" in page.text and "Adversarial loss of the segmenter, aux head" in page.text
-    assert html.count('<svg class="chart"') == 10
-    start = html.index('<svg class="chart"')
+    assert html.count('<svg class="chart named"') == 10
+    start = html.index('<svg class="chart named"')
     first = html[start : html.index("</svg>", start)]
     assert first.count("<polyline") == 14 and first.count('class="faint"') == 7  # a line per stage, and its points
     assert re.findall(r'class="end"[^>]*>([^<]*)', first) and set(

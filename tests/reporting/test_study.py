@@ -247,7 +247,7 @@ def test_entry_writes_three_files(
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["table.csv", "table.html", "table.md"]
     assert "ESL − SSL" in capsys.readouterr().out
     html = (tmp_path / "out" / "table.html").read_text()
-    assert html.count("<h2>") == 2 and "confidence interval" in html
+    assert html.count("<h2>") == 3 and "confidence interval" in html
 
 
 def test_several_runs_are_reported_and_compared(
