@@ -204,13 +204,23 @@ def peak_mib(stage: str, words: Sequence[str], file: str | None, which: str) -> 
 
 
 def flops(stage: str, config: Config, runtime: Runtime) -> int:
-    """Floating-point operations of a step: convolutions and matrix products, forward and backward, of the
-    plain loop.
+    """Floating-point operations of a step: convolutions and matrix products, forward and backward, of the plain loop;
+    of a method that has none of its own step, kernel by kernel.
     """
     pairs = generated(config, config.optim.batch, stage == "selftrain")
-    plain = PlainStep(stage_plan(stage, config), config, runtime)
+    if stage in STAGES:
+        plain = PlainStep(stage_plan(stage, config), config, runtime)
+        images = plain.images(pairs[0])
+        return counted(lambda: plain.step(0, pairs[0], images))
+    eager = dataclasses.replace(config, run=dataclasses.replace(config.run, capture="off", kernels=()))
+    own = OwnStep(stage, eager, runtime, pairs)
+    return counted(lambda: own.step(0))
+
+
+def counted(work: Callable[[], object]) -> int:
+    """Floating-point operations of ``work``: its convolutions and matrix products."""
     with FlopCounterMode(display=False) as counter:
-        plain.step(0, pairs[0], plain.images(pairs[0]))
+        work()
     return int(counter.get_total_flops())
 
 
@@ -263,7 +273,7 @@ def run(
                 for contestant in measured:
                     contestant.seconds.clear()
         images = (1 if stage == "source" else 2) * config.optim.batch * runtime.world
-        counted = flops(stage, config, runtime)
+        tflop = flops(stage, config, runtime) / 1e12
         rates = {
             precision: ceilings.matmul_rate(precision, runtime.device)
             for precision in dict.fromkeys(c.precision for c in measured)
@@ -276,7 +286,7 @@ def run(
             "ranks": runtime.world,
             "device": ceilings.device_name(runtime.device),
             "torch": torch.__version__,
-            "tflop_per_step_and_rank": counted / 1e12,
+            "tflop_per_step_and_rank": tflop,
             "matmul_tflop_s": {precision: rate / 1e12 for precision, rate in rates.items()},
             "copy_gb_s": ceilings.copy_rate(runtime.device) / 1e9,
             "steps": [],
@@ -288,7 +298,7 @@ def run(
                 "name": contestant.name,
                 "ms": 1e3 * median,
                 "images_per_s": images / median,
-                "mfu": counted / median / rates[contestant.precision],
+                "mfu": 1e12 * tflop / median / rates[contestant.precision],
             }
             entry["times_faster"] = {
                 plain.name: statistics.median(p / own for p, own in zip(plain.seconds, contestant.seconds, strict=True))

@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 
+from esl_dist.benchmarks import ceilings
 from esl_dist.benchmarks.common import Peak, apart
 from esl_dist.benchmarks.modes import SIZE, noise
+from esl_dist.benchmarks.step import counted
 from esl_dist.config.load import load_config
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.step import Pair
@@ -38,8 +40,8 @@ METHODS = {
 
 
 def run(steps: int = 10) -> dict[str, Any]:
-    """CPU seconds of each method's step on one thread (2 + 2 images) and of its passes alone, in turn; peaks of memory
-    of either, each in a process of its own.
+    """CPU seconds of each method's step on one thread (2 + 2 images) and of its passes alone, in turn, and the step's
+    share of the rate of a matrix product; peaks of memory of either, each in a process of its own.
     """
     rows = {}
     for name in METHODS:
@@ -58,8 +60,11 @@ def measure(name: str, steps: int) -> dict[str, Any]:
         whole.append(_timed(lambda p=pair: step.step([p]), step))
         alone.append(_timed(lambda p=pair: _alone(step, p), step))
     sums, taken = alone[WARM_UP:], whole[WARM_UP:]
+    arithmetic, median = counted(lambda: step.step([_pair(0)])), statistics.median(taken)
     return {
-        "step_ms": 1e3 * statistics.median(taken),
+        "gflop": arithmetic / 1e9,
+        "mfu": arithmetic / median / ceilings.matmul_rate("fp32", torch.device("cpu")),
+        "step_ms": 1e3 * median,
         "passes_ms": 1e3 * statistics.median(sums),
         "ratio": statistics.median(a / b for a, b in zip(taken, sums, strict=True)),
     }
@@ -146,7 +151,7 @@ def table(results: dict[str, Any]) -> str:
     ]
     for name, row in results["methods"].items():
         lines.append(
-            f"{name:12} {row['step_ms']:6.0f} ms, its passes {row['passes_ms']:6.0f} ms, ratio {row['ratio']:.2f};"
-            f" {row['step_mib']:.0f} MiB, its passes {row['passes_mib']:.0f} MiB"
+            f"{name:12} {row['step_ms']:6.0f} ms (MFU {row['mfu']:.0%}), its passes {row['passes_ms']:6.0f} ms,"
+            f" ratio {row['ratio']:.2f}; {row['step_mib']:.0f} MiB, its passes {row['passes_mib']:.0f} MiB"
         )
     return "\n".join(lines)

@@ -19,7 +19,7 @@ import torch
 from esl_dist.benchmarks import ceilings
 from esl_dist.benchmarks.common import RECORDS
 from esl_dist.benchmarks.plain import PlainStep
-from esl_dist.benchmarks.step import DIFFERENT, STAGES, OwnStep, default_config, flops, generated, stage_plan
+from esl_dist.benchmarks.step import DIFFERENT, OwnStep, default_config, flops, generated, stage_plan
 from esl_dist.config.schema import Config
 from esl_dist.distributed.arithmetic import set_arithmetic
 from esl_dist.distributed.capture import own_stream
@@ -84,10 +84,8 @@ def run(
                 continue
             try:
                 entry = _measure(variant, stage, words, runtime, seconds)
-                if not counted and stage in STAGES:  # by the plain loop, which knows no other
-                    counted = flops(stage, config, runtime)
-                if counted:
-                    entry["mfu"] = 1e3 * counted / entry["ms"] / _rate(entry["precision"], runtime.device)
+                counted = counted or flops(stage, config, runtime)
+                entry["mfu"] = 1e3 * counted / entry["ms"] / _rate(entry["precision"], runtime.device)
             except (RuntimeError, ValueError) as error:  # one variant's failure is a line of the table
                 entry = {"name": variant.name, "error": (str(error).splitlines() or [type(error).__name__])[0]}
             figures["variants"].append(entry)

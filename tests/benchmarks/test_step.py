@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from esl_dist.benchmarks import ceilings, projection, step
+from esl_dist.benchmarks import ceilings, projection, step, variants
 from esl_dist.entries import bench
 
 TINY = [
@@ -47,6 +48,23 @@ def test_a_step_is_measured_beside_the_plain_loop(monkeypatch: pytest.MonkeyPatc
     assert results["tflop_per_step_and_rank"] * 1e12 > 2 * stem
     text = step.table(results)
     assert "64x48 + 64x32, batch 1 a rank" in text and "esl_dist bf16: data" in text
+
+
+@pytest.mark.parametrize("stage", ["source", "mic"])
+def test_every_variant_of_every_step_has_its_mfu(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a teacher method, of which there is no plain loop, by its own step's products."""
+    monkeypatch.setattr(variants, "_rate", lambda precision, device: 1e11)
+    words = [*TINY[:3], "data.source.size=[64,64]", "data.target.size=[64,64]", *TINY[5:], "teacher.optim.name=sgd"]
+    lines: list[str] = []
+    figures = variants.run(stage, words, ["eager"], 0.0, lines.append)
+    (entry,) = figures["variants"]
+    assert figures["tflop"] > 0 and entry["mfu"] == pytest.approx(figures["tflop"] / (entry["ms"] / 1e3) / 0.1)
+    assert f"{entry['mfu']:.1%}" in lines[-1]
+
+
+def test_the_products_of_a_step_are_counted() -> None:
+    a, b = torch.randn(3, 4, requires_grad=True), torch.randn(4, 5)
+    assert step.counted(lambda: (a @ b).sum().backward()) == 2 * 2 * 3 * 4 * 5  # forward, and the gradient of one
 
 
 def test_a_projection_is_arithmetic() -> None:
