@@ -22,7 +22,7 @@ from esl_dist.benchmarks.plain import PlainStep
 from esl_dist.benchmarks.step import DIFFERENT, OwnStep, default_config, flops, generated, stage_plan
 from esl_dist.config.schema import Config
 from esl_dist.distributed.arithmetic import set_arithmetic
-from esl_dist.distributed.capture import own_stream
+from esl_dist.distributed.capture import obstacle, own_stream
 from esl_dist.distributed.runtime import Runtime
 
 WARM_STEPS = 8
@@ -114,7 +114,7 @@ def _measure(variant: Variant, stage: str, words: Sequence[str], runtime: Runtim
     set_arithmetic(not variant.plain, precision)
     began = time.perf_counter()
     with own_stream(device, config.run.capture != "off"):
-        step = _step(variant, stage, config, dataclasses.replace(runtime, precision=precision))
+        step, own = _step(variant, stage, config, dataclasses.replace(runtime, precision=precision))
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         index = 0
@@ -137,6 +137,8 @@ def _measure(variant: Variant, stage: str, words: Sequence[str], runtime: Runtim
         if device.type == "cuda":
             entry["peak_mib"] = torch.cuda.max_memory_allocated(device) / (1 << 20)
             entry |= profiled(lambda: step(index), device)
+        if own is not None and config.run.capture != "off":
+            entry["not_captured"] = not_captured(own, config, runtime)
     return entry
 
 
@@ -144,13 +146,22 @@ _ROUND = 5
 """Steps between two looks at the clock."""
 
 
-def _step(variant: Variant, stage: str, config: Config, runtime: Runtime) -> Callable[[int], object]:
+def _step(
+    variant: Variant, stage: str, config: Config, runtime: Runtime
+) -> tuple[Callable[[int], object], OwnStep | None]:
     pairs = generated(config, config.optim.batch, stage == "selftrain")
     if not variant.plain:
-        return OwnStep(stage, config, runtime, pairs).step
+        own = OwnStep(stage, config, runtime, pairs)
+        return own.step, own
     plain = PlainStep(stage_plan(stage, config), config, runtime)
     images = [plain.images(pair) for pair in pairs]
-    return lambda index: plain.step(index, pairs[index % DIFFERENT], images[index % DIFFERENT])
+    return lambda index: plain.step(index, pairs[index % DIFFERENT], images[index % DIFFERENT]), None
+
+
+def not_captured(own: OwnStep, config: Config, runtime: Runtime) -> str:
+    """Why the steps that were timed ran eagerly; empty if they did not."""
+    captured = own.updater.device_step.captured
+    return captured.refused if captured else obstacle(config.run.capture, runtime, own.stage)
 
 
 def profiled(work: Callable[[], object], device: torch.device, steps: int = 2, most: int = 40) -> dict[str, Any]:
@@ -207,7 +218,8 @@ def row(entry: dict[str, Any]) -> str:
         (f"{entry['peak_mib']:.0f}" if "peak_mib" in entry else "-", 10),
         (f"{entry['first_s']:.1f}", 9),
     )
-    return f"{entry['name']:<32}" + "".join(f"{text:>{width}}" for text, width in cells)
+    eagerly = f"  ran eagerly: {entry['not_captured']}" if entry.get("not_captured") else ""
+    return f"{entry['name']:<32}" + "".join(f"{text:>{width}}" for text, width in cells) + eagerly
 
 
 def table(figures: dict[str, Any]) -> str:

@@ -12,14 +12,17 @@ go on eagerly, and that is said once.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from esl_dist.distributed.runtime import Runtime
+if TYPE_CHECKING:
+    from esl_dist.distributed.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -46,33 +49,66 @@ class CudaGraphs:
     """CUDA's, of one memory pool: no two are replayed at a time, and what they return is copied before the next."""
 
     def __init__(self) -> None:
-        self._pool: Any = None
+        self._last: Callable[[], torch.cuda.CUDAGraph | None] = lambda: None
 
     def capture(self, work: Callable[[], Outcome]) -> tuple[Callable[[], None], Outcome]:
-        graph = torch.cuda.CUDAGraph()
+        graph, before = torch.cuda.CUDAGraph(), self._last()
+        pool = None if before is None else before.pool()  # one without a graph is not to be used again
         current = torch.cuda.current_stream()
         # The default stream cannot be captured; torch has one of its own for that.
         stream = None if current == torch.cuda.default_stream() else current
-        # thread_local: threads that read and pin batches meanwhile do nothing wrong.
-        with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
-            outcome = work()
-        self._pool = graph.pool()
+        try:
+            # thread_local: threads that read and pin batches meanwhile do nothing wrong.
+            with (
+                _without_collections(),
+                torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
+            ):
+                outcome = work()
+        finally:
+            torch.cuda.set_stream(current)  # after a capture that failed torch stays on the one that it took
+        self._last = weakref.ref(graph)
         return graph.replay, outcome
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """What is dead is collected before, for its memory, and nothing inside: it may free what a capture must not."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager
 def own_stream(device: torch.device, wanted: bool = True) -> Iterator[None]:
     """Everything inside is launched on a stream that can be captured: the default stream cannot, and what DDP and
-    autograd make remembers its stream.
+    autograd make remembers its stream. Graphs end with it.
     """
     if device.type != "cuda" or not wanted:
         yield
         return
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        yield
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        release()
     torch.cuda.current_stream(device).wait_stream(stream)
+
+
+def release() -> None:
+    """Let go of every graph of this process; shapes that come again are captured again.
+
+    A graph holds the memory of its step, and NCCL ends no communicator while there is a graph with its collectives: it
+    waits, for good.
+    """
+    for captured in list(_ALL):
+        captured.release()
 
 
 def obstacle(mode: str, runtime: Runtime, train_step: object) -> str:
@@ -110,6 +146,10 @@ class _Graph:
     def __init__(self, batches: Any, replay: Callable[[], None], outcome: Outcome) -> None:
         self.batches, self.replay, self.outcome = batches, replay, outcome
 
+    @property
+    def on_device(self) -> bool:
+        return any(value.is_cuda for value in self.outcome.values())
+
     def run(self, batches: Any) -> Outcome:
         _fill(self.batches, batches)
         self.replay()
@@ -141,6 +181,13 @@ class Captured:
         self._seen: dict[Any, int] = {}
         self.refused = ""
         """Why steps are not captured any more; empty while they are."""
+        _ALL.add(self)
+
+    def release(self) -> None:
+        """Let go of its graphs."""
+        if any(graph.on_device for graph in self._made.values()):
+            torch.cuda.synchronize()  # none may be destroyed while it runs
+        self._made.clear()
 
     def __call__(self, batches: Any) -> Outcome:
         if self.refused:
@@ -188,6 +235,9 @@ class Captured:
         self.refused = why
         self._made.clear()
         log.warning("%s %s, so it goes on eagerly; run.capture=off says so beforehand", self._title, why)
+
+
+_ALL: weakref.WeakSet[Captured] = weakref.WeakSet()
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -19,7 +19,7 @@ from torch import nn
 
 from esl_dist import kernels
 from esl_dist.config.schema import RunConfig
-from esl_dist.distributed import collectives, listening, nccl, rendezvous
+from esl_dist.distributed import capture, collectives, listening, nccl, rendezvous
 from esl_dist.distributed.arithmetic import HALVES, Arithmetic, prepare, resolve
 from esl_dist.distributed.stall import GRACE_S, StallWatch
 
@@ -160,6 +160,7 @@ class Runtime:
     def close(self) -> None:
         if self.watch is not None:
             self.watch.close()
+        capture.release()
         if collectives.is_up():
             dist.destroy_process_group()
 

@@ -62,6 +62,16 @@ def test_every_variant_of_every_step_has_its_mfu(stage: str, monkeypatch: pytest
     assert f"{entry['mfu']:.1%}" in lines[-1]
 
 
+def test_a_variant_that_was_not_captured_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of the table must not pass an eager step's time off as a graph's."""
+    monkeypatch.setattr(variants, "_rate", lambda precision, device: 1e11)
+    monkeypatch.setattr(variants, "on_a_cpu", lambda variant: True)
+    lines: list[str] = []
+    variants.run("source", TINY, ["captured", "eager"], 0.0, lines.append)
+    assert "ran eagerly" not in lines[-2] and lines[-2].startswith("eager")
+    assert lines[-1].startswith("captured") and lines[-1].endswith("ran eagerly: there is no GPU")
+
+
 def test_the_products_of_a_step_are_counted() -> None:
     a, b = torch.randn(3, 4, requires_grad=True), torch.randn(4, 5)
     assert step.counted(lambda: (a @ b).sum().backward()) == 2 * 2 * 3 * 4 * 5  # forward, and the gradient of one

@@ -4,15 +4,18 @@ on a GPU, with CUDA's.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from esl_dist.distributed import capture
+from esl_dist.distributed import capture, collectives
+from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine import values
 
 
@@ -128,6 +131,61 @@ def test_numbers_from_the_host_stay_at_their_place() -> None:
         assert [float(value) for value in sent.values] == [i, 0.5, -i] and [
             value.data_ptr() for value in sent.values
         ] == places
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_capture_leaves_stream_and_collector_as_they_were(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch does not come back from its own stream if the end of a capture fails: threads that score would then not
+    wait for the forward.
+    """
+    streams, seen = ["default"], []
+
+    class Graph:
+        def replay(self) -> None: ...
+
+        def pool(self) -> str:
+            return "pool"
+
+    @contextlib.contextmanager
+    def capturing(graph: Graph, **how: object) -> Iterator[None]:
+        seen.append((how["pool"], how["stream"]))
+        streams.append("torch's own")
+        yield
+        if fails:
+            raise RuntimeError("capture was invalidated")
+        streams.pop()
+
+    for name, value in {
+        "CUDAGraph": Graph,
+        "graph": capturing,
+        "current_stream": lambda: streams[-1],
+        "default_stream": lambda: "default",
+        "set_stream": streams.append,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    collects = []
+    graphs = capture.CudaGraphs()
+    with pytest.raises(RuntimeError) if fails else contextlib.nullcontext():
+        replay, _ = graphs.capture(lambda: collects.append(gc.isenabled()) or {})  # type: ignore[func-returns-value]
+    assert streams[-1] == "default" and gc.isenabled() and collects == [False]
+    if not fails:
+        graphs.capture(dict)
+        del replay
+        graphs.capture(dict)
+        assert seen == [(None, None), ("pool", None), (None, None)], "a pool is shared while one of its graphs lives"
+
+
+def test_graphs_end_before_their_process_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL waits for every graph that holds a collective when its communicator is to end."""
+    graphs = Replayed()
+    _, captured, _ = run(graphs)
+    held: list[int] = []
+    monkeypatch.setattr(collectives, "is_up", lambda: True)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: held.append(len(captured._made)))
+    assert len(captured._made) == 1
+    Runtime(0, 1, 0, 1, torch.device("cpu"), "fp32", 1, 1, True, 100).close()
+    assert held == [0]
+    assert float(captured(batches(3))["sum"]) == 3.0 and graphs.captures == 2, "the shape is captured again"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
