@@ -19,7 +19,7 @@ from esl_dist.data import decode
 from esl_dist.data.bad_samples import Bad
 from esl_dist.data.crops import CropRule, choose_crop, crop_window
 from esl_dist.data.dataset import DataError, Dataset, EncodingError
-from esl_dist.data.margins import Margins, trusted
+from esl_dist.data.margins import NONE, Margins, trusted
 from esl_dist.data.prepared import fitted_image, fitted_label
 from esl_dist.data.rare_classes import RareClasses
 from esl_dist.data.sampler import index_at
@@ -187,8 +187,9 @@ class _TrainBatches:
             window = crop_window((image.shape[1], image.shape[2]), rule, seed, position, 0)
         else:
             window = choose_crop(label if label.dim() == 2 else label[0], rule, seed, position, wanted)
-        if self.view.margins and self.view.margins_of == "part":
-            return window.of(image), trusted((window.height, window.width), self.view.margins)
+        if label is not None and self.view.margins and self.view.margins_of == "part":
+            inside = trusted((window.height, window.width), self.view.margins)
+            return window.of(image), torch.minimum(inside, window.of(label))  # nor in what was filled up
         return window.of(image), None if label is None else window.of(label)
 
     def _read(self, index: int) -> tuple[Tensor, Tensor | None]:
@@ -196,7 +197,10 @@ class _TrainBatches:
         with _naming(self.dataset, index):
             image = fitted_image(self.dataset, index, view.size, view.fit)
             if not view.labels:
-                return image, None if view.margins is None else self._inside(view.margins, index)
+                if view.margins is None:
+                    return image, None
+                of_part = view.part is not None and view.margins_of == "part"
+                return image, self._inside(NONE if of_part else view.margins, index)
             if view.label_dir is None:
                 return image, fitted_label(self.dataset, index, view.size, view.fit)
             label = self._png(view.label_dir, index)

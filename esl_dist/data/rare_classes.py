@@ -49,8 +49,10 @@ class RareClasses:
     """Of each of ``classes``: indices of the images with enough pixels of it."""
 
     @classmethod
-    def of(cls, counts: NDArray[np.int64], temperature: float, min_pixels: int = MIN_PIXELS) -> RareClasses:
-        """From the pixels of each class in each image, int64 ``[images, C]``.
+    def of(
+        cls, counts: NDArray[np.int64], temperature: float, min_pixels: int = MIN_PIXELS, section: str = "source"
+    ) -> RareClasses:
+        """From the pixels of each class in each image, int64 ``[images, C]``; ``section`` is whose options these are.
 
         A class that no image has enough pixels of is never drawn, and the others share its probability.
 
@@ -61,7 +63,11 @@ class RareClasses:
         images = [np.flatnonzero(counts[:, c] > min_pixels) for c in range(counts.shape[1])]
         classes = tuple(c for c, found in enumerate(images) if len(found))
         if not classes:
-            raise ValueError(f"rare_pixels: no image has more than {min_pixels} pixels of any class; lower it")
+            most = int(counts.max(initial=0))
+            raise ValueError(
+                f"{section}.rare_pixels: no image has more than {min_pixels} pixels of any class; lower it (the most"
+                f" that one has of a class: {most})"
+            )
         chosen = probability[list(classes)]
         return cls(np.cumsum(chosen / chosen.sum()), classes, tuple(images[c] for c in classes))
 

@@ -149,6 +149,31 @@ class Pieces:
         return replace(self, last=self.last.over(steps))
 
 
+_LOOKS = 1000
+"""Steps of a stage at which a schedule is looked at."""
+
+
+def odd_rates(schedule: Schedule, steps: int) -> str:
+    """What nobody wants of a stage's rates: that they never come near their height, or are 0 for a part of it; in one
+    line, empty where neither is so.
+    """
+    looks = sorted({step * (steps - 1) // _LOOKS for step in range(_LOOKS + 1)})
+    factors = {step: schedule(step) for step in looks}
+    highest = max(factors.values())
+    if highest < 0.5:
+        return (
+            f"its {steps} steps end within the warm-up: learning rates come to {highest:.2g} of their height; lower"
+            " optim.warmup (of teacher methods teacher.optim.warmup), or train longer"
+        )
+    if factors[steps - 1] == 0:
+        first = next(step for step in looks if not any(factors[later] for later in looks if later >= step))
+        return (
+            f"learning rates are 0 from about step {first} of {steps} on, where their decay ends: nothing is learned"
+            " after it; raise optim.decay_steps (0: the stage's own steps), or train shorter"
+        )
+    return ""
+
+
 @dataclass(frozen=True)
 class Average:
     """An exponential moving average of a network's weights that takes the network's place as the result."""

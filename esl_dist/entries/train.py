@@ -14,6 +14,7 @@ from esl_dist.engine.guards import RunLock, StopFlag, die_with_parent
 from esl_dist.entries import cli
 from esl_dist.errors import StoppedBySignal
 from esl_dist.methods import plan
+from esl_dist.methods.unread import sentence, unread
 from esl_dist.reporting.report import write_report
 from esl_dist.reporting.selection_page import write_selection_page
 from esl_dist.reporting.terminal import print_table
@@ -45,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             runtime.threads,
             run_dir,
         )
+
+        idle = unread(config, [word.partition("=")[0] for word in arguments.options])
+        if idle:
+            log.warning("%s", sentence(idle))
 
         def tracker() -> Tracker:
             params = {key: str(value) for key, value in load.flat(config).items()}

@@ -64,6 +64,13 @@ def gather_evidence(
     collectives.barrier()
 
 
+def require_held_out(config: Config) -> None:
+    """``ValueError`` where figures are asked for of a split (``extract.held_out``) that is not there."""
+    options = config.extract
+    if options.held_out and (options.check_statistics or options.compare):
+        open_dataset(config.data.source, config.data.root, config.data.classes, options.held_out)
+
+
 def _held_out(config: Config) -> str | None:
     return config.extract.held_out or None
 

@@ -9,13 +9,15 @@ from esl_dist.config.alignment import OBJECTIVES
 from esl_dist.config.check import require
 from esl_dist.config.entries import Entry
 from esl_dist.config.schema import AlignConfig, Config
+from esl_dist.distributed.collectives import agree
 from esl_dist.engine.step import Streams
 from esl_dist.methods import identity
 from esl_dist.methods.adaptation.build import adaptation_step, modes_identity
+from esl_dist.methods.adaptation.objectives import import_terms
 from esl_dist.methods.kit import Kit, Training
 from esl_dist.methods.networks import beside, segmenter_recipe
 from esl_dist.methods.node import Node, Work
-from esl_dist.methods.planning import images, last, needs, translated_mark
+from esl_dist.methods.planning import images, needs, start_of, translated_mark
 from esl_dist.methods.stage import Stage
 from esl_dist.methods.streams import both_domains
 
@@ -45,7 +47,7 @@ class Alignment:
         )
         check(config)
         objective = entry.variant or config.align.objective
-        start = last(before, "baseline") if config.align.init == "source" else last(before, "start")
+        start = start_of(before, config.align.init, "align.init")
         return [
             Stage(
                 entry.word,
@@ -69,6 +71,10 @@ class Alignment:
 
     def streams(self, stage: Stage, work: Work, start: int) -> Streams:
         return both_domains(work, stage, start, {"labels": False})
+
+    def foresee(self, stage: Stage, work: Work) -> None:
+        """``ValueError`` where a function of one's own cannot be imported."""
+        agree(lambda: import_terms(stage.settings["objective"], work.config.align))
 
     def finish(self, stage: Stage, work: Work) -> None:
         """Nothing beside scores."""

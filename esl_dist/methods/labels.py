@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from esl_dist.config.check import require
+from esl_dist.config.schema import Config
 from esl_dist.distributed import collectives
 from esl_dist.distributed.collectives import agree
 from esl_dist.engine import checkpoint
-from esl_dist.labelling import gather_evidence, open_extraction, rules_of
+from esl_dist.labelling import gather_evidence, open_extraction, require_held_out, rules_of
 from esl_dist.methods import identity
 from esl_dist.methods.node import Node, Work
 from esl_dist.monitor import memory
@@ -70,11 +73,23 @@ class Labels:
             identity.refuse(self._folder(work).path, identity.difference(made.identity, self._identity(work)))
 
     def check_others(self, nodes: Sequence[Node], work: Work) -> None:
-        """Whoever learned from the sets says so in his own identity. What can be known of the spool's place is found
-        here, before the first step: on every host it can be made.
+        """Whoever learned from the sets says so in his own identity. What can be known before the first step is found
+        here: on every host the spool's place can be made, a spool that is named is there, and so is the held-out split.
         """
         place = work.config.extract.spool_dir
         agree(lambda: Path(place).mkdir(parents=True, exist_ok=True) if place and not work.runtime.local_rank else None)
+        if not self._folder(work).made.exists():
+            agree(lambda: self._require_given(work.config))
+
+    def _require_given(self, config: Config) -> None:
+        given = config.extract.from_spool if self.round == 1 else ""
+        require(
+            not given or os.path.isdir(given),
+            "extract.from_spool",
+            f"no folder {given}; leave it out, and the network is run",
+        )
+        if not given:
+            require_held_out(config)
 
     def is_done(self, work: Work) -> bool:
         """Whether every set was made by this very teacher and has a label of every image that could be read."""

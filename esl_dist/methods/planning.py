@@ -15,6 +15,18 @@ def last(before: Sequence[Node], *roles: Role) -> str:
     return next((node.name for node in reversed(before) if isinstance(node, Stage) and node.role in roles), "")
 
 
+def start_of(before: Sequence[Node], init: str, key: str) -> str:
+    """The stage whose weights a stage starts from: ``init`` is ``initial`` (none: ``model.checkpoint``, or drawn ones)
+    or ``source``.
+
+    Raises:
+        ValueError: ``source`` without a stage that trains on the source before it.
+    """
+    found = last(before, "baseline" if init == "source" else "start")
+    require(init != "source" or bool(found), key, "source needs a stage source before it in run.stages")
+    return found
+
+
 def needs(**roles: str) -> dict[str, str]:
     """Role -> node, without the roles that nobody plays."""
     return {role: name for role, name in roles.items() if name}

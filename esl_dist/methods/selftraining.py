@@ -9,18 +9,23 @@ from typing import Any
 from esl_dist.config.check import require
 from esl_dist.config.entries import Entry
 from esl_dist.config.schema import RULES, Config
+from esl_dist.distributed.collectives import agree
 from esl_dist.engine.optim import Average
 from esl_dist.engine.step import Streams
+from esl_dist.labelling import rules_of
 from esl_dist.methods import alignment, identity
 from esl_dist.methods.adaptation.build import adaptation_step, modes_identity
+from esl_dist.methods.adaptation.objectives import import_terms
 from esl_dist.methods.adaptation.step import SelfTraining
 from esl_dist.methods.kit import Kit, Training
 from esl_dist.methods.labels import Labels
 from esl_dist.methods.networks import beside, segmenter_recipe
 from esl_dist.methods.node import Node, Work
-from esl_dist.methods.planning import images, last, needs, translated_mark
+from esl_dist.methods.planning import images, last, needs, start_of, translated_mark
 from esl_dist.methods.stage import Stage
 from esl_dist.methods.streams import both_domains
+from esl_dist.pseudo_labels.extraction import require_logits
+from esl_dist.pseudo_labels.thresholds.rules import relabels
 
 TITLES = {"esl": "ESL", "ssl": "SSL", "median": "median only", "cbst": "CBST", "margin": "margin", "views": "views"}
 SECTIONS = ("data", "model", "optim", "align", "selftrain", "pseudo_labels", "extract")
@@ -45,11 +50,11 @@ class SelfTrain:
         aligned = _last_adapted(before)
         teacher = (aligned.name if aligned else "") or last(before, "baseline") or last(before, "start")
         _check(entry, rule, teacher, aligned, config)
-        start = {
-            "initial": last(before, "start"),
-            "source": last(before, "baseline"),
-            "align": aligned.name if aligned else "",
-        }.get(config.selftrain.init)
+        _check_rule(rule, next(node for node in before if node.name == teacher), config)
+        init = config.selftrain.init
+        start = {"align": aligned.name if aligned else "", "teacher": None}.get(init, "")
+        if init in ("initial", "source"):
+            start = start_of(before, init, "selftrain.init")
         objective = config.selftrain.objective
         if objective == "same":
             objective = aligned.settings.get("objective", "none") if aligned else "none"
@@ -92,6 +97,10 @@ class SelfTrain:
         files = {"label_dir": made.labels, **({"weight_dir": made.weights} if weighted else {})}
         return both_domains(work, stage, start, files)
 
+    def foresee(self, stage: Stage, work: Work) -> None:
+        """``ValueError`` where a function of one's own cannot be imported."""
+        agree(lambda: import_terms(stage.settings["objective"], work.config.align))
+
     def finish(self, stage: Stage, work: Work) -> None:
         """Nothing beside scores."""
 
@@ -114,6 +123,28 @@ def _check(entry: Entry, rule: str, teacher: str, aligned: Stage | None, config:
         config.selftrain.init != "align" or aligned is not None,
         "selftrain.init",
         "align needs an align stage in run.stages",
+    )
+
+
+def _check_rule(rule: str, teacher: Node, config: Config) -> None:
+    """``ValueError`` where labels by this rule cannot be made of the (first) teacher's network."""
+    (setting,) = rules_of(config, {rule: rule}).values()
+    if relabels(setting):
+        require_logits(config.extract.spool)
+    if rule != "views":
+        return
+    require(
+        config.model.multi_level or not setting.views_heads,
+        "pseudo_labels.views_heads",
+        f"the network has one head: leave it off, or set model.{config.model.name}.multi_level=true",
+    )
+    assert isinstance(teacher, Stage)
+    alone = "objective" in teacher.settings or teacher.role in ("start", "baseline")
+    require(
+        not (setting.views_teacher and alone),
+        "pseudo_labels.views_teacher",
+        f"{teacher.name}, which makes the labels, trains one network: leave it off, or take labels of a stage with a"
+        " teacher (daformer, mic, vfm_uda)",
     )
 
 

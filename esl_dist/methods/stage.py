@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from esl_dist import kernels
 from esl_dist.config.schema import Config
@@ -17,6 +17,7 @@ from esl_dist.distributed.capture import obstacle, own_stream
 from esl_dist.distributed.collectives import agree
 from esl_dist.engine import checkpoint
 from esl_dist.engine.loop import Loop, new_scaler
+from esl_dist.engine.optim import odd_rates
 from esl_dist.engine.update import Updater
 from esl_dist.methods import identity, longer
 from esl_dist.methods.counting import class_pixels
@@ -40,6 +41,14 @@ Role = Literal["start", "baseline", "control", "method", "bound", "tool"]
 """What a stage is in a table: initial weights; source-only, from which gains are counted; a control that aligns
 nothing; a method; trained on target labels, so nothing may be compared with it but upwards; no segmenter at all.
 """
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """A method that knows more than its options before the run's first step: files, modules, the data."""
+
+    def foresee(self, stage: Stage, work: Work) -> None:
+        """``ValueError`` where a stage of it cannot be trained. Called by all ranks."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,11 @@ class Stage:
         return bool(collectives.broadcast_json(raised))
 
     def check_others(self, nodes: Sequence[Node], work: Work) -> None:
-        """Those made from a stage that is to be trained longer."""
+        """Those made from a stage that is to be trained longer; and whether this one can be trained at all, which is
+        not found out hours later.
+        """
+        if isinstance(self.method, Foresees) and not work.run.stage(self.name).done.exists():
+            self.method.foresee(self, work)
         if self.is_raised(work):
             agree(lambda: self.check(work))
             agree(lambda: longer.require_alone(self, nodes, work))
@@ -169,6 +182,8 @@ class Stage:
         )
         schedule = longer.joined(training.recipe.schedule, parts)
         longer.tell(self.name, parts, self.steps, schedule)
+        if odd := odd_rates(schedule, self.steps):
+            log.warning("%s: %s", self.name, odd)
         recipe = replace(training.recipe, schedule=schedule)
         updater = Updater(training.step, recipe, config.guard, scaler, "" if why else self.name, chosen)
         loop = Loop(

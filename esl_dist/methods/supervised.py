@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from esl_dist.config.check import require
 from esl_dist.config.entries import Entry
 from esl_dist.config.schema import Config, SupervisedConfig
+from esl_dist.data.dataset import Dataset
 from esl_dist.data.rare_classes import RareClasses
 from esl_dist.distributed import ddp
 from esl_dist.distributed.collectives import agree
 from esl_dist.engine.step import Losses, Pair, Streams
-from esl_dist.labels import protocol
+from esl_dist.labels import Protocol, protocol
 from esl_dist.losses.class_weights import COUNTED, class_weights
 from esl_dist.methods import identity
 from esl_dist.methods.counting import class_counts
@@ -144,8 +147,14 @@ class OnLabels:
         table = protocol(kit.config.data.classes)
         pixels = kit.pixels("target" if self.on_target else "source") if words in COUNTED else None
         by_id = torch.zeros(256, dtype=torch.float32)
-        by_id[: table.num_classes] = torch.from_numpy(agree(lambda: class_weights(words, table, pixels)))
+        by_id[: table.num_classes] = torch.from_numpy(agree(lambda: self._class_weights(words, table, pixels)))
         return by_id.to(kit.runtime.device)
+
+    def _class_weights(self, words: str, table: Protocol, pixels: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        try:
+            return class_weights(words, table, pixels)
+        except ValueError as error:
+            raise ValueError(f"{self.name}.{error}") from None
 
     def streams(self, stage: Stage, work: Work, start: int) -> Streams:
         data = work.config.data
@@ -153,10 +162,22 @@ class OnLabels:
         own: SupervisedConfig = getattr(work.config, self.name)
         view: dict[str, Any] = {}
         if own.rare_temperature:
-            counts = class_counts(work, dataset)[:, : protocol(data.classes).num_classes]
-            view["rare"] = agree(lambda: RareClasses.of(counts, own.rare_temperature, own.rare_pixels))
+            view["rare"] = self._rare(work, dataset)
         # Initial weights see another order, so that no stage repeats it; the stages that are compared share theirs.
         return labelled(work, dataset, domain, start, OTHER_ORDER if self.from_scratch else 0, **view)
+
+    def _rare(self, work: Work, dataset: Dataset) -> RareClasses:
+        own: SupervisedConfig = getattr(work.config, self.name)
+        counts = class_counts(work, dataset)[:, : protocol(work.config.data.classes).num_classes]
+        return agree(lambda: RareClasses.of(counts, own.rare_temperature, own.rare_pixels, self.name))
+
+    def foresee(self, stage: Stage, work: Work) -> None:
+        """``ValueError`` where weights are not of these classes, or no image has enough pixels of a class."""
+        own: SupervisedConfig = getattr(work.config, self.name)
+        if own.class_weights != "none" and own.class_weights not in COUNTED:
+            self._class_weights(own.class_weights, protocol(work.config.data.classes), None)
+        if own.rare_temperature and not stage.needs.get("images"):
+            self._rare(work, work.target if self.on_target else work.source)
 
     def finish(self, stage: Stage, work: Work) -> None:
         """Nothing beside scores."""

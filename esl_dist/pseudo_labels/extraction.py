@@ -208,9 +208,15 @@ class Extraction:
         wanted = self.config.spool
         if wanted == "auto":
             return "logits" if logits or self.teacher.device.type == "cuda" else "scores"
-        if wanted == "scores" and logits:
-            raise ValueError(
-                "extract.spool: scores hold one class per pixel, but pseudo_labels.rule=cbst compares all; set "
-                "extract.spool=logits"
-            )
+        if logits:
+            require_logits(wanted)
         return wanted if wanted == "scores" or wanted == "logits" else None
+
+
+def require_logits(spool: str) -> None:
+    """``ValueError`` where ``extract.spool`` keeps less than a rule reads that compares all classes of a pixel."""
+    if spool == "scores":
+        raise ValueError(
+            "extract.spool: scores hold one class per pixel, but pseudo_labels.rule=cbst compares all; set "
+            "extract.spool=logits"
+        )

@@ -4,10 +4,11 @@ share.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from esl_dist.config import load
 from esl_dist.config.load import ConfigError
 from esl_dist.config.schema import Config
 from esl_dist.config.study import CONTINUOUS, StudyConfig, discrete, dump_study, load_study, options_of, public_study
+from esl_dist.methods.unread import never_read
 from esl_dist.runs import StudyFolder, TrialFolder
 from esl_dist.runs.content import TakenFrom
 from esl_dist.studies import shared
@@ -82,6 +84,9 @@ def prepare(study: StudyConfig) -> Prepared:
         _check_suggestions(prepared)
     elif not prepared.chains:
         raise ConfigError(f"no trial of this study can run: {records[0].reason}")
+    for key, axis in study.space.items():
+        if "cases" not in axis and (why := never_read(_points(study), key)):
+            raise ConfigError(f"space.{key}: does nothing in any trial ({why}), so that all would be alike")
     unused = set(study.shared) - {entry for chain in _all_chains(prepared) for entry in chain.entries}
     if unused:
         raise ConfigError(
@@ -98,13 +103,12 @@ def trial_config(
     Raises:
         ValueError: it cannot be run.
     """
-    words = [f"{key}={json.dumps(value)}" for key, value in options_of(study.space, point).items()]
     own = [
         f"run.seed={seed}",
         f"run.name={study.name}-{_label(study.space, point)}-seed{seed}",
         f"run.dir={folder.run.path}",
     ]
-    config = load.load_config(study.base or None, [*study.options, *words, *own])
+    config = load.load_config(study.base or None, [*study.options, *_words(study, point), *own])
     if not study.gpus and not config.run.threads:
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, threads=1))  # a rank has one core
     scored_stage(study, config)
@@ -130,6 +134,18 @@ def _all_chains(prepared: Prepared) -> list[Chain]:
     if prepared.study.search != "optuna":
         return list(prepared.chains.values())
     return list({(chain.part, chain.spool): chain for chain in _variants(prepared)}.values())
+
+
+def _points(study: StudyConfig) -> Iterator[Config]:
+    """Configurations of the finite axes' combinations, at the low ends of the ranges; impossible ones left out."""
+    low = {key: values[0] for key, axis in study.space.items() for kind, values in axis.items() if kind in CONTINUOUS}
+    for point in discrete(study.space):
+        with contextlib.suppress(ValueError):
+            yield load.load_config(study.base or None, [*study.options, *_words(study, {**point, **low})])
+
+
+def _words(study: StudyConfig, point: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in options_of(study.space, point).items()]
 
 
 def _variants(prepared: Prepared) -> list[Chain]:

@@ -109,3 +109,10 @@ def test_margins_of_the_image_move_with_it_and_those_of_the_part_do_not() -> Non
 def test_what_fills_a_canvas_up_lies_in_the_margins() -> None:
     (padded,) = batches(View((32, 32), fit="pad", labels=False, margins=margins.NONE), 1)
     assert padded.weights is not None and [within(mask) for mask in padded.weights] == [[0, 15, 0, 31]] * 4
+    (part,) = batches(
+        View(
+            (32, 32), fit="pad", labels=False, margins=margins.OF_CROP["v1"], margins_of="part", part=CropRule((32, 32))
+        ),
+        1,
+    )
+    assert part.weights is not None and [within(mask) for mask in part.weights] == [[0, 15, 0, 31]] * 4

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from esl_dist.engine.adamw import AdamW, Warmed
+from esl_dist.engine.optim import Poly, odd_rates
 
 
 class Group(NamedTuple):
@@ -66,3 +67,11 @@ def test_vfm_udas_schedule_drops_where_the_warm_up_ends() -> None:
     assert [schedule(step) for step in (0, 1500, 20_000)] == pytest.approx([1e-3, 0.9625, 0.5])
     assert schedule(1499) == pytest.approx(1, abs=1e-3)
     assert Warmed(10, warmup=0)(0) == 1
+
+
+def test_rates_that_are_never_there_are_said() -> None:
+    assert odd_rates(Warmed(40_000), 40_000) == odd_rates(Poly(4), 4) == odd_rates(Poly(1), 1) == ""
+    assert odd_rates(Poly(250_000), 120_000) == odd_rates(Poly(250_000, warmup=500), 1000) == ""
+    assert odd_rates(Warmed(4), 4).startswith("its 4 steps end within the warm-up: learning rates come to 0.00067 of")
+    assert odd_rates(Poly(2), 4).startswith("learning rates are 0 from about step 2 of 4 on")
+    assert odd_rates(Poly(60_000), 120_000).startswith("learning rates are 0 from about step 60")

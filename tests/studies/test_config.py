@@ -67,6 +67,10 @@ def test_refused_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
         (f'space: {NU}\nshared: [initial, "align:minent"]', "no trial has the stage align:minent"),
         (f"space: {NU}\nscheduler: asha", "asha needs scores while a trial trains; set eval.every=STEPS"),
         (f"space: {NU}\nmetric: iou/raod", "study.metric: 'raod' is no class of data.classes=19: road, sidewalk"),
+        (
+            "space: {teacher.select.keep: {grid: [0.3, 0.5]}}\noptions: ['run.stages=[mic]']",
+            "space.teacher.select.keep: does nothing in any trial (teacher.select.use=none)",
+        ),
         (f"space: {NU}\nstage: selftrain-cbst", "no stage 'selftrain-cbst' in this trial"),
         (
             "space: {align.weight: {uniform: [0, 1]}}\nsearch: optuna\ntrials: 3\nshared: [initial, align]",

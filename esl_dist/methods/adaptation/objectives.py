@@ -327,6 +327,13 @@ def _term(
     return UserTerm(_import_function(term.objective), term.weight)
 
 
+def import_terms(name: str, config: AlignConfig) -> None:
+    """``ValueError`` where a function of objective ``name`` cannot be imported."""
+    for term in terms_of(name, config):
+        if ":" in term.objective:
+            _import_function(term.objective)
+
+
 def _import_function(name: str) -> Callable[[Tensor, Tensor | None], Tensor]:
     module, _, function = name.partition(":")
     try:

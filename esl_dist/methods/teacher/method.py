@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -15,6 +16,7 @@ from esl_dist.config.ranks import EXPONENT, global_batch
 from esl_dist.config.schema import Config
 from esl_dist.config.teacher import TeacherConfig, published
 from esl_dist.distributed import ddp
+from esl_dist.distributed.collectives import agree
 from esl_dist.distributed.frozen import once_per_machine
 from esl_dist.engine.adamw import AdamW, Warmed
 from esl_dist.engine.optim import Recipe
@@ -24,11 +26,13 @@ from esl_dist.methods import identity
 from esl_dist.methods.kit import Kit, Training
 from esl_dist.methods.networks import beside, passes_of, ready, segmenter_recipe, trained_segmenter
 from esl_dist.methods.node import Node, Work
-from esl_dist.methods.planning import images, last, needs, translated_mark
+from esl_dist.methods.planning import images, needs, start_of, translated_mark
 from esl_dist.methods.stage import Stage
 from esl_dist.methods.supervised import SOURCE
 from esl_dist.methods.teacher.build import source_step, teacher_step
-from esl_dist.methods.teacher.streams import cropped_domains
+from esl_dist.methods.teacher.check import check
+from esl_dist.methods.teacher.ingredients import Own
+from esl_dist.methods.teacher.streams import cropped_domains, rare_classes
 from esl_dist.models import Segmenter
 from esl_dist.models.adapter.distil import build_distillation
 from esl_dist.models.weights import load as load_weights
@@ -71,8 +75,11 @@ class TeacherMethod:
             "names none; the stage teacher is made of them",
         )
         alone = entry.variant == ALONE
-        start = last(before, "baseline" if options.init == "source" and not alone else "start")
+        start = start_of(before, "initial" if alone else options.init, "teacher.init")
         use, mark = SELECTIONS.get(entry.variant, (options.select.use, ""))
+        resolved = published(self.name, options)
+        chosen = dataclasses.replace(resolved.select, use=cast(Any, use))
+        check(entry.word, dataclasses.replace(resolved, select=chosen), config, alone)
         title = TITLES[self.name] + mark
         if alone:  # beside another control it says whose it is
             other = any(isinstance(node, Stage) and node.role == SOURCE.role for node in before)
@@ -95,7 +102,7 @@ class TeacherMethod:
         return identity.options(config, ("data", "model", "optim", "teacher"), ("teacher.steps", "teacher.select.use"))
 
     def build(self, stage: Stage, kit: Kit) -> Training:
-        config, options = kit.config, self._options(stage, kit.config)
+        config, options = kit.config, self.options(stage, kit.config)
         images_per_step = global_batch(config.optim, kit.runtime.world)
         learns_aux = options.aux_weight > 0
         segmenter = trained_segmenter(kit, kit.weights(stage.needs.get("init", "")), learns_aux)
@@ -108,12 +115,23 @@ class TeacherMethod:
         return Training(step, recipe(options, config, stage.steps, images_per_step, beside_it))
 
     def streams(self, stage: Stage, work: Work, start: int) -> Streams:
-        return cropped_domains(work, stage, self._options(stage, work.config), start)
+        return cropped_domains(work, stage, self.options(stage, work.config), start)
+
+    def foresee(self, stage: Stage, work: Work) -> None:
+        """``ValueError`` where an ingredient cannot be imported, the weights of ``distil`` are not there, or no source
+        image has enough pixels of a class.
+        """
+        options = self.options(stage, work.config)
+        if stage.role != "baseline":
+            agree(lambda: _require_parts(options))
+        if not stage.needs.get("images"):
+            rare_classes(work, work.source, options.crop)
 
     def finish(self, stage: Stage, work: Work) -> None:
         """Nothing beside scores."""
 
-    def _options(self, stage: Stage, config: Config) -> TeacherConfig:
+    def options(self, stage: Stage, config: Config) -> TeacherConfig:
+        """A stage's own: every ``published`` resolved, the selection as its variant says."""
         options = published(self.name, config.teacher)
         use: Any = stage.settings["select"]
         if use == ALONE:
@@ -121,22 +139,29 @@ class TeacherMethod:
         return dataclasses.replace(options, select=dataclasses.replace(options.select, use=use))
 
 
+def _require_parts(options: TeacherConfig) -> None:
+    for name in options.ingredients:
+        if ":" in name:
+            Own.load(name)
+    reference = options.distil.reference
+    require(
+        "distil" not in options.ingredients or os.path.isfile(reference),
+        "teacher.distil.reference",
+        f"no file {reference}; docs/how-to/weights.md says where it comes from",
+    )
+
+
 def distillation_of(options: TeacherConfig, segmenter: nn.Module, kit: Kit) -> tuple[nn.Module, nn.Module] | None:
     """The frozen reference with its weights, on the device, and the wrapped head, of a method with ``distil``.
 
     Raises:
-        ValueError: no weights are named, or they are another network's.
+        ValueError: the weights are another network's.
     """
     if "distil" not in options.ingredients:
         return None
     student = ddp.inner(segmenter)
     assert isinstance(student, Segmenter)
     distil = options.distil
-    require(
-        bool(distil.reference),
-        "teacher.distil.reference",
-        "names no file; distil needs weights of the foundation model with registers (docs/how-to/weights.md)",
-    )
     made = build_distillation(distil.encoder, student.feature_channels, kit.config.run.seed + 3)
     load_weights(distil.reference, made.reference.encoder)
     once_per_machine(kit.runtime.place(made.reference), kit.runtime)

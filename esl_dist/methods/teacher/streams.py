@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from esl_dist.config.teacher import TeacherConfig
+from esl_dist.config.teacher import CropConfig, TeacherConfig
 from esl_dist.data.crops import CropRule
+from esl_dist.data.dataset import Dataset
 from esl_dist.data.margins import NONE, OF_CROP, OF_ORIGINAL
 from esl_dist.data.prefetch import prefetched
 from esl_dist.data.rare_classes import RareClasses
+from esl_dist.distributed.collectives import agree
 from esl_dist.engine.step import Streams
 from esl_dist.labels import protocol
 from esl_dist.methods.counting import class_counts
@@ -18,24 +20,12 @@ from esl_dist.methods.streams import source_of, stream
 
 
 def cropped_domains(work: Work, stage: Stage, options: TeacherConfig, start: int) -> Streams:
-    """Labelled source crops beside unlabelled target crops (none for a baseline), from optimiser step ``start`` on.
-
-    Raises:
-        ValueError: source and target images differ in size, so that nothing can be pasted from one to the other.
-    """
+    """Labelled source crops beside unlabelled target crops (none for a baseline), from optimiser step ``start`` on."""
     data, crop, seed = work.config.data, options.crop, 2 * work.config.run.seed
     whole = crop.size == (0, 0)
     alone = stage.role == "baseline"
-    if whole and not alone and data.source.size != data.target.size:
-        raise ValueError(
-            f"teacher.crop.size: source images are {data.source.size[0]}x{data.source.size[1]} and target images"
-            f" {data.target.size[0]}x{data.target.size[1]}, but {stage.name} pastes one onto the other; set a crop"
-        )
     source = source_of(work, stage)
-    rare = None
-    if crop.temperature > 0:
-        counts = class_counts(work, source)[:, : protocol(data.classes).num_classes]
-        rare = RareClasses.of(counts, crop.temperature, crop.rare_pixels)
+    rare = rare_classes(work, source, crop)
     wanted = crop.rare_crop if rare else 0
     of_source = None if whole else CropRule(crop.size, crop.largest, wanted=wanted)
     of_target = None if whole else CropRule(crop.size)
@@ -53,3 +43,15 @@ def cropped_domains(work: Work, stage: Stage, options: TeacherConfig, start: int
         second.close()
 
     return Streams(prefetched(first, device), prefetched(second, device), close)
+
+
+def rare_classes(work: Work, source: Dataset, crop: CropConfig) -> RareClasses | None:
+    """How source images are drawn by class; None where they are not. Collective.
+
+    Raises:
+        ValueError: no image has ``teacher.crop.rare_pixels`` of any class.
+    """
+    if crop.temperature == 0:
+        return None
+    counts = class_counts(work, source)[:, : protocol(work.config.data.classes).num_classes]
+    return agree(lambda: RareClasses.of(counts, crop.temperature, crop.rare_pixels, "teacher.crop"))

@@ -114,7 +114,7 @@ def test_a_users_ingredient_trains_and_the_teacher_can_be_the_result(data: str, 
     [
         (["run.stages=[teacher]"], "teacher.ingredients: names none"),
         (["run.stages=['mic:median']"], "run.stages: 'mic:median': mic takes esl, esl-q, source after the colon"),
-        (["run.stages=[mic]", "teacher.crop.rare_pixels=99999"], "rare_pixels: no image has more"),
+        (["run.stages=[mic]", "teacher.crop.rare_pixels=99999"], "teacher.crop.rare_pixels: no image has more"),
         (
             ["run.stages=[mic]", "teacher.crop.size=[0,0]", "data.source.size=[160,80]"],
             "teacher.crop.size: source images are 160x80 and target images 128x64",
