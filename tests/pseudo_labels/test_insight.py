@@ -134,3 +134,15 @@ def test_a_page_without_an_extraction_is_refused(tmp_path: Path) -> None:
     (tmp_path / "selection.json").write_text("{")
     with pytest.raises(ValueError, match="not readable as JSON"):
         write_selection_page(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"share": 0.25}, {"scope": "global"}, {"scope": "global", "share": 0.75}, {}])
+def test_a_curve_is_of_the_rule_that_made_the_labels(options: dict[str, object], tmp_path: Path) -> None:
+    run(LOGITS, tmp_path, PseudoLabelConfig(nu=0, **options))  # type: ignore[arg-type]
+    found = json.loads((tmp_path / "selection.json").read_text())
+    (made,), curve = found["sets"], found["curves"]["entropy"]
+    assert made["coverage"] == pytest.approx(float(options.get("share", 0.5)), abs=0.01)  # type: ignore[arg-type]
+    # The median is taken at its bin, so that a little more is kept.
+    assert 0 <= curve["coverage"][0] - made["coverage"] < 0.02
+    for c, row in enumerate(made["classes"]):
+        assert 0 <= (curve["class_coverage"][0][c] or 0) - row["coverage"] < 0.05

@@ -9,7 +9,7 @@ under 1 % of a score. The counts per label set are exact (the ESL paper's Table 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ from esl_dist.labels.overlap import PARTS, Overlap
 from esl_dist.pseudo_labels.scores.keys import at_least, at_most, count_high, high_bins, scores
 from esl_dist.pseudo_labels.scores.kinds import Kind, small_is_sure
 from esl_dist.pseudo_labels.scores.scored import Scored
-from esl_dist.pseudo_labels.thresholds.radix import locate, sum_over_ranks
-from esl_dist.pseudo_labels.thresholds.rules import wanted_ranks
+from esl_dist.pseudo_labels.thresholds.radix import sum_over_ranks
+from esl_dist.pseudo_labels.thresholds.rules import kind_of, relabels
+from esl_dist.pseudo_labels.thresholds.two_passes import Selection
 
 Truth = Callable[[int, tuple[int, int]], np.ndarray]
 """Index of an image and (height, width) to its ground truth, uint8, 255 where there is none."""
@@ -94,12 +95,18 @@ def share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
+def median_of(kind: Kind, settings: Sequence[PseudoLabelConfig]) -> PseudoLabelConfig:
+    """The rule without a bound that a kind's curve is drawn by: share, rank and scope of the first set by that kind."""
+    first = next((s for s in settings if kind_of(s) == kind and not relabels(s)), PseudoLabelConfig())
+    return replace(first, rule="median", confidence=kind)
+
+
 def curve(kind: Kind, high: np.ndarray, setting: PseudoLabelConfig, evidence: Evidence) -> dict[str, Any]:
     """Coverage (and precision, with ground truth) of ``max(nu, median)``, or ``min(mu, median)``, over values of the
     bound.
     """
     total, small = high.sum(1), small_is_sure(kind)
-    median, _ = locate(high, wanted_ranks(setting, total))
+    median, _ = Selection([setting], len(high)).located(setting, high)
     below = np.cumsum(high, 1)
     judged = np.cumsum(evidence.judged[kind], 1) if kind in evidence.judged else None
     right = np.cumsum(evidence.right[kind], 1) if kind in evidence.right else None
@@ -181,7 +188,7 @@ def summary(
             }
         )
     both, first, second, none = (evidence.overlap.pixels(part) for part in PARTS)
-    by_kind = {kind: PseudoLabelConfig(rule="median", confidence=kind, rank=settings[0].rank) for kind in high}
+    by_kind = {kind: median_of(kind, settings) for kind in high}
     return {
         "images": contents[0]["images"],
         "pixels": contents[0]["pixels"],
