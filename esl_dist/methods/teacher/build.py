@@ -67,7 +67,7 @@ def teacher_step(
         ingredients=_ingredients(options, segmenter, classes, passes.runtime, distillation),
         images_per_step=images_per_step,
         mirror=options.labels.views == "mirror",
-        judged=options.select.of,
+        judged=_judged(options, segmenter),
         teaches_last=options.result == "teacher",
     )
 
@@ -89,6 +89,14 @@ def student_of(options: TeacherConfig, segmenter: nn.Module, passes: Passes, cla
         network.published_box = True
     heads = (options.aux_weight, options.detail_weight)
     return Student(segmenter, passes, classes.num_classes, seed, mean, *heads, options.parity)
+
+
+def _judged(options: TeacherConfig, segmenter: nn.Module) -> str:
+    network = ddp.inner(segmenter)
+    assert isinstance(network, Segmenter)
+    if options.select.of == "heads" and not network.multi_level:
+        raise ValueError("teacher.select.of: heads needs a network with an aux head; take teacher or student")
+    return options.select.of
 
 
 def _weights(options: TeacherConfig, num_classes: int, passes: Passes, images_per_step: int) -> LabelWeights:
