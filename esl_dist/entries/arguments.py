@@ -8,6 +8,9 @@ from typing import Any, NoReturn
 from esl_dist.config.describe import sections
 from esl_dist.entries.failures import one_line
 
+PAIR, OWN = "the embedded pair, configs/streets.yaml", "what the checkpoint says of itself, or its run's"
+"""The configuration of a command where none is named: OWN where it takes a checkpoint."""
+
 
 class Parser(argparse.ArgumentParser):
     """Arguments whose mistakes are one line, and a help that lists the options of the schema too."""
@@ -24,7 +27,7 @@ class Parser(argparse.ArgumentParser):
 def _options_help(schema: type) -> str:
     lines = ["options, as section.option=value (or in a file, see --config):"]
     for section in sections(schema):
-        lines += ["", f"{section.name or 'of no section'}: {one_line(section.text)}" if section.text else section.name]
+        lines += ["", f"{section.name}: {one_line(section.text)}"] if section.text else [""]
         for option in section.options:
             lines.append(f"  {option.key}={option.shown_default}    {option.kind}")
             lines += [f"      {line}" for line in option.text.splitlines()]

@@ -11,16 +11,16 @@ from esl_dist import __version__
 from esl_dist.config.load import dump, load_config
 from esl_dist.config.schema import Config
 from esl_dist.entries import COMMANDS
-from esl_dist.entries.arguments import Parser, at_least
+from esl_dist.entries.arguments import OWN, PAIR, Parser, at_least
 from esl_dist.entries.ending import run
 from esl_dist.prediction.checkpoints import NETWORK, find_checkpoint, own_configuration
 
-__all__ = ["Parser", "at_least", "configuration", "note", "parse", "parser", "run"]
+__all__ = ["OWN", "Parser", "at_least", "configuration", "note", "parse", "parser", "run"]
 
 
-def parser(name: str, description: str, schema: type | None = Config) -> Parser:
-    """Arguments of ``esl_dist <name>``; with a ``schema``, ``--config FILE`` and any number of
-    ``section.option=value``.
+def parser(name: str, description: str, schema: type | None = Config, default: str = PAIR) -> Parser:
+    """Arguments of ``esl_dist <name>``; with a ``schema``, ``--config FILE`` (``default``: what it is without) and any
+    number of ``section.option=value``.
     """
     made = Parser(prog=f"esl_dist {name}", description=description, allow_abbrev=False)
     made.schema = schema
@@ -28,9 +28,7 @@ def parser(name: str, description: str, schema: type | None = Config) -> Parser:
     if name in COMMANDS and COMMANDS[name].ranks:
         made.add_argument("--nproc", metavar="N", help="start N ranks of this machine (gpu: one per GPU)")
     if schema is not None:
-        made.add_argument(
-            "--config", metavar="FILE", help="YAML file (default: the embedded pair, configs/streets.yaml)"
-        )
+        made.add_argument("--config", metavar="FILE", help=f"YAML file (default: {default})")
         made.add_argument("--print-config", action="store_true", help="print the resolved configuration and end")
         made.add_argument(
             "options",

@@ -19,7 +19,7 @@ from esl_dist.tracking.console import setup_logging
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the scores and write ``metrics.json``, one file per entry of ``eval.bn_statistics``."""
-    parser = cli.parser("evaluate", "Score a checkpoint on labelled target images (eval.split).")
+    parser = cli.parser("evaluate", "Score a checkpoint on labelled target images (eval.split).", default=cli.OWN)
     parser.add_argument(
         "--checkpoint",
         required=True,

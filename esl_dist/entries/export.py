@@ -19,7 +19,7 @@ KINDS = {".onnx": "onnx", ".pt2": "torch"}
 
 
 def parser() -> argparse.ArgumentParser:
-    made = cli.parser("export", f"Write a network as one graph: ONNX (opset {OPSET}) or torch.export.")
+    made = cli.parser("export", f"Write a network as one graph: ONNX (opset {OPSET}) or torch.export.", default=cli.OWN)
     made.add_argument(
         "--checkpoint", required=True, type=Path, help="folder of a checkpoint, a stage or a run, or a weights file"
     )

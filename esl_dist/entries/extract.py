@@ -24,7 +24,7 @@ log = logging.getLogger("esl_dist.extract")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write ``DIR/labels/<target name>.png``, ``DIR/thresholds.json`` and ``DIR/spool``."""
-    parser = cli.parser("extract", "Pseudo-labels of the target set by exact per-class thresholds.")
+    parser = cli.parser("extract", "Pseudo-labels of the target set by exact per-class thresholds.", default=cli.OWN)
     parser.add_argument(
         "--checkpoint",
         required=True,

@@ -25,7 +25,7 @@ from esl_dist.tracking.console import setup_logging
 
 
 def parser() -> argparse.ArgumentParser:
-    made = cli.parser("predict", "Label maps, overlays and confidences of images, folders and videos.")
+    made = cli.parser("predict", "Label maps, overlays and confidences of images, folders and videos.", default=cli.OWN)
     add = made.add_argument
     add("--checkpoint", required=True, type=Path, help="folder of a checkpoint, a stage or a run, or a weights file")
     add("--images", required=True, metavar="WHAT", help="folder, 'pattern*.png', list.txt, an image or a video")
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     add("--window", help="WxH: slide windows of this size over images at their own scale instead")
     add("--batch", type=int, help="images (or windows) of a forward (default: eval.batch)")
     add("--precision", default="fp32", choices=("fp32", "tf32", "bf16", "fp16", "auto"), help="of the forward")
-    add("--bn", default="running", choices=("running", "frames"), help="batch-norm statistics: as trained, or of these")
+    add("--bn", default="running", choices=("running", "frames"), help="BN statistics: as trained, or of these frames")
     add("--alpha", type=float, default=0.5, help="share of the class's colour in an overlay, 0 to 1; 0 makes none")
     add("--ids", action="store_true", help="also label ids as Cityscapes' test server reads them")
     add("--confidence", action="store_true", help="also the label's probability, 0 to 255 for 0 to 1")

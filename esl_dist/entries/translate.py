@@ -19,7 +19,9 @@ from esl_dist.tracking.console import setup_logging
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make ``DIR`` a data set of the same layout with the same labels; the same command goes on where it stopped."""
-    parser = cli.parser("translate", "Translate a domain's images with the generator of a translate stage.")
+    parser = cli.parser(
+        "translate", "Translate a domain's images with the generator of a translate stage.", default=cli.OWN
+    )
     parser.add_argument(
         "--checkpoint", required=True, type=Path, help="folder of a translate stage, of its run, or of a checkpoint"
     )

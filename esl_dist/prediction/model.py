@@ -42,7 +42,7 @@ class Segmentation:
     scores: NDArray[np.float32]
     """Probability of that class ``[H, W]``, 0-1."""
     entropy: NDArray[np.float32]
-    """Of the class probabilities, over its maximum ``[H, W]``: 0-1, small where the network is sure."""
+    """Of the class probabilities, over its maximum ``[H, W]``, 0-1; small where the network is sure."""
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
 

@@ -42,6 +42,7 @@ def reason(entry: str, words: list[str]) -> str:
 def small(entry: str, words: list[str]) -> list[str]:
     """The command's words with the reader's own names filled in and options that make it short."""
     own = {"CKPT": "runs/mine/align", "DIR": "labels", "tests/docs/yard.yaml": "yard.yaml", "FOLDER": "yard"}
+    own["runs/streets"] = "runs/mine"  # the first run, in a few steps
     found = [own.get(word, word) for word in words if word != "model.checkpoint=FILE"]
     yard = any("yard" in word for word in found)
     if entry in ("train", "extract", "evaluate", "prepare"):
