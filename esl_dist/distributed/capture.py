@@ -186,7 +186,8 @@ class Captured:
     def release(self) -> None:
         """Let go of its graphs."""
         if any(graph.on_device for graph in self._made.values()):
-            torch.cuda.synchronize()  # none may be destroyed while it runs
+            with contextlib.suppress(RuntimeError):  # a device that failed has said so already
+                torch.cuda.synchronize()  # none may be destroyed while it runs
         self._made.clear()
 
     def __call__(self, batches: Any) -> Outcome:

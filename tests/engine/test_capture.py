@@ -175,6 +175,17 @@ def test_a_capture_leaves_stream_and_collector_as_they_were(fails: bool, monkeyp
         assert seen == [(None, None), ("pool", None), (None, None)], "a pool is shared while one of its graphs lives"
 
 
+def test_a_device_that_failed_does_not_hide_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failed() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", failed)
+    _, captured, _ = run(Replayed())
+    monkeypatch.setattr(capture._Graph, "on_device", True)
+    captured.release()
+    assert not captured._made
+
+
 def test_graphs_end_before_their_process_group(monkeypatch: pytest.MonkeyPatch) -> None:
     """NCCL waits for every graph that holds a collective when its communicator is to end."""
     graphs = Replayed()
