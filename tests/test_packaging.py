@@ -100,6 +100,7 @@ def test_every_module_imports_with_the_core_alone() -> None:
         "esl_dist.pseudo_labels.scores.compiled": "numba",
         "esl_dist.pseudo_labels.scores.kernel": "triton",
         "esl_dist.pseudo_labels.thresholds.compiled": "numba",
+        "esl_dist.pseudo_labels.thresholds.kernel": "triton",
         "esl_dist.studies.trainable": "ray",
     }
     code = f"""

@@ -31,6 +31,7 @@ GPU_TESTS = (
     "tests/methods/test_overlap.py",
     "tests/methods/test_gpu_steps.py",
     "tests/pseudo_labels/test_scores.py",
+    "tests/pseudo_labels/test_held.py",
     "tests/metrics/test_counting.py",
     "tests/data/test_ahead.py",
 )

@@ -21,6 +21,7 @@ TYPES = {
     torch.bfloat16: "bf16",
     torch.float16: "fp16",
     torch.uint8: "u8",
+    torch.int16: "i16",
     torch.int32: "i32",
     torch.int64: "i64",
 }
@@ -138,3 +139,13 @@ def test_scores_and_confusion(launches: Launches) -> None:
     kernel.score(meta(19, 65, 129), (1024, 2048), KINDS[:1])
     rows, columns = ((meta(n, dtype=torch.int64), meta(n)) for n in (1024, 2048))
     assert confusion.confusion(meta(19, 65, 129), rows, columns, meta(1024, 2048, dtype=torch.uint8)).shape == (19, 19)
+
+
+def test_lower_digits(launches: Launches) -> None:
+    """Of an image of 16384x16384 pixels."""
+    from esl_dist.pseudo_labels.scores.keys import LOW_BINS, high_bins
+    from esl_dist.pseudo_labels.thresholds import kernel
+
+    image = meta(1 << 14, 1 << 14, dtype=torch.uint8), meta(1 << 14, 1 << 14, dtype=torch.int32)
+    slot = meta(19, high_bins("entropy"), dtype=torch.int16)
+    kernel.count_low(meta(40, LOW_BINS, dtype=torch.int64), slot, *image)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
+import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,9 +25,11 @@ from esl_dist.pseudo_labels.scores.keys import count_high, high_bins
 from esl_dist.pseudo_labels.sets import held
 from esl_dist.pseudo_labels.sets.label_sets import LabelSet
 from esl_dist.pseudo_labels.sets.teacher import Teacher
+from esl_dist.pseudo_labels.thresholds import on_device
 from esl_dist.pseudo_labels.thresholds.counting import Cells, count_low
-from esl_dist.pseudo_labels.thresholds.on_device import LowDigits
+from esl_dist.pseudo_labels.thresholds.on_device import Count, LowDigits
 from tests.pseudo_labels.common import hashes, numbers, small_logits, table
+from tests.ranks import ROOT
 
 LOGITS = [small_logits(i) for i in range(10)]
 RULES = {f"nu {nu}": PseudoLabelConfig(nu=nu) for nu in (0.02, 0.1, 0.3)} | {"ssl": PseudoLabelConfig(rule="ssl")}
@@ -83,7 +91,8 @@ def test_logits_that_are_not_finite_are_named(monkeypatch: pytest.MonkeyPatch, t
         extract(tmp_path, ExtractConfig(spool="memory"), [])
 
 
-def test_low_digits_are_counted_on_the_device_as_on_the_host() -> None:
+def low_cases() -> list[tuple[Cells, torch.Tensor, torch.Tensor]]:
+    """Cells of an entropy's most frequent digits, one class without any; an image, its columns, and cells of none."""
     draw = np.random.RandomState(0)
     label = draw.randint(0, 5, (40, 50)).astype(np.uint8)
     score = (draw.random_sample((40, 50)) ** 3).astype(np.float32)
@@ -92,11 +101,79 @@ def test_low_digits_are_counted_on_the_device_as_on_the_host() -> None:
     bins = high.argmax(1)
     bins[3] = -1
     cells = Cells.of(np.stack([bins, np.roll(bins, 1)]), high_bins("entropy"))
-    expected, found = cells.empty(), LowDigits(cells, torch.device("cpu"))
-    for _ in range(2):
-        count_low(expected, cells, label, score.view(np.uint32))
-        found.add(torch.from_numpy(label), torch.from_numpy(score))
-    assert expected.any() and (found.histogram() == expected).all()
+    none = Cells.of(np.full((1, 5), -1), high_bins("entropy"))
+    image = torch.from_numpy(label), torch.from_numpy(score)
+    return [(cells, *image), (cells, image[0].t(), image[1].t()), (none, *image)]
+
+
+def wrongly_counted(device: str, count: Count | None = None) -> list[int]:
+    """Of every case the cells that differ from the host's counts after two images."""
+    found = []
+    for cells, label, score in low_cases():
+        expected, counting = cells.empty(), LowDigits(cells, torch.device(device), count)
+        for _ in range(2):
+            count_low(expected, cells, label.numpy(), score.numpy().view(np.uint32))
+            counting.add(label.to(device), score.to(device))
+        assert expected.any() == (cells.count > 0)
+        found.append(int((counting.histogram() != expected).sum()))
+    return found
+
+
+def test_low_digits_are_counted_on_the_device_as_on_the_host() -> None:
+    assert wrongly_counted("cpu") == [0, 0, 0]
+
+
+def test_the_kernel_counts_low_digits_as_the_host_in_tritons_interpreter() -> None:
+    pytest.importorskip("triton", reason="triton is not installed")
+    code = """
+from esl_dist.pseudo_labels.thresholds.kernel import count_low
+from tests.pseudo_labels.test_held import wrongly_counted
+print(wrongly_counted("cpu", count_low))
+"""
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[0, 0, 0]"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_the_kernel_counts_low_digits_as_the_host() -> None:
+    assert wrongly_counted("cuda", thresholds_kernel().count_low) == wrongly_counted("cuda") == [0, 0, 0]
+
+
+def thresholds_kernel() -> ModuleType:
+    return importlib.import_module("esl_dist.pseudo_labels.thresholds.kernel")
+
+
+def test_a_kernel_that_counts_otherwise_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is compared with torch at its first image, wherever there is one to compare."""
+    cells, label, score = low_cases()[0]
+    monkeypatch.setattr(on_device.kernels, "available", lambda: True)
+    for off_by in (0, 1):
+
+        def counting(histogram: torch.Tensor, *rest: torch.Tensor, off_by: int = off_by) -> None:
+            on_device.plain(histogram, *rest)
+            histogram[0, 0] += off_by
+
+        there = SimpleNamespace(count_low=counting)
+        monkeypatch.setitem(sys.modules, "esl_dist.pseudo_labels.thresholds.kernel", there)
+        with caplog.at_level(logging.WARNING, "esl_dist"):
+            digits = LowDigits(cells, torch.device("cpu"))
+            chosen = digits._chosen(OnCuda(label), score.view(torch.int32))
+        assert chosen is (on_device.plain if off_by else counting) and len(caplog.messages) == off_by
+
+
+class OnCuda(torch.Tensor):
+    """Says that it lies there."""
+
+    @staticmethod
+    def __new__(cls, tensor: torch.Tensor) -> OnCuda:
+        return torch.Tensor._make_subclass(cls, tensor)
+
+    is_cuda = True
 
 
 def test_room_is_what_is_asked_for_or_half_of_what_is_free() -> None:
