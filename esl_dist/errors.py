@@ -12,4 +12,6 @@ class RunFailure(RuntimeError):
 
 
 class StoppedBySignal(Exception):
-    """A signal asked for the end: what can be kept is kept, every rank leaves at the same place. Exit code 0."""
+    """A signal asked for the end: what can be kept is kept, every rank leaves at the same place. Exit code 0 of a
+    training, whose state is saved, 130 of a command that has no result yet.
+    """

@@ -14,6 +14,10 @@ from esl_dist.entries import COMMANDS, launching, streams
 from esl_dist.entries.failures import LOST_PEER, explained, one_line
 from esl_dist.errors import StoppedBySignal
 
+STOPPED = 130
+"""Exit code where a signal asked for the end and what was asked for is not there."""
+WITHOUT_STATE = frozenset(COMMANDS) - {"train"}
+"""Commands whose end by a signal is no success: what a script would read next is missing, or of an earlier call."""
 FIRST_RANK_S = 3.0
 """A mistake that all ranks make before they have met is rank 0's to tell: the others wait so long for it, and the
 launcher ends them meanwhile. Likewise whoever lost a peer: that one's own message comes first.
@@ -26,17 +30,17 @@ def run(main: Callable[..., int], argv: Sequence[str] | None = None) -> NoReturn
     """
     streams.mend()
     code: int | str | None = 1
+    name = main.__module__.rpartition(".")[2]
     try:
         words = list(sys.argv[1:] if argv is None else argv)
-        name = main.__module__.rpartition(".")[2]
         if launching.asks_for_ranks(words) and name in COMMANDS:
             code = launching.launch(name, words)
         else:
             code = main() if argv is None else main(argv)
     except StoppedBySignal:
-        code = 0
+        code = STOPPED if name in WITHOUT_STATE else 0
     except KeyboardInterrupt:
-        code = 130
+        code = STOPPED
     except SystemExit as end:
         code = end.code
     except Exception as error:

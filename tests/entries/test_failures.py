@@ -58,6 +58,15 @@ def _raise(error: BaseException) -> int:
     raise error
 
 
+@pytest.mark.parametrize(("command", "code"), [("train", 0), ("evaluate", 130), ("predict", 130), ("extract", 130)])
+def test_a_signal_is_no_success_of_what_has_no_result_yet(command: str, code: int) -> None:
+    def main() -> int:
+        raise StoppedBySignal
+
+    main.__module__ = f"esl_dist.entries.{command}"
+    assert end_of(main) == code
+
+
 def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert end_of(lambda: 0) == 0 and end_of(lambda: 3) == 3
     assert end_of(lambda: _raise(StoppedBySignal())) == 0
