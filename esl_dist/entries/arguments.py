@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
+from pathlib import Path
 from typing import Any, NoReturn
 
 from esl_dist.config.describe import sections
@@ -38,3 +40,14 @@ def at_least(low: float, name: str, value: Any) -> None:
     """An entry's own number: ``ValueError`` with one line that names it where it is smaller, NaN or infinite."""
     if value is not None and not low <= value < float("inf"):
         raise ValueError(f"{name}: must be {low:g} or more, not {value}")
+
+
+def file_to_write(name: str, path: Path) -> None:
+    """Make the folder of a file that is written after minutes of work; ``ValueError`` where it could not be then."""
+    if path.is_dir():
+        raise ValueError(f"{name}: {path} is a folder; name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ValueError(f"{name}: {path} cannot be written ({error.strerror or error})") from None

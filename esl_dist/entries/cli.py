@@ -11,11 +11,11 @@ from esl_dist import __version__
 from esl_dist.config.load import dump, load_config
 from esl_dist.config.schema import Config
 from esl_dist.entries import COMMANDS
-from esl_dist.entries.arguments import OWN, PAIR, Parser, at_least
+from esl_dist.entries.arguments import OWN, PAIR, Parser, at_least, file_to_write
 from esl_dist.entries.ending import run
 from esl_dist.prediction.checkpoints import NETWORK, find_checkpoint, own_configuration
 
-__all__ = ["OWN", "Parser", "at_least", "configuration", "note", "parse", "parser", "run"]
+__all__ = ["OWN", "Parser", "at_least", "configuration", "file_to_write", "note", "parse", "parser", "run"]
 
 
 def parser(name: str, description: str, schema: type | None = Config, default: str = PAIR) -> Parser:

@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = same_classes(path, config)
         if said:
             cli.note(said)
+    cli.file_to_write("--out", arguments.out)
     die_with_parent()
     with Runtime.start(config.run, RunFolder(arguments.out.parent).flight_recorder) as runtime, StopFlag() as stop:
         setup_logging(runtime.is_main, None)

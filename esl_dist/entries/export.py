@@ -38,9 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"--out: {arguments.out} must end with one of {', '.join(KINDS)}")
     if arguments.register is not None and kind != "onnx":
         raise ValueError(f"--register: takes an ONNX graph; {arguments.out} is none (--out FILE.onnx)")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)  # minutes before it is written to
-    if arguments.out.is_dir():
-        raise ValueError(f"--out: {arguments.out} is a folder; name a file")
+    cli.file_to_write("--out", arguments.out)
     checkpoint: Path = arguments.checkpoint
     card, layout = describe(checkpoint, None if arguments.own else arguments.config, arguments.options)
     place = None

@@ -28,13 +28,18 @@ PAIR = [
         ["prepare", "--config", "smoke.yaml", "data.root={file}/x"],
         ["prepare", "--config", "smoke.yaml", "data.root={folder}/data", "data.prepared={file}/x"],
         ["export", "--checkpoint", "{file}/x", "--out", "{folder}/x.onnx"],
+        ["evaluate", "--config", "smoke.yaml", "--checkpoint", "{weights}", "--out", "{file}/x.json"],
+        ["evaluate", "--config", "smoke.yaml", "--checkpoint", "{weights}", "--out", "{file}-folder"],
     ],
-    ids=["run", "data", "streets", "originals", "prepared", "checkpoint"],
+    ids=["run", "data", "streets", "originals", "prepared", "checkpoint", "scores", "scores-folder"],
 )
 def test_a_file_in_place_of_a_folder(words: list[str], tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+    for name in ("file", "weights.pth"):
+        (tmp_path / name).touch()
+    (tmp_path / "file-folder").mkdir()
     pair = [] if words[0] in ("streets", "export") else PAIR
-    ended = call([word.format(file=tmp_path / "file", folder=tmp_path) for word in words] + pair)
+    places = {"file": tmp_path / "file", "folder": tmp_path, "weights": tmp_path / "weights.pth"}
+    ended = call([word.format(**places) for word in words] + pair)
     assert complaint(ended) == "" and ended.code in (1, 2) and str(tmp_path / "file") in ended.err, ended
     assert (tmp_path / "file").read_bytes() == b""
 
