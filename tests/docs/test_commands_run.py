@@ -14,6 +14,7 @@ import pytest
 
 from tests.diagnostics.test_starting import somebodys
 from tests.docs.test_commands import PAGES, ROOT, commands
+from tests.docs.test_how_to import first_code
 
 NOT_HERE = {
     r"configs/gta5_cityscapes/": "GTA5 and Cityscapes are downloads; tests/configs builds every experiment",
@@ -55,6 +56,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the pages suppose it: photographs and masks of one's own, frames of a camera, a trained run."""
     folder = tmp_path_factory.mktemp("reader")
     somebodys(folder / "yard", 10, 4)
+    (folder / "mine.py").write_text(first_code("add-a-loss.md"))
     shutil.copytree(folder / "yard" / "night", folder / "frames")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -79,6 +81,7 @@ def test_the_commands_of_a_page_run(
 ) -> None:
     shutil.copytree(reader, tmp_path / "work", symlinks=True)
     monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.syspath_prepend(str(tmp_path / "work"))
     if any(entry == "train" and "run.name=mine" in words for entry, words in lines):
         shutil.rmtree("runs/mine")  # the page trains it itself
     for entry, words in lines:

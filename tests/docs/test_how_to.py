@@ -18,13 +18,18 @@ from esl_dist.data import open_dataset, sets
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def code(page: str) -> dict[str, Any]:
-    """What the page's first block of Python defines."""
+def first_code(page: str) -> str:
+    """The page's first block of Python."""
     text = (ROOT / "docs/how-to" / page).read_text(encoding="utf-8")
     found = re.search(r"```python\n(.*?)```", text, re.DOTALL)
     assert found, page
+    return found[1]
+
+
+def code(page: str) -> dict[str, Any]:
+    """What that block defines."""
     names: dict[str, Any] = {}
-    exec(compile(found[1], page, "exec"), names)
+    exec(compile(first_code(page), page, "exec"), names)
     return names
 
 
