@@ -30,6 +30,7 @@ GPU_TESTS = (
     "tests/engine/test_capture.py",
     "tests/methods/test_overlap.py",
     "tests/methods/test_gpu_steps.py",
+    "tests/models/transformers/test_attention.py",
     "tests/pseudo_labels/test_scores.py",
     "tests/pseudo_labels/test_held.py",
     "tests/metrics/test_counting.py",

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from esl_dist.models.attention import attention
 from esl_dist.models.stochastic import DropPath, scaled
 
 HEADS = (1, 2, 5, 8)
@@ -149,7 +150,7 @@ class Attention(nn.Module):
         if self.reduction > 1:
             x = self.norm(self.sr(x.transpose(1, 2).unflatten(2, (h, w))).flatten(2).transpose(1, 2))
         k, v = self.kv(x).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        out: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        out: Tensor = self.proj(attention(q, k, v).transpose(1, 2).flatten(2))
         return out
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esl_dist.models.attention import attention
 from esl_dist.models.initial import torchs_own
 from esl_dist.models.stochastic import DropPath, scaled
 
@@ -60,7 +61,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention by ``scaled_dot_product_attention``."""
+    """Multi-head self-attention."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        mixed = attention(q, k, v).transpose(1, 2).flatten(2)
         out: Tensor = self.proj(mixed)
         return out
 
