@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 from torch import nn
 
+from esl_dist.config import load
+from esl_dist.config.schema import BnStatistics, Config
 from esl_dist.distributed import collectives, ddp
 from esl_dist.distributed.collectives import agree
 from esl_dist.labelling import statistics_batches
 from esl_dist.labels import protocol
+from esl_dist.methods import identity
 from esl_dist.methods.node import Work
 from esl_dist.methods.strip import write_extremes, write_strip
 from esl_dist.metrics.evaluate import Conditions, EvaluationResult, evaluate, write_metrics
@@ -19,14 +23,34 @@ from esl_dist.metrics.inference import Predictor
 from esl_dist.metrics.sliding import windowed
 from esl_dist.models import empty_segmenter
 from esl_dist.monitor import memory
+from esl_dist.runs.content import Scores
 from esl_dist.runs.events import Eval
 
 if TYPE_CHECKING:
     from esl_dist.methods.stage import Stage
 
+log = logging.getLogger(__name__)
+
+
+DECISIVE = (
+    "eval.split",
+    "eval.input_size",
+    "eval.at",
+    "eval.images",
+    "eval.window",
+    "eval.stride",
+    "eval.averaged",
+    "eval.precision",
+    "data.target.fit",
+)
+OF_STATISTICS = ("extract.bn_images", "extract.batch", "data.target.size")
+"""What decides a score with the target's statistics too."""
+
 
 def score_final(stage: Stage, work: Work) -> None:
-    """Write the scores of the stage's final network that are missing, one file per entry of ``eval.bn_statistics``."""
+    """Write the scores of the stage's final network that are missing, or that were taken by other options, one file per
+    entry of ``eval.bn_statistics``.
+    """
     if work.scored is None:
         return
     folder, options = work.run.stage(stage.name), work.config.eval
@@ -34,8 +58,21 @@ def score_final(stage: Stage, work: Work) -> None:
 
     def is_scored(kind: str) -> bool:
         found = folder.scores(kind).find()
-        return found is not None and found.get("weights_sha256") == ending.weights_sha256
+        if found is None or found.get("weights_sha256") != ending.weights_sha256:
+            return False
+        other = _difference(found, kind, work.config)
+        if other:
+            log.info("%s: scored again: it was with %s", stage.name, other)
+        return not other
 
+    def forget_others() -> None:
+        """Scores that are no longer asked for stand in no table beside those by other options."""
+        for kind in set(get_args(BnStatistics)) - set(options.bn_statistics):
+            found = folder.scores(kind).find()
+            if found is not None and _difference(found, kind, work.config):
+                folder.scores(kind).forget()
+
+    agree(lambda: forget_others() if work.runtime.is_main else None)
     missing = agree(lambda: [kind for kind in options.bn_statistics if not is_scored(kind)])
     if not missing:
         return
@@ -48,12 +85,27 @@ def score_final(stage: Stage, work: Work) -> None:
             extra = {
                 "bn_statistics": kind,
                 "split": options.split,
+                "options": _decisive(kind, work.config),
                 "stage": stage.name,
                 "step": ending.step,
                 "weights_sha256": ending.weights_sha256,
             }
             write_metrics(result, folder.scores(kind).path, extra)
     collectives.barrier()
+
+
+def _decisive(kind: str, config: Config) -> dict[str, Any]:
+    found = load.flat(config, "eval", "data", "extract")
+    return identity.json_ready({key: found[key] for key in (*DECISIVE, *(OF_STATISTICS if kind == "target" else ()))})
+
+
+def _difference(scored: Scores, kind: str, config: Config) -> str:
+    """The first option by which a score on disk is another one's than the configuration asks for; empty for none."""
+    now = _decisive(kind, config)
+    before = scored.get("options")
+    if before is None:  # of an earlier release, which recorded the split alone
+        before, now = {"eval.split": scored.get("split", "")}, {"eval.split": now["eval.split"]}
+    return identity.difference(before, now)
 
 
 def score_while_training(stage: Stage, networks: nn.ModuleDict, work: Work) -> Callable[[int], float | None]:

@@ -119,7 +119,9 @@ def _stage(folder: StageFolder, stage: Stage, evals: Iterable[Eval]) -> StageRec
     ending = folder.done.find()
     best, best_star = {}, {}
     for kind in STATISTICS:
-        scored = {e.step: e for e in evals if e.stage == folder.name and e.bn_statistics == kind and e.miou is not None}
+        split = metrics[kind].get("split") if kind in metrics else None
+        mine = (e for e in evals if e.stage == folder.name and e.bn_statistics == kind and e.miou is not None)
+        scored = {e.step: e for e in mine if split in (None, e.split) or not e.split}  # not the best of another
         if len(scored) > 1:
             top = max(scored.values(), key=lambda event: event.miou or 0.0)
             best[kind] = top.miou or 0.0

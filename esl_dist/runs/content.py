@@ -63,6 +63,8 @@ class Scores(TypedDict):
     images: NotRequired[int]
     split: NotRequired[str]
     at: NotRequired[str]
+    options: NotRequired[dict[str, Any]]
+    """Of ``eval`` and others that decide a score; records of releases before 0.2 have none."""
     bn_statistics: NotRequired[str]
     step: NotRequired[int]
     weights_sha256: NotRequired[str]
