@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -116,15 +117,32 @@ def kernels(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def tests(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The tests that need a GPU, where there is pytest."""
+    """The tests that need a GPU, where there is pytest; as many as there is time for."""
     if importlib.util.find_spec("pytest") is None:
         return {"headline": "skipped: there is no pytest here"}
     # Warnings come and go with releases of torch and Triton, which are this machine's: they are shown, not counted.
-    how = ("-q", "-rs", "-W", "default", "-p", "no:cacheprovider", "-k", "gpu or GPU")
-    command = [sys.executable, "-m", "pytest", *how, *GPU_TESTS]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    say(done.stdout[-4000:])
-    return {"wrong": done.returncode not in (0, 5), "headline": (done.stdout.strip().splitlines() or ["nothing"])[-1]}
+    how = ("-vv", "-rs", "--tb=short", "-W", "default", "-p", "no:cacheprovider", "-k", "gpu or GPU")
+    return counted_tests([sys.executable, "-m", "pytest", *how, *GPU_TESTS], seconds_left())
+
+
+def counted_tests(command: Sequence[str], seconds: float) -> dict[str, Any]:
+    """How many passed, failed and were skipped, as pytest says of each; a run that is cut tells of those before."""
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said)
+        try:
+            code: int | None = process.wait(max(seconds, 1.0))
+        except subprocess.TimeoutExpired:
+            code = None
+            process.kill()
+            process.wait()
+        said.seek(0)
+        text = said.read()
+    say(text[-4000:])
+    ends = {word: len(re.findall(rf"::.* {word}\b", text)) for word in ("PASSED", "FAILED", "ERROR", "SKIPPED")}
+    headline = ", ".join(f"{number} {word.lower()}" for word, number in ends.items() if number) or "nothing"
+    cut = "" if code is not None else f"; cut after {seconds:.0f} s"
+    wrong = ends["FAILED"] + ends["ERROR"] > 0 or code not in (None, 0, 5)
+    return {"wrong": wrong, "headline": headline + cut, **ends}
 
 
 def smoke(arguments: argparse.Namespace) -> dict[str, Any]:

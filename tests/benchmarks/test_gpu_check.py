@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from esl_dist.benchmarks import extract_device, gpu_check, variants
+from esl_dist.benchmarks import extract_device, gpu_check, gpu_parts, variants
 from esl_dist.config.load import load_config
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.entries import bench
@@ -72,6 +74,37 @@ def test_every_part_fits_the_deadline_and_knows_its_variants(tmp_path: Path) -> 
 
 def test_kernels_of_two_streams_are_counted_once() -> None:
     assert variants._union([(0.0, 4.0), (2.0, 5.0), (7.0, 8.0), (7.5, 7.6)]) == 6.0
+
+
+PASSES, FAILS, SKIPS = (
+    f"import pytest\n{line}\n"
+    for line in (
+        "def test_a(): pass",
+        "def test_b(): assert False",
+        "@pytest.mark.skip(reason='no GPU')\ndef test_c(): pass",
+    )
+)
+LONG = "import time\ndef test_long(): time.sleep(60)\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "seconds", "headline", "wrong"),
+    [
+        ((PASSES, SKIPS), 60.0, "1 passed, 1 skipped", False),
+        ((PASSES, FAILS), 60.0, "1 passed, 1 failed", True),
+        ((PASSES, LONG), 4.0, "1 passed; cut after 4 s", False),
+        pytest.param((FAILS, LONG), 4.0, "1 failed; cut after 4 s", True, marks=pytest.mark.slow),
+        ((), 60.0, "nothing", False),
+    ],
+)
+def test_tests_that_are_cut_tell_of_those_before(
+    files: tuple[str, ...], seconds: float, headline: str, wrong: bool, tmp_path: Path
+) -> None:
+    for number, text in enumerate(files):
+        (tmp_path / f"test_{number}.py").write_text(text)
+    how = ("-v", "--tb=short", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tmp_path))
+    found = gpu_parts.counted_tests([sys.executable, "-m", "pytest", *how, str(tmp_path)], seconds)
+    assert (found["headline"], found["wrong"]) == (headline, wrong)
 
 
 @pytest.mark.parametrize("cuda", [False, True])

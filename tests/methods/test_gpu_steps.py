@@ -65,7 +65,7 @@ CLOSE = ("model.name=daformer", "model.hrda=true", "model.daformer.encoder=tiny"
     ("stage", "words"),
     [
         *((stage, ()) for stage in ("source", "align", "selftrain", "daformer", "mic:esl")),
-        *((stage, CLOSE) for stage in ("source", "hrda", "mic:esl")),
+        ("hrda", CLOSE),
     ],
 )
 def test_on_a_gpu_no_step_waits_and_captured_ones_have_their_bits(stage: str, words: tuple[str, ...]) -> None:
