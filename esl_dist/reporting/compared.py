@@ -42,6 +42,11 @@ class Curves:
     means: bool
     """Whether lines are means over seeds, each seed's own pale behind them."""
 
+    @property
+    def legend(self) -> list[tuple[str, str, str]]:
+        """Name, colour and dash of every line."""
+        return [(line.name, line.colour, line.dash) for line in self.lines]
+
 
 def compared(study: Study) -> Curves:
     """Charts of a study's runs; none where every network was scored at its stage's end alone. A group of several seeds

@@ -33,6 +33,12 @@ def line_dashes(run: RunRecord) -> dict[str, str]:
     return {stage.folder: "" if stage.role in _ROLES else next(free) for stage in run.stages}
 
 
+def legend(run: RunRecord) -> list[tuple[str, str, str]]:
+    """Title, colour and dash of every stage's line."""
+    colours, dashes = line_colours(run), line_dashes(run)
+    return [(stage.title, colours[stage.folder], dashes[stage.folder]) for stage in run.stages]
+
+
 def curves(run: RunRecord) -> list[tuple[str, Markup]]:
     """Title and drawing of every chart that has a line."""
     trained = run.events_of(Train)

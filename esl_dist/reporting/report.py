@@ -21,7 +21,7 @@ from esl_dist.config.load import dump
 from esl_dist.labels import protocol
 from esl_dist.models import sketch_segmenter
 from esl_dist.reporting import tables
-from esl_dist.reporting.curves import curves, line_colours, line_dashes
+from esl_dist.reporting.curves import curves, legend, line_colours
 from esl_dist.reporting.exports import Tables, exports
 from esl_dist.reporting.gallery import gallery, open_target
 from esl_dist.reporting.matrix import matrices
@@ -103,7 +103,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "translations": shown.translations,
         "charts": curves(run),
         "colours": line_colours(run),
-        "dashes": line_dashes(run),
+        "lines": legend(run),
         "strip": _or_none("predictions", lambda: strip(run, classes)) or [],
         "extremes": _or_none("worst and best images", lambda: extremes(run, classes)),
         "matrices": shown.matrices,
