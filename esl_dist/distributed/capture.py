@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from esl_dist.errors import RunFailure
+
 if TYPE_CHECKING:
     from esl_dist.distributed.runtime import Runtime
 
@@ -207,7 +209,7 @@ class Captured:
         graph, why = self._capture(batches)
         if not self._agree(graph is not None) or graph is None:
             self._refuse(why or "cannot be captured on another rank")
-            return self._work(batches)
+            return self._eagerly_after_all(batches)
         before = [tensor.clone() for tensor in self._state()]
         found = graph.run(batches)
         after = [tensor.clone() for tensor in self._state()]
@@ -231,6 +233,23 @@ class Captured:
             return _Graph(static, *self._graphs.capture(lambda: self._work(static))), ""
         except (RuntimeError, ValueError, TypeError) as error:  # torch has many words for what it cannot capture
             return None, f"cannot be captured ({(str(error).splitlines() or [type(error).__name__])[0]})"
+
+    def _eagerly_after_all(self, batches: Any) -> Outcome:
+        """The step that a capture broke off in its midst; DDP does not begin another after half a backward.
+
+        Raises:
+            RunFailure: it cannot be taken any more.
+        """
+        try:
+            return self._work(batches)
+        except torch.OutOfMemoryError:
+            raise  # whoever catches it says what it needs
+        except RuntimeError as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise RunFailure(
+                f"{self._title} {self.refused}, and does not go on after that ({reason}); start again with"
+                " run.capture=off, from the newest checkpoint"
+            ) from error
 
     def _refuse(self, why: str) -> None:
         self.refused = why

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from esl_dist.distributed import capture, collectives
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine import values
+from esl_dist.errors import RunFailure
 
 
 class Sample(NamedTuple):
@@ -106,6 +107,28 @@ def test_what_cannot_be_captured_says_so_once_and_goes_on(
         step.weight, torch.full((2,), 28.0)
     )
     assert len(caplog.messages) == 1 and why in caplog.messages[0] and captured.refused and graphs.replays <= 1
+
+
+def test_a_step_that_does_not_survive_a_failed_capture_says_what_to_do() -> None:
+    """DDP refuses a forward after half a backward."""
+
+    class Broken(Step):
+        def __call__(self, batches: list[Sample]) -> capture.Outcome:
+            if self.calls == 2:
+                raise RuntimeError("Expected to have finished reduction in the prior iteration\nand more")
+            return super().__call__(batches)
+
+    step = Broken()
+    captured = capture.Captured(step, step.state, "stage", Replayed(error="operation not permitted"), warm=2)
+    for i in range(2):
+        captured(batches(i))
+    with pytest.raises(
+        RunFailure, match=r"stage cannot be captured \(operation not permitted\), and does not go on"
+    ) as told:
+        captured(batches(2))
+    assert "(Expected to have finished reduction in the prior iteration); start again with run.capture=off" in str(
+        told.value
+    )
 
 
 def test_a_state_that_differs_by_a_bit_is_noticed() -> None:
