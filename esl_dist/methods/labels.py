@@ -105,7 +105,16 @@ class Labels:
         return bool(collectives.broadcast_json(done))
 
     def found(self, work: Work) -> None:
-        """Its sets were recorded when they were made."""
+        """Its sets were recorded when they were made; what has since been asked to be measured is not."""
+        evidence = agree(lambda: self._folder(work).evidence.find() or {} if work.runtime.is_main else {})
+        if work.config.extract.compare and work.runtime.is_main and "confidences" not in evidence:
+            log.warning(
+                "%s were made before extract.compare was set, so no confidences are compared; that is done by:"
+                " esl_dist extract --evidence --config %s --checkpoint %s --out FOLDER",
+                self.name,
+                work.run.config,
+                work.final(self.teacher),
+            )
 
     def make(self, work: Work) -> None:
         """Score the target set once and write the sets that are missing."""

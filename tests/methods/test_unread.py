@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ import torch
 
 from esl_dist.config import load
 from esl_dist.config.load import configs_dir, load_config
+from esl_dist.config.teacher import MaskConfig, TeacherConfig, UpdateConfig, published
 from esl_dist.engine import checkpoint
 from esl_dist.entries import train
+from esl_dist.methods.teacher.unread import idle_with
 from esl_dist.methods.unread import never_read, sentence, unread
+from tests.methods.teacher import made
 
 SHIPPED = [
     path.relative_to(configs_dir()).as_posix()
@@ -165,3 +169,16 @@ def test_reasons_are_told_once() -> None:
         "options that do nothing here: mmdl.modes (run.stages has neither align nor selftrain); optim.lr,"
         " optim.momentum (no stage is trained by SGD)"
     )
+
+
+def test_what_the_network_gives_nothing_to_do_is_said_by_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, deep = made.segmenter(), made.two_resolutions()
+    options = TeacherConfig(optim=UpdateConfig(layer_decay=0.9), mask=MaskConfig(block=8, of="patches"))
+    chosen = published("mic", options)
+    assert idle_with(chosen, deep) == []
+    (said,) = idle_with(chosen, plain)
+    assert said.startswith("teacher.optim.layer_decay does nothing")
+    assert idle_with(replace(chosen, optim=UpdateConfig("sgd", layer_decay=0.9)), plain) == []
+    monkeypatch.setattr(deep, "patch_grid", lambda height, width: (4, 4), raising=False)
+    assert idle_with(chosen, deep) == ["teacher.mask.block does nothing: patches are masked (teacher.mask.of)"]
+    assert idle_with(published("daformer", options), deep) == []

@@ -45,3 +45,10 @@ def test_a_finished_run_loads_no_network_and_appends_no_event(
     # ``fastest`` is fp32 on a CPU: whether it is named so is no other recipe (a run of 0.1 recorded fp32).
     assert train.main([*command, "extract.precision=fp32"]) == 0
     assert {path: path.read_bytes() for path in files} == files
+
+    # What is only asked for now is not measured any more, and that is said.
+    capsys.readouterr()
+    assert train.main([*command, "extract.compare=2"]) == 0
+    said = capsys.readouterr().err
+    assert "labels of align were made before extract.compare was set" in said and "extract --evidence" in said
+    assert {path: path.read_bytes() for path in files} == files

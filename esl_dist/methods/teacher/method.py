@@ -33,6 +33,7 @@ from esl_dist.methods.teacher.build import source_step, teacher_step
 from esl_dist.methods.teacher.check import check
 from esl_dist.methods.teacher.ingredients import Own
 from esl_dist.methods.teacher.streams import cropped_domains, rare_classes
+from esl_dist.methods.teacher.unread import idle_with
 from esl_dist.models import Segmenter
 from esl_dist.models.adapter.distil import build_distillation
 from esl_dist.models.weights import load as load_weights
@@ -110,6 +111,8 @@ class TeacherMethod:
         common = (options, segmenter, passes_of(kit), classes, config.run.seed, images_per_step)
         if stage.role == "baseline":
             return Training(source_step(*common), recipe(options, config, stage.steps, images_per_step))
+        for idle in idle_with(options, segmenter):
+            log.warning("%s: %s", stage.name, idle)
         step = teacher_step(*common, distillation=distillation_of(options, segmenter, kit))
         beside_it = beside(step.networks)
         return Training(step, recipe(options, config, stage.steps, images_per_step, beside_it))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from torch import nn
+
 from esl_dist.config.teacher import TeacherConfig
+from esl_dist.distributed import ddp
+from esl_dist.models import Segmenter
 
 Reads = Callable[[TeacherConfig], bool]
 
@@ -38,3 +42,17 @@ OF_TEACHERS: Sequence[tuple[str, Reads, str]] = (
     ),
 )
 """Options below ``teacher``, what reads them, and why nothing does; controls on the source alone read none of them."""
+
+
+def idle_with(options: TeacherConfig, segmenter: nn.Module) -> list[str]:
+    """Options of a stage that its network gives nothing to do, a line each; ``options`` are resolved."""
+    network = ddp.inner(segmenter)
+    assert isinstance(network, Segmenter)
+    update, mask, found = options.optim, options.mask, []
+    flat = not any(group.depth for group in network.parameter_groups())
+    if update.name == "adamw" and update.layer_decay != 1 and flat:
+        found.append("teacher.optim.layer_decay does nothing: this network does not say how deep its blocks lie")
+    patches = mask.of == "patches" and hasattr(network, "patch_grid")
+    if "mask" in options.ingredients and mask.block and patches:
+        found.append("teacher.mask.block does nothing: patches are masked (teacher.mask.of)")
+    return found
