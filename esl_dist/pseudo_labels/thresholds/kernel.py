@@ -20,10 +20,12 @@ def _count(label, key, slot, histogram, pixels, digits, BINS: tl.constexpr, PIXE
     place = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
     inside = place < pixels
     bits = tl.load(key + place, mask=inside, other=0)
-    row = tl.load(label + place, mask=inside, other=0).to(tl.int32)
-    row = tl.load(slot + row * digits + (bits >> 16), mask=inside, other=-1).to(tl.int64)
+    upper = bits >> 16
+    known = inside & (upper >= 0) & (upper < digits)  # whatever a score is, nothing beside the tables is touched
+    label_of = tl.load(label + place, mask=inside, other=0).to(tl.int32)
+    row = tl.load(slot + label_of * digits + upper, mask=known, other=-1).to(tl.int64)
     ones = tl.full((PIXELS,), 1, tl.int64)
-    tl.atomic_add(histogram + row * BINS + (bits & (BINS - 1)), ones, mask=inside & (row >= 0), sem="relaxed")
+    tl.atomic_add(histogram + row * BINS + (bits & (BINS - 1)), ones, mask=row >= 0, sem="relaxed")
 
 
 def count_low(histogram: Tensor, slot: Tensor, label: Tensor, key: Tensor) -> None:
