@@ -47,7 +47,7 @@ class RunConfig:
     """Deterministic kernels: a resumed run equals an uninterrupted one bit for bit."""
     compile: bool = False
     """Compile the networks with torch.compile: a slower first step, then fused kernels; needs a C++ compiler on a CPU,
-    Triton on a GPU.
+    Triton on a GPU, where the gradients of a compiled transformer's attention have no fixed order.
     """
     compile_blocks: bool = False
     """Compile the blocks that a network is built of, each kind once for all of its kind, in place of whole networks; in

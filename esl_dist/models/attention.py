@@ -2,7 +2,8 @@
 
 Torch's fused kernels on CUDA add their gradients in whatever order comes, unless torch's deterministic mode is strict.
 A run's is not (``distributed.arithmetic``), because it would refuse other operations that repeat their bits in fact; so
-it is made strict around the attention alone, forward, where a kernel is chosen, and backward.
+it is made strict around the attention alone, forward, where a kernel is chosen, and backward. In a compiled network it
+cannot be.
 """
 
 from __future__ import annotations
