@@ -6,9 +6,9 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from esl_dist.config.schema import Config, ModelConfig
+from esl_dist.config.schema import Config, EvalConfig, ModelConfig
 from esl_dist.labels import PROTOCOLS, protocol
 from esl_dist.models.builders import empty_segmenter, sketch_segmenter
 from esl_dist.models.normalisation import Normalisation
@@ -37,6 +37,11 @@ class Card:
     """Width and height that it was scored at."""
     fit: str
     """How an image of another shape met that size."""
+    window: tuple[int, int] = (0, 0)
+    """Width and height of the windows that slid over it, ``stride`` pixels apart; 0: it was seen whole."""
+    stride: tuple[int, int] = (0, 0)
+    averaged: str = "logits"
+    """What of overlapping windows was averaged."""
 
     @classmethod
     def of(cls, config: Config) -> Card:
@@ -53,7 +58,16 @@ class Card:
             sketch_segmenter(model, classes.num_classes, config.data).normalisation,
             config.eval.input_size,
             config.data.target.fit,
+            config.eval.window,
+            config.eval.stride,
+            config.eval.averaged,
         )
+
+    @property
+    def scoring(self) -> EvalConfig:
+        """How the network was shown an image when it was scored."""
+        averaged = cast(Any, self.averaged)
+        return EvalConfig(input_size=self.input_size, window=self.window, stride=self.stride, averaged=averaged)
 
     def network(self) -> Segmenter:
         """The network with every entry zero, for the checkpoint's weights.
@@ -83,6 +97,9 @@ class Card:
             **{f"model.{self.name}.{key}": value for key, value in self.options.items()},
             **{f"model.{key}": value for key, value in self.beside.items()},
             "eval.input_size": self.input_size,
+            "eval.window": self.window,
+            "eval.stride": self.stride,
+            "eval.averaged": self.averaged,
             "data.target.fit": self.fit,
             **({"data.classes": known} if known else {}),
         }
@@ -100,7 +117,10 @@ class Card:
             ValueError: something is missing or of another kind.
         """
         try:
-            given = _tuples({key: content[key] for key in (field.name for field in dataclasses.fields(cls))})
+            fields = {field.name: field for field in dataclasses.fields(cls)}
+            # A card of an earlier release has no entry for what came later, and there is a default for that.
+            named = [n for n, field in fields.items() if n in content or field.default is dataclasses.MISSING]
+            given = _tuples({key: content[key] for key in named})
             normalisation = Normalisation(**_tuples(content["normalisation"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the checkpoint's card is damaged ({error!r})") from None

@@ -130,6 +130,7 @@ def describe(card: Card, source: str) -> dict[str, Any]:
             "deviation": list(card.normalisation.deviation),
         },
         "scored at (width, height)": list(card.input_size),
+        **({"scored in windows (width, height)": list(card.window)} if any(card.window) else {}),
         "fit": card.fit,
     }
 

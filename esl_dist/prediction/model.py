@@ -19,6 +19,7 @@ from esl_dist.data.transforms import Fit
 from esl_dist.distributed.arithmetic import resolve
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.metrics.inference import Predictor
+from esl_dist.metrics.sliding import windowed
 from esl_dist.models.card import Card
 from esl_dist.models.weights import load_trained
 from esl_dist.prediction.checkpoints import find_checkpoint, own_card, own_config
@@ -63,7 +64,9 @@ class Model:
     card: Card
     predictor: Predictor
     size: tuple[int, int]
-    """Width and height that the network sees; results are at each image's own size."""
+    """Width and height that the network sees, in windows where it was scored in such at this size; results are at each
+    image's own size.
+    """
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -89,7 +92,8 @@ class Model:
         return list(self._each(images))
 
     def _each(self, images: Many) -> Iterator[Segmentation]:
-        forward = Whole(self.predictor, self.size, cast(Fit, self.card.fit), 1, maps=True)
+        seen = windowed(self.predictor, self.card.scoring) if self.size == self.card.input_size else self.predictor
+        forward = Whole(seen, self.size, cast(Fit, self.card.fit), 1, maps=True)
         for given in images:
             image = _pixels(given)
             (found,) = forward([image])
@@ -153,7 +157,15 @@ def describe(checkpoint: Path, config: str | None = None, options: Sequence[str]
             )
         seen = load_config(own, [*([] if own else card.words()), *options]) if options else None
         if seen is not None:
-            card = replace(card, input_size=seen.eval.input_size, fit=seen.data.target.fit)
+            shown = seen.eval
+            card = replace(
+                card,
+                input_size=shown.input_size,
+                fit=seen.data.target.fit,
+                window=shown.window,
+                stride=shown.stride,
+                averaged=shown.averaged,
+            )
         return card, "auto"
     if own is None and not about:
         raise ValueError(

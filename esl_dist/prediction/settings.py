@@ -14,6 +14,7 @@ from torch import Tensor
 from esl_dist.config.bounds import Pixels, check_value
 from esl_dist.config.schema import Config
 from esl_dist.data.sampler import spread
+from esl_dist.metrics.sliding import windowed
 from esl_dist.prediction.forward import Network, Whole, Windows, filled
 from esl_dist.prediction.frames import Frames
 from esl_dist.runs import CheckpointFolder
@@ -59,8 +60,10 @@ class Asked:
         batch, maps = self.batch or config.eval.batch, self.confidence or self.entropy
         if self.window:
             return Windows(network, sized("--window", self.window), batch, maps)
-        size = sized("--size", self.size) if self.size else config.eval.input_size
-        return Whole(network, size, config.data.target.fit, batch, maps)
+        fit = config.data.target.fit
+        if self.size:
+            return Whole(network, sized("--size", self.size), fit, batch, maps)
+        return Whole(windowed(network, config.eval), config.eval.input_size, fit, batch, maps)
 
 
 def require_apart(out: Path, images: str) -> None:
@@ -111,13 +114,20 @@ def identity(
     found: dict[str, Any] = {
         "checkpoint": digest,
         "classes": ", ".join(classes),
-        "seen at": f"{'x'.join(map(str, forward.size))} {'windows' if isinstance(forward, Windows) else forward.fit}",
+        "seen at": f"{_text(forward.size)} {'windows' if isinstance(forward, Windows) else forward.fit}",
         "batch": forward.batch,
         "precision": asked.precision,
         "batch norm": asked.bn,
         "alpha": asked.alpha,
     }
+    if config.eval.window != (0, 0) and not (asked.size or asked.window):
+        windows = f"{_text(config.eval.window)} every {_text(config.eval.stride)}"
+        found["windows"] = f"{windows}, mean of {config.eval.averaged}"
     if asked.bn == "frames":
         found["frames"] = hashlib.sha256("\n".join(frames.names).encode()).hexdigest()
         found["frames of statistics"] = config.extract.bn_images
     return found
+
+
+def _text(size: tuple[int, int]) -> str:
+    return "x".join(map(str, size))

@@ -13,8 +13,13 @@ from PIL import Image
 
 import esl_dist
 from esl_dist.config.load import dump, load_config
+from esl_dist.data.decode import read_rgb
+from esl_dist.data.transforms import fit_image
 from esl_dist.entries import evaluate, extract, predict
 from esl_dist.entries.export import main as export
+from esl_dist.metrics.sliding import sliding
+from esl_dist.metrics.upsample import upsampled_argmax
+from esl_dist.models.card import Card
 from esl_dist.prediction.checkpoints import own_card
 from tests.data import disk
 from tests.diagnostics.test_starting import IDS
@@ -66,6 +71,35 @@ def test_predict_takes_everything_from_the_card(away: Path, images: Path, tmp_pa
         predict.main([*words, *CPU, "model.deeplabv2.width=16"])
     with pytest.raises(ValueError, match="--ids: thing 3 is no class of Cityscapes"):
         predict.main([*words, *CPU, "--ids"])
+
+
+def test_what_was_scored_in_windows_is_predicted_in_windows(images: Path, tmp_path: Path) -> None:
+    slide = ["eval.window=[48,32]", "eval.stride=[24,16]", "eval.averaged=probabilities"]
+    config = load_config("smoke.yaml", [*WORDS["deeplabv2"], "eval.input_size=[96,64]", *slide])
+    given = saved(config, tmp_path / "slid")
+    card = own_card(given)
+    assert card is not None and (card.window, card.stride, card.averaged) == ((48, 32), (24, 16), "probabilities")
+    assert load_config("smoke.yaml", card.words()).eval.window == (48, 32)
+    older = {key: value for key, value in card.to_json().items() if key not in ("window", "stride", "averaged")}
+    assert Card.of_json(older).window == (0, 0)
+    out = tmp_path / "out"
+    assert predict.main(["--checkpoint", str(given), "--images", str(images), "--out", str(out), *CPU]) == 0
+    said = json.loads((out / "predictions.json").read_text())["settings"]["windows"]
+    assert said == "48x32 every 24x16, mean of probabilities"
+    model = esl_dist.load(given, device="cpu")
+    whole = esl_dist.load(given, device="cpu", options=["eval.window=[0,0]"])
+    scored = sliding(model.predictor, (48, 32), (24, 16), "probabilities")
+    for name in ("0", "1"):
+        found = model(images / f"{name}.png").labels
+        with Image.open(out / f"labels/{name}.png") as label:
+            assert np.array_equal(np.array(label), found)
+        pixels = fit_image(read_rgb(images / f"{name}.png"), (96, 64), "stretch")
+        native = (found.shape[1], found.shape[0])
+        assert np.array_equal(upsampled_argmax(scored(pixels[None])[0], native).numpy(), found)
+        assert not np.array_equal(whole(images / f"{name}.png").labels, found)
+    words = ["--checkpoint", str(given), "--images", str(images), "--out", str(tmp_path / "sized"), "--size", "40x24"]
+    assert predict.main([*words, *CPU]) == 0
+    assert "windows" not in json.loads((tmp_path / "sized/predictions.json").read_text())["settings"]
 
 
 def test_a_run_whose_class_file_is_gone_still_predicts(away: Path, images: Path, tmp_path: Path) -> None:
