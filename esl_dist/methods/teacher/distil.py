@@ -40,6 +40,11 @@ class Distil:
         """What trains beside the student."""
         return {"distil": self.head}
 
+    @property
+    def frozen(self) -> Mapping[str, nn.Module]:
+        """Networks that never change, by the name of what needs them."""
+        return {"distil": self.reference}
+
     def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
         self._last, self._micro = moments[-1], len(moments)
 

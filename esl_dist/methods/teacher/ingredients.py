@@ -7,12 +7,12 @@ first is always the source, the last reaches every head.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from esl_dist.data.prefetch import sent
 from esl_dist.distributed import collectives
@@ -79,6 +79,11 @@ class Source:
 
     look: Photometric | None = None
     distance: FeatureDistance | None = None
+
+    @property
+    def frozen(self) -> Mapping[str, nn.Module]:
+        """Networks that never change, by the name of what needs them."""
+        return {"feature_distance": self.distance.reference} if self.distance else {}
 
     def prepare(self, moments: Sequence[Moment], passes: Passes) -> None:
         if self.distance:

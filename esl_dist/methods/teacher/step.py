@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from esl_dist.data.loader import Batch
 from esl_dist.data.prefetch import sent
 from esl_dist.distributed import collectives, ddp
+from esl_dist.engine.checkpoint import weights_sha256
 from esl_dist.engine.step import Losses, Pair
 from esl_dist.losses import upsampled_probabilities
 from esl_dist.methods.draws import on_the_host
@@ -96,10 +98,24 @@ class TeacherStep:
         return self.weights.changed()
 
     def memory(self) -> dict[str, Tensor]:
-        return self.weights.memory()
+        return self.weights.memory() | self._frozen
 
     def recall(self, memory: Mapping[str, Tensor]) -> None:
         self.weights.recall(memory)
+        for name, digest in self._frozen.items():
+            if name in memory and not torch.equal(memory[name].cpu(), digest):
+                raise ValueError(
+                    f"teacher: the frozen network of {name.partition('/')[2]} is not the one that this stage began"
+                    " with; put the file of its weights back as it was, or train anew in another run.dir"
+                )
+
+    @cached_property
+    def _frozen(self) -> dict[str, Tensor]:
+        """Digests of the networks that never change: they are rebuilt from their files, not from checkpoints."""
+        found: dict[str, nn.Module] = {}
+        for ingredient in self.ingredients:
+            found |= getattr(ingredient, "frozen", {})
+        return {f"frozen/{name}": _digest(network) for name, network in found.items()}
 
     def step(self, micro: Sequence[Pair]) -> Losses:
         """Gradients of one optimiser step, summed over its micro-batches."""
@@ -188,3 +204,8 @@ def truth_of(pair: Pair, student: Student) -> Tensor:
     """The source's labels, uint8 ``[n, H, W]``, on the device."""
     assert pair.source.labels is not None
     return student.passes.labels(pair.source.labels)
+
+
+def _digest(network: nn.Module) -> Tensor:
+    """uint8 ``[32]``, the SHA-256 of its weights and buffers."""
+    return torch.tensor(list(bytes.fromhex(weights_sha256(network.state_dict()))), dtype=torch.uint8)

@@ -45,7 +45,7 @@ class LabelWeights:
         own = [confident(guess.confidence, self.tau) for guess in guesses]
         counts = torch.stack([count.sum(0) for count in own]).sum(0)
         if self.running:
-            counts = torch.cat([counts, *self._histograms(guesses)])
+            counts = torch.cat([counts, self._histograms(guesses, trusted)])
         counts = collectives.all_reduce_(counts)
         share = counts[0].double() / counts[1]
         figures["label/share"] = share
@@ -63,11 +63,15 @@ class LabelWeights:
             weights.append(weight if inside is None else weight * inside)
         return weights
 
-    def _histograms(self, guesses: Sequence[Guess]) -> list[Tensor]:
+    def _histograms(self, guesses: Sequence[Guess], trusted: Sequence[Tensor | None]) -> Tensor:
+        """Of the pixels that can weigh anything: a margin or a padded edge has no say in what is sure."""
         assert self.running is not None
         classes = len(self.running.total)
-        made = [histogram(guess.labels, _doubt(guess), classes) for guess in guesses]
-        return [torch.stack(made).sum(0).flatten()]
+        made = []
+        for guess, inside in zip(guesses, trusted, strict=True):
+            labels = guess.labels if inside is None else torch.where(inside > 0, guess.labels, classes)
+            made.append(histogram(labels, _doubt(guess), classes))
+        return torch.stack(made).sum(0).flatten()
 
     def _selected(self, guesses: Sequence[Guess], figures: dict[str, Tensor]) -> list[Tensor | None]:
         """1 (or 1 - doubt) where a pixel is kept and 0 elsewhere."""

@@ -17,6 +17,7 @@ from esl_dist.labels import protocol
 from esl_dist.methods import stages
 from esl_dist.methods.passes import Passes, Prediction
 from esl_dist.methods.teacher.build import things
+from esl_dist.methods.teacher.ingredients import Source
 from esl_dist.methods.teacher.labels import Guess
 from esl_dist.methods.teacher.quantiles import RunningQuantiles
 from esl_dist.methods.teacher.student import Student
@@ -176,3 +177,34 @@ def test_a_finished_teacher_method_labels_for_self_training() -> None:
     planned = stages(load_config(None, ["run.stages=[initial,mic,'mic:esl','selftrain:esl']"]))
     assert [stage.title for stage in planned] == ["initial weights", "MIC", "MIC + ESL", "ESL"]
     assert planned[-1].needs["teacher"] == "mic-esl" and planned[1].needs == {"init": "initial"}
+
+
+def test_margins_and_padded_edges_have_no_say_in_the_thresholds() -> None:
+    """Without the two sure pixels at the edge, half of the class is one that is less sure."""
+    labels = torch.zeros(1, 1, 4, dtype=torch.uint8)
+    doubt = torch.tensor([[[0.01, 0.02, 0.3, 0.6]]])
+    guess = Guess(labels, 1 - doubt, doubt)
+    edges = {}
+    for name, inside in (("all", None), ("inside", torch.tensor([[[0.0, 0.0, 1.0, 1.0]]]))):
+        running = RunningQuantiles(1, 1, Fraction(1, 2))
+        weights = LabelWeights(0.5, use="replace", by="probability", running=running)
+        (weight,) = weights.of_step(weights.slot(0), [guess], [inside], {})
+        edges[name] = float(running.thresholds(0.0)[0])
+        assert weight.tolist() == [[[1, 1, 0, 0]]] if inside is None else [[[0, 0, 1, 0]]]
+    assert 0.02 <= edges["all"] < 0.03 and 0.3 <= edges["inside"] < 0.31
+
+
+def test_another_frozen_network_is_refused_when_a_stage_goes_on() -> None:
+    step, other = build("daformer", TeacherConfig(labels=LABELS), 2), build("daformer", TeacherConfig(labels=LABELS), 2)
+    assert isinstance(step, Remembers) and isinstance(other, Remembers)
+    memory = step.memory()
+    assert memory["frozen/feature_distance"].shape == (32,)
+    other.recall(memory)
+    other.recall({})  # a checkpoint of before the digest was kept
+    changed = build("daformer", TeacherConfig(labels=LABELS), 2)
+    source = changed.ingredients[0]
+    assert isinstance(source, Source) and source.distance is not None and isinstance(changed, Remembers)
+    with torch.no_grad():
+        next(source.distance.reference.parameters()).add_(1)
+    with pytest.raises(ValueError, match="frozen network of feature_distance is not the one that this stage began"):
+        changed.recall(memory)
