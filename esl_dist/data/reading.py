@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from esl_dist import processes
 from esl_dist.config.schema import DataConfig
 from esl_dist.data.bad_samples import Bad, BadSamples
 from esl_dist.data.dataset import DataError, Dataset, FolderDataset
@@ -40,7 +41,7 @@ def read_all(dataset: FolderDataset, data: DataConfig, said: Callable[[int, int]
         else:
             left.append((index, stamp))
     said(len(found), len(dataset))
-    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(threads or processes.cores()) as pool:
         for first in range(0, len(left), AT_ONCE):
             some = left[first : first + AT_ONCE]
             reasons = pool.map(lambda pair: _wrong(dataset, pair[0]), some)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import re
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from esl_dist import processes
 from esl_dist.config.schema import Config
 from esl_dist.diagnostics.check import Check
 from esl_dist.distributed import collectives
@@ -70,7 +70,7 @@ def versions(config: Config, runtime: Runtime) -> list[Check]:
 
 def device(config: Config, runtime: Runtime) -> list[Check]:
     """What the ranks compute on, and whether they share it well."""
-    cores = len(os.sched_getaffinity(0))
+    cores = processes.cores()
     threads = runtime.threads * runtime.local_world
     if runtime.device.type == "cuda":
         properties = torch.cuda.get_device_properties(runtime.device)

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from esl_dist import kernels
+from esl_dist import kernels, processes
 from esl_dist.config.schema import RunConfig
 from esl_dist.distributed import capture, collectives, listening, nccl, rendezvous
 from esl_dist.distributed.arithmetic import HALVES, Arithmetic, prepare, resolve
@@ -71,7 +71,7 @@ class Runtime:
         if config.compile or config.compile_blocks:
             _check_compiler(device, "run.compile" if config.compile else "run.compile_blocks")
         precision = resolve(config.precision, device, "run.precision")
-        threads = config.threads or max(1, len(os.sched_getaffinity(0)) // local_world)
+        threads = config.threads or max(1, processes.cores() // local_world)
         torch.set_num_threads(threads)
         prepare(config.deterministic)
         kernels.choose(kernels.of_steps(config.kernels, captured=False) if device.type == "cuda" else ())

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from esl_dist import processes
 from esl_dist.distributed.runtime import Runtime
 from esl_dist.engine.guards import die_with_parent
 from esl_dist.entries import cli
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     records = RunFolder(Path(config.data.prepared)).flight_recorder
     with Runtime.start(dataclasses.replace(config.run, device="cpu", precision="fp32"), records) as runtime:
         setup_logging(runtime.is_main, None)
-        cores = len(os.sched_getaffinity(0)) // runtime.local_world
+        cores = processes.cores() // runtime.local_world
         workers = cores if arguments.workers is None else arguments.workers
         made = prepare(config, workers, arguments.per_file)
         if runtime.is_main:

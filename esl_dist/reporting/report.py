@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import sys
 import time
@@ -16,6 +15,7 @@ import torch
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 import esl_dist
+from esl_dist import processes
 from esl_dist.atomic import write_text
 from esl_dist.config.load import dump
 from esl_dist.labels import protocol
@@ -172,7 +172,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
                 ),
             )
         )
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{processes.cores()} CPU cores"
     versions = (
         f"esl_dist {esl_dist.__version__}, Python {platform.python_version()}, torch {torch.__version__}, numpy"
         f" {numpy.__version__}"

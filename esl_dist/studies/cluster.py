@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from esl_dist import processes
 from esl_dist.config.load import ConfigError
 from esl_dist.config.study import StudyConfig
 from esl_dist.errors import RunFailure
-from esl_dist.processes import python_path
 
 # Read when ray is imported, and inherited by everything that it starts.
 SETTINGS = {
@@ -53,7 +53,7 @@ def connected(study: StudyConfig) -> Iterator[Any]:
     """
     for key, value in (SETTINGS if study.address else SETTINGS | LOOPBACK).items():
         os.environ.setdefault(key, value)
-    os.environ["PYTHONPATH"] = python_path()
+    os.environ["PYTHONPATH"] = processes.python_path()
     ray = importlib.import_module("ray")
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -64,7 +64,7 @@ def connected(study: StudyConfig) -> Iterator[Any]:
             raise ConfigError(f"--address {study.address}: {str(error).splitlines()[0]}") from None
     else:
         _token()
-        cores = max(len(os.sched_getaffinity(0)), study.world * max(study.concurrent, 1))
+        cores = max(processes.cores(), study.world * max(study.concurrent, 1))
         try:
             ray.init(num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         except Exception as error:  # whatever it was, nothing was trained

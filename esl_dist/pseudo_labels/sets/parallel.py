@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from esl_dist import processes
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -17,9 +19,7 @@ MAX_WORKERS = 8
 def workers() -> int:
     """Threads for scores and PNGs of one rank: its share of the machine's cores, at most 8."""
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(
-        1, min(MAX_WORKERS, len(os.sched_getaffinity(0)) // local_world if hasattr(os, "sched_getaffinity") else 1)
-    )
+    return max(1, min(MAX_WORKERS, processes.cores() // local_world))
 
 
 def overlapped(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
