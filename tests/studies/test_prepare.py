@@ -86,7 +86,7 @@ def test_a_stage_that_depends_on_the_swept_option_is_made_for_each_value_on_top_
 @pytest.mark.parametrize(
     ("option", "values", "spools"),
     [
-        ("pseudo_labels.mu", [0.5, 0.9], 1),
+        ("pseudo_labels.nu", [0.5, 0.9], 1),
         ("pseudo_labels.rule", ["esl", "ssl", "cbst"], 1),
         ("pseudo_labels.temperature", [1, 2], 2),
         ("extract.size", [[128, 64], [64, 32]], 2),
