@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin
@@ -262,7 +262,7 @@ def _is_text(hint: Any) -> bool:
 
 
 def _advice(key: str, schema: type) -> str:
-    """The option that was meant: of the same section, or of the same name elsewhere."""
+    """The option that was meant: of the same section, of another that was misspelt, or of the same name elsewhere."""
     prefix, _, name = key.rpartition(".")
     section: Any = schema
     for part in prefix.split(".") if prefix else ():
@@ -273,7 +273,16 @@ def _advice(key: str, schema: type) -> str:
     dot = f"{prefix}." if prefix else ""
     if close := difflib.get_close_matches(name, known, n=1):
         return f"did you mean {dot}{close[0]}?"
-    homes = [f"{top}.{name}" for top, hint in types(schema).items() if is_section(hint) and name in types(plain(hint))]
-    if homes:
-        return f"did you mean {homes[0]}?"
+    every = list(_every(schema))
+    homes = [option for option in every if option.rpartition(".")[2] == name]
+    if close := difflib.get_close_matches(key, every, 1, 0.8) or difflib.get_close_matches(key, homes, 1, 0):
+        return f"did you mean {close[0]}?"
     return f"known: {', '.join(known)}" if known else f"{prefix} is no section"
+
+
+def _every(schema: Any, prefix: str = "") -> Iterator[str]:
+    """All options by their whole names."""
+    for name, hint in types(schema).items():
+        yield f"{prefix}{name}"
+        if is_section(hint):
+            yield from _every(plain(hint), f"{prefix}{name}.")
