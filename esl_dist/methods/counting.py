@@ -1,4 +1,6 @@
-"""Pixels of each class in each image of a labelled set, counted by all ranks together, or as an earlier run counted."""
+"""Pixels of each class in each image of a labelled set, counted by all ranks together, or as an earlier run counted;
+and what is drawn by them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ import torch
 from esl_dist.data import census
 from esl_dist.data.dataset import Dataset
 from esl_dist.data.joined import Joined
+from esl_dist.data.rare_classes import RareClasses
 from esl_dist.distributed import collectives
 from esl_dist.distributed.in_step import in_step
 from esl_dist.labels import protocol
@@ -48,6 +51,16 @@ def class_counts(work: Work, dataset: Dataset) -> census.Counts:
     if work.runtime.is_main:
         census.keep(file, counts.numpy())
     return counts.numpy()
+
+
+def rare_classes(work: Work, dataset: Dataset, temperature: float, min_pixels: int, section: str) -> RareClasses:
+    """How images are drawn by class, by the options of ``section``. Collective.
+
+    Raises:
+        ValueError: no image has enough pixels of any class.
+    """
+    counts = class_counts(work, dataset)[:, : protocol(work.config.data.classes).num_classes]
+    return collectives.agree(lambda: RareClasses.of(counts, temperature, min_pixels, section))
 
 
 def class_pixels(work: Work, domain: str) -> census.Counts:

@@ -22,7 +22,7 @@ from esl_dist.engine.step import Losses, Pair, Streams
 from esl_dist.labels import Protocol, protocol
 from esl_dist.losses.class_weights import COUNTED, class_weights
 from esl_dist.methods import identity
-from esl_dist.methods.counting import class_counts
+from esl_dist.methods.counting import rare_classes
 from esl_dist.methods.draws import Draws, Keys, drawn_by, on_the_host, step_of
 from esl_dist.methods.kit import Kit, Training
 from esl_dist.methods.networks import passes_of, segmenter_recipe, trained_segmenter
@@ -162,14 +162,13 @@ class OnLabels:
         own: SupervisedConfig = getattr(work.config, self.name)
         view: dict[str, Any] = {}
         if own.rare_temperature:
-            view["rare"] = self._rare(work, dataset)
+            view["rare"] = self._rare_classes(work, dataset)
         # Initial weights see another order, so that no stage repeats it; the stages that are compared share theirs.
         return labelled(work, dataset, domain, start, OTHER_ORDER if self.from_scratch else 0, **view)
 
-    def _rare(self, work: Work, dataset: Dataset) -> RareClasses:
+    def _rare_classes(self, work: Work, dataset: Dataset) -> RareClasses:
         own: SupervisedConfig = getattr(work.config, self.name)
-        counts = class_counts(work, dataset)[:, : protocol(work.config.data.classes).num_classes]
-        return agree(lambda: RareClasses.of(counts, own.rare_temperature, own.rare_pixels, self.name))
+        return rare_classes(work, dataset, own.rare_temperature, own.rare_pixels, self.name)
 
     def foresee(self, stage: Stage, work: Work) -> None:
         """``ValueError`` where weights are not of these classes, or no image has enough pixels of a class."""
@@ -177,7 +176,7 @@ class OnLabels:
         if own.class_weights != "none" and own.class_weights not in COUNTED:
             self._class_weights(own.class_weights, protocol(work.config.data.classes), None)
         if own.rare_temperature and not stage.needs.get("images"):
-            self._rare(work, work.target if self.on_target else work.source)
+            self._rare_classes(work, work.target if self.on_target else work.source)
 
     def finish(self, stage: Stage, work: Work) -> None:
         """Nothing beside scores."""

@@ -94,9 +94,14 @@ def student_of(options: TeacherConfig, segmenter: nn.Module, passes: Passes, cla
 def _judged(options: TeacherConfig, segmenter: nn.Module) -> str:
     network = ddp.inner(segmenter)
     assert isinstance(network, Segmenter)
-    if options.select.of == "heads" and not network.multi_level:
-        raise ValueError("teacher.select.of: heads needs a network with an aux head; take teacher or student")
+    require_heads(options, network.multi_level)
     return options.select.of
+
+
+def require_heads(options: TeacherConfig, multi_level: bool) -> None:
+    """``ValueError`` where the selection judges by two heads of a network that has one."""
+    if options.select.of == "heads" and not multi_level:
+        raise ValueError("teacher.select.of: heads needs a network with an aux head; take teacher or student")
 
 
 def _weights(options: TeacherConfig, num_classes: int, passes: Passes, images_per_step: int) -> LabelWeights:

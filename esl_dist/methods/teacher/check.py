@@ -6,7 +6,7 @@ from esl_dist.config.check import require
 from esl_dist.config.schema import Config
 from esl_dist.config.teacher import TeacherConfig
 from esl_dist.labels import protocol
-from esl_dist.methods.teacher.build import things
+from esl_dist.methods.teacher.build import require_heads, things
 from esl_dist.models.hrda import UNIT
 
 Size = tuple[int, int]
@@ -33,11 +33,7 @@ def check(entry: str, options: TeacherConfig, config: Config, alone: bool) -> No
         "names no file; distil needs weights of the foundation model with registers (docs/how-to/weights.md)",
     )
     if options.select.use != "none" and options.select.of == "heads":
-        require(
-            config.model.multi_level,
-            "teacher.select.of",
-            "heads needs a network with an aux head; take teacher or student",
-        )
+        require_heads(options, config.model.multi_level)
         require(
             options.aux_weight > 0,
             "teacher.select.of",

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
@@ -32,7 +32,7 @@ from esl_dist.methods.supervised import SOURCE
 from esl_dist.methods.teacher.build import source_step, teacher_step
 from esl_dist.methods.teacher.check import check
 from esl_dist.methods.teacher.ingredients import Own
-from esl_dist.methods.teacher.streams import cropped_domains, rare_classes
+from esl_dist.methods.teacher.streams import cropped_domains, rare_of
 from esl_dist.methods.teacher.unread import idle_with
 from esl_dist.models import Segmenter
 from esl_dist.models.adapter.distil import build_distillation
@@ -78,9 +78,8 @@ class TeacherMethod:
         alone = entry.variant == ALONE
         start = start_of(before, "initial" if alone else options.init, "teacher.init")
         use, mark = SELECTIONS.get(entry.variant, (options.select.use, ""))
-        resolved = published(self.name, options)
-        chosen = dataclasses.replace(resolved.select, use=cast(Any, use))
-        check(entry.word, dataclasses.replace(resolved, select=chosen), config, alone)
+        select = ALONE if alone else use
+        check(entry.word, self._resolved(config, select), config, alone)
         title = TITLES[self.name] + mark
         if alone:  # beside another control it says whose it is
             other = any(isinstance(node, Stage) and node.role == SOURCE.role for node in before)
@@ -95,7 +94,7 @@ class TeacherMethod:
                 SOURCE.role if alone else "method",
                 SOURCE.colour if alone else None,
                 needs=needs(init=start, images=images(entry, before)),
-                settings={"method": entry.name, "select": ALONE if alone else use},
+                settings={"method": entry.name, "select": select},
             )
         ]
 
@@ -128,18 +127,21 @@ class TeacherMethod:
         if stage.role != "baseline":
             agree(lambda: _require_parts(options))
         if not stage.needs.get("images"):
-            rare_classes(work, work.source, options.crop)
+            rare_of(work, work.source, options.crop)
 
     def finish(self, stage: Stage, work: Work) -> None:
         """Nothing beside scores."""
 
     def options(self, stage: Stage, config: Config) -> TeacherConfig:
         """A stage's own: every ``published`` resolved, the selection as its variant says."""
+        return self._resolved(config, stage.settings["select"])
+
+    def _resolved(self, config: Config, select: Any) -> TeacherConfig:
+        """``select``: ``ALONE``, or what ``teacher.select.use`` is."""
         options = published(self.name, config.teacher)
-        use: Any = stage.settings["select"]
-        if use == ALONE:
+        if select == ALONE:
             return options
-        return dataclasses.replace(options, select=dataclasses.replace(options.select, use=use))
+        return dataclasses.replace(options, select=dataclasses.replace(options.select, use=select))
 
 
 def _require_parts(options: TeacherConfig) -> None:

@@ -10,10 +10,8 @@ from esl_dist.data.dataset import Dataset
 from esl_dist.data.margins import NONE, OF_CROP, OF_ORIGINAL
 from esl_dist.data.prefetch import prefetched
 from esl_dist.data.rare_classes import RareClasses
-from esl_dist.distributed.collectives import agree
 from esl_dist.engine.step import Streams
-from esl_dist.labels import protocol
-from esl_dist.methods.counting import class_counts
+from esl_dist.methods.counting import rare_classes
 from esl_dist.methods.node import Work
 from esl_dist.methods.stage import Stage
 from esl_dist.methods.streams import source_of, stream
@@ -25,7 +23,7 @@ def cropped_domains(work: Work, stage: Stage, options: TeacherConfig, start: int
     whole = crop.size == (0, 0)
     alone = stage.role == "baseline"
     source = source_of(work, stage)
-    rare = rare_classes(work, source, crop)
+    rare = rare_of(work, source, crop)
     wanted = crop.rare_crop if rare else 0
     of_source = None if whole else CropRule(crop.size, crop.largest, wanted=wanted)
     of_target = None if whole else CropRule(crop.size)
@@ -45,13 +43,8 @@ def cropped_domains(work: Work, stage: Stage, options: TeacherConfig, start: int
     return Streams(prefetched(first, device), prefetched(second, device), close)
 
 
-def rare_classes(work: Work, source: Dataset, crop: CropConfig) -> RareClasses | None:
-    """How source images are drawn by class; None where they are not. Collective.
-
-    Raises:
-        ValueError: no image has ``teacher.crop.rare_pixels`` of any class.
-    """
+def rare_of(work: Work, source: Dataset, crop: CropConfig) -> RareClasses | None:
+    """How source images are drawn by class (``methods.counting``); None where they are not."""
     if crop.temperature == 0:
         return None
-    counts = class_counts(work, source)[:, : protocol(work.config.data.classes).num_classes]
-    return agree(lambda: RareClasses.of(counts, crop.temperature, crop.rare_pixels, "teacher.crop"))
+    return rare_classes(work, source, crop.temperature, crop.rare_pixels, "teacher.crop")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,7 @@ from esl_dist.config.teacher import TEACHER_METHODS, TeacherConfig
 from esl_dist.labelling import rules_of
 from esl_dist.methods.adaptation.objectives import discriminated, terms_of
 from esl_dist.methods.labels import Labels
+from esl_dist.methods.node import Node
 from esl_dist.methods.plan import plan
 from esl_dist.methods.stage import Stage
 from esl_dist.methods.teacher.method import TeacherMethod
@@ -27,8 +29,12 @@ class Planned:
     config: Config
 
     @cached_property
+    def nodes(self) -> Sequence[Node]:
+        return plan(self.config)
+
+    @cached_property
     def stages(self) -> list[Stage]:
-        return [node for node in plan(self.config) if isinstance(node, Stage)]
+        return [node for node in self.nodes if isinstance(node, Stage)]
 
     def has(self, *methods: str) -> bool:
         return any(stage.method.name in methods for stage in self.stages)
@@ -70,8 +76,8 @@ class Planned:
 
     @cached_property
     def rules(self) -> list[PseudoLabelConfig]:
-        nodes = [node for node in plan(self.config) if isinstance(node, Labels)]
-        return [setting for node in nodes for setting in rules_of(self.config, node.rules).values()]
+        made = [node for node in self.nodes if isinstance(node, Labels)]
+        return [setting for node in made for setting in rules_of(self.config, node.rules).values()]
 
     @cached_property
     def bounds(self) -> set[str]:
